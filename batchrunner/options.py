@@ -1,0 +1,106 @@
+"""What a person may tune, as values with defaults that are right for most (CONTRACT §1).
+
+``RunOptions`` are stored with the run, ``LimitOptions`` with the account, ``CallOptions`` live for
+one call only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+#: ``None``: not said (keep what is stored, else learn it); ``"none"``: no such limit;
+#: ``"auto"``: forget what was said and learn it from response headers.
+LimitValue = int | Literal["none", "auto"] | None
+
+DEFAULT_MAX_TOKENS: Final = 4096
+DEFAULT_MAX_ATTEMPTS: Final = 5
+DEFAULT_TIMEOUT_S: Final = 600.0
+DEFAULT_CONNECT_TIMEOUT_S: Final = 30.0
+DEFAULT_MAX_WAIT_S: Final = 26 * 3600.0
+NO_WAIT_S: Final = 300.0
+DEFAULT_MAX_RESPONSE: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Options stored with a run; ``None`` means not typed, so the default or the stored one holds."""
+
+    provider: str | None = None
+    base_url: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    #: The text itself (``@FILE`` has been read).
+    system: str | None = None
+    #: ``NAME: VALUE`` with ``${VAR}`` unfilled.
+    headers: tuple[str, ...] = ()
+    api_version: str | None = None
+    account: str | None = None
+    #: ``None``: not typed; ``"auto"``: Little's law.
+    concurrency: int | Literal["auto"] | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    connect_timeout_s: float | None = None
+    #: ``"N"`` or ``"P%"``.
+    max_failures: str | None = None
+    max_response: int | None = None
+    #: Export there whenever the run ends or stops.
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions:
+    """Limits of the account; ``None`` leaves what is stored."""
+
+    rpm: LimitValue = None
+    rpd: LimitValue = None
+    #: An IANA zone's name or ``rolling``.
+    day_resets: str | None = None
+    min_interval_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """Options of one call; never stored with the run."""
+
+    name: str | None = None
+    max_time_s: float | None = None
+    #: Longest single wait; ``None`` = no end (``--wait``).
+    max_wait_s: float | None = DEFAULT_MAX_WAIT_S
+    #: ``--no-wait``: also do not follow another process.
+    no_wait: bool = False
+    no_run: bool = False
+    new: bool = False
+    update: bool = False
+    skip_invalid: bool = False
+    #: (dotted body field, value as JSON text).
+    sets: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a view, an export or ``retry`` is about; empty fields choose all."""
+
+    statuses: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every job is chosen."""
+        return not (self.statuses or self.errors or self.keys or self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What ``export`` writes, and where."""
+
+    #: ``csv``, ``jsonl``, ``openai``, ``anthropic``, ``input``; ``None``: told by the ending.
+    format: str | None = None
+    #: ``None``: stdout.
+    output: Path | None = None
+    force: bool = False
+    jobs: JobFilter = JobFilter()

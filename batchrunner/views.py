@@ -1,0 +1,208 @@
+"""What a person is shown: rows of the views, live progress, and events.
+
+Field names are the JSON keys of CONTRACT §6. Instants are epoch milliseconds on the wall clock;
+the command line turns them into RFC 3339 or into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from batchrunner.models import JobCounts, RunState, Waiting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """The live process that drains a run."""
+
+    pid: int
+    host: str
+    user: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCounts:
+    """Sends of a run, by what became of them."""
+
+    sent: int = 0
+    retried: int = 0
+    rate_limited: int = 0
+    interrupted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitView:
+    """One limit in force."""
+
+    #: The account's name, or ``account/pool`` for a learned limit of a model's pool.
+    scope: str
+    #: ``rpm``, ``rpd``, ``min_interval``.
+    limit: str
+    #: ``None``: none.
+    value: float | None
+    #: ``flag``, ``header``, ``default``.
+    source: str
+    used: int | None
+    remaining: int | None
+    resets_at: int | None
+    #: For day limits.
+    zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One run: a row of ``runs`` and the whole of ``status``."""
+
+    id: str
+    name: str
+    state: RunState
+    provider: str
+    created_at: int
+    started_at: int | None = None
+    finished_at: int | None = None
+    runner: Runner | None = None
+    jobs: JobCounts = JobCounts()
+    requests: RequestCounts = RequestCounts()
+    waiting: Waiting | None = None
+    limits: Sequence[LimitView] = ()
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    requests_per_minute: float | None = None
+    #: When it should be done.
+    eta: int | None = None
+    #: Jobs that a hold keeps back: model → message.
+    holds: Mapping[str, str] = field(default_factory=dict)
+    #: Sends whose answer was lost though the provider may have acted on them.
+    maybe_executed: int = 0
+    n_rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One job with the CSV's columns."""
+
+    key: str
+    status: str
+    attempts: int
+    http_status: int | None = None
+    error_kind: str | None = None
+    error_message: str | None = None
+    model: str | None = None
+    output_text: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_ms: int | None = None
+    request_id: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    #: JSON object, as it was given.
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendView:
+    """One request on the wire: a row of the send log."""
+
+    claim: int
+    planned_at: int
+    sent_at: int | None
+    ended_at: int | None
+    #: ``None`` while in flight.
+    outcome: str | None
+    kind: str | None
+    http_status: int | None
+    request_id: str | None
+    message: str | None
+    maybe_executed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetail:
+    """One job whole: request, response, every send."""
+
+    job: JobView
+    method: str
+    url: str | None
+    request: bytes
+    response: bytes | None
+    sends: Sequence[SendView]
+    not_before: int | None = None
+    wait_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorGroup:
+    """Failures of one kind and status."""
+
+    kind: str
+    http_status: int | None
+    count: int
+    example_key: str
+    example_message: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A live picture of a run for the panel; nothing in it is counted before its commit."""
+
+    run: RunView
+    in_flight: int
+    concurrency: int
+    #: Sends allowed a minute by the tightest limit; ``None``: no limit known.
+    allowed_per_minute: float | None
+    elapsed_s: float
+    #: Newest last: (wall ms, key, kind, message).
+    recent_errors: Sequence[tuple[int, str, str, str]] = ()
+    #: Set in a follower: the process that sends.
+    following: Runner | None = None
+    #: Set while a first Ctrl-C or a SIGTERM is finishing what is in flight.
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of ``submit --json``: ``event`` is a name of CONTRACT §6."""
+
+    event: str
+    at: int
+    run_id: str
+    run_name: str
+    #: Further keys, ready for JSON.
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Who watches a run."""
+
+    def event(self, event: Event) -> None:
+        """Take one event, after its commit."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Take a picture of the run, about four times a second and at every change of state."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """Take one sentence for the person (limits old → new, a follower's wait …)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a call of ``submit``, ``resume`` or ``retry`` ended."""
+
+    run: RunView
+    exit_code: int
+    #: Why it stopped with work left; ``None`` where nothing is left.
+    waiting: Waiting | None = None
+    #: Lines refused under ``--skip-invalid``.
+    n_rejected: int = 0
+    #: Where ``-o`` wrote the results.
+    output: str | None = None
