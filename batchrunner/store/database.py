@@ -1,0 +1,353 @@
+"""One database file: opened, checked, created or upgraded, and connected to.
+
+Promises: a file that is opened is ours and has the current schema; everything beside it is readable
+by its owner alone; every writing transaction is ``BEGIN IMMEDIATE`` under the OS write lock; a clean
+close of the last connection leaves one file. Refuses: other programs' databases, newer schemas,
+network file systems, SQLite before 3.35.
+
+SQLite before 3.51.3 can lose a reset of the log when two connections write or checkpoint at once;
+so no connection checkpoints by itself, and every close, since the last one checkpoints, happens
+under the write lock. Readers are opened for writing with ``query_only``: a read-only connection
+that closes last would leave the log's two files behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import NullPool
+
+from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
+from batchrunner.store import schema
+from batchrunner.store.faults import DiskFullError, translated
+from batchrunner.store.filesystem import network_file_system
+from batchrunner.store.locks import (
+    FileLock,
+    is_alive,
+    process_lock_files,
+    sender_lock_path,
+    write_lock_path,
+)
+from batchrunner.store.schema import Standing
+from batchrunner.store.writer import CheckpointMode, Writer, open_writer
+
+__all__ = ["CheckpointMode", "Database", "DiskFullError", "Writer"]
+
+#: ``RETURNING`` is 3.35's.
+OLDEST_SQLITE: Final = (3, 35, 0)
+
+#: What every connection is told, in this order.
+PRAGMAS: Final = (
+    # How long a statement waits for another connection's transaction, in ms.
+    ("busy_timeout", "10000"),
+    # Readers and the writer don't wait for each other.
+    ("journal_mode", "WAL"),
+    # A commit is on the disk when it returns: an answer that was counted is never lost.
+    ("synchronous", "FULL"),
+    # Rows that belong together go together.
+    ("foreign_keys", "ON"),
+    # Checkpoints are made by the holder, under the write lock (see above).
+    ("wal_autocheckpoint", "0"),
+    # An emptied log does not keep its largest size.
+    ("journal_size_limit", "16777216"),
+    # Sorting happens in memory: nothing of a request is written outside the database.
+    ("temp_store", "MEMORY"),
+    # 32 MB of pages; SQLite's default of 2 MB thrashes on the index of a million keys.
+    ("cache_size", "-32768"),
+)
+
+#: How long a short write waits for others' short writes, in seconds.
+_WRITE_LOCK_WAIT_S: Final = 60.0
+
+
+class Database:
+    """An existing, current database; safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Wrap the path of a database known to be good; use :meth:`open`."""
+        self.path = path
+        self._reader = _engine(lambda: _connect(path, query_only=True), "BEGIN")
+        self._writer = _engine(lambda: _connect(path), "BEGIN IMMEDIATE")
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> Database:
+        """Open the database at ``path``; build it first where there is none and ``create`` is true.
+
+        An older schema is upgraded after a copy beside it. Raises :class:`NoDatabaseError`,
+        :class:`BusyError` (an upgrade while a process runs on it), :class:`DatabaseError`.
+        """
+        _check_sqlite()
+        path = Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would move the locks of a linked file
+        if path.is_symlink():
+            # Locks must stand beside the one real file, whatever it is called here.
+            path = path.resolve()
+        with translated(path):
+            if not _has_content(path):
+                if not create:
+                    raise NoDatabaseError(
+                        f"There is no database at {path}.",
+                        fix="Name one with --db, or make one with `batchrunner submit FILE`.",
+                    )
+                _refuse_network(path)
+                _build(path)
+            else:
+                _refuse_network(path)
+            _settle_standing(path, create=create)
+        return cls(path)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Give a connection that can't write, in one read transaction (one snapshot)."""
+        with (
+            translated(self.path),
+            _closing_under_lock(self.path, self._reader) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Give a connection in one short writing transaction, committed at the end.
+
+        Rolled back where the block raises. The OS write lock is held from before the transaction
+        until after the close.
+        """
+        with (
+            translated(self.path),
+            write_lock(self.path),
+            self._writer.connect() as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[WriteSession]:
+        """Give a connection for a series of writing transactions, each under the write lock."""
+        with translated(self.path), _closing_under_lock(self.path, self._writer) as connection:
+            yield WriteSession(connection, self.path)
+
+    def writer(self) -> AbstractAsyncContextManager[Writer]:
+        """Open the holder's connection; only the process with the sender lock may."""
+        return open_writer(self.path, lambda: _connect(self.path, any_thread=True))
+
+
+class WriteSession:
+    """One connection that writes in several short transactions."""
+
+    def __init__(self, connection: sa.Connection, path: Path) -> None:
+        """Wrap an open connection."""
+        self._connection = connection
+        self._path = path
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Run a block as one transaction under the write lock."""
+        with translated(self._path), write_lock(self._path), self._connection.begin():
+            yield self._connection
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[None]:
+    """Hold the OS write lock of the database at ``path``."""
+    lock = FileLock(write_lock_path(path))
+    if not lock.acquire(_WRITE_LOCK_WAIT_S):
+        raise BusyError(
+            f"Another process has been writing to {path} for a minute.",
+            fix="Wait until it is done, or stop it, and try again.",
+        )
+    try:
+        yield
+    finally:
+        lock.release(unlink=True)
+
+
+@contextmanager
+def _closing_under_lock(path: Path, engine: sa.Engine) -> Iterator[sa.Connection]:
+    connection = engine.connect()
+    try:
+        yield connection
+    finally:
+        with write_lock(path):
+            connection.close()
+
+
+def _engine(connect: Callable[[], sqlite3.Connection], begin: str) -> sa.Engine:
+    engine = sa.create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _connect(
+    path: Path, *, query_only: bool = False, any_thread: bool = False
+) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=not any_thread,
+    )
+    try:
+        apply_pragmas(connection)
+        if query_only:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def apply_pragmas(connection: Any) -> None:
+    """Tell a fresh driver connection everything in :data:`PRAGMAS`."""
+    for name, value in PRAGMAS:
+        connection.execute(f"PRAGMA {name} = {value}")
+
+
+def _check_sqlite() -> None:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise DatabaseError(
+            f"This Python has SQLite {sqlite3.sqlite_version}; batchrunner needs {oldest} or newer.",
+            fix="Use a newer Python, or one built with a newer SQLite.",
+        )
+
+
+def _refuse_network(path: Path) -> None:
+    kind = network_file_system(path.parent)
+    if kind is not None:
+        raise DatabaseError(
+            f"The database {path} lies on a network file system ({kind}), where locks can't be trusted.",
+            fix="Choose a place on a local disk with --db.",
+        )
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    if path.is_dir():
+        raise DatabaseError(f"{path} is a directory.", fix="Name a file with --db.")
+    return found.st_size > 0
+
+
+def _build(path: Path) -> None:
+    """Make the file, private from its first moment, and let the migrations fill it."""
+    with write_lock(path):
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            if _has_content(path):
+                return
+        _migrate(path)
+
+
+def _migrate(path: Path) -> None:
+    engine = _engine(lambda: _connect(path), "BEGIN IMMEDIATE")
+    with engine.connect() as connection, connection.begin():
+        schema.migrate(connection)
+
+
+def _look(path: Path) -> Standing:
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
+    try:
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        return schema.standing(connection)
+    finally:
+        with write_lock(path):
+            connection.close()
+
+
+def _settle_standing(path: Path, *, create: bool) -> None:
+    """Bring the database to the current schema, or say why it can't be used."""
+    match _look(path):
+        case Standing.CURRENT:
+            return
+        case Standing.EMPTY if create:
+            with write_lock(path):
+                _migrate(path)
+        case Standing.OLDER:
+            upgrade(path)
+        case Standing.NEWER:
+            raise DatabaseError(
+                f"The database {path} was written by a newer version of batchrunner.",
+                fix="Install that version or a later one, or choose another file with --db.",
+            )
+        case Standing.EMPTY | Standing.FOREIGN:
+            raise DatabaseError(
+                f"The file {path} is another program's database.",
+                fix="Choose another file with --db.",
+            )
+
+
+def upgrade(path: Path) -> Path | None:
+    """Bring an older schema up to date; return the copy made before, ``None`` if it was current.
+
+    Raises :class:`BusyError` while any process runs on the database.
+    """
+    sender = FileLock(sender_lock_path(path))
+    if not sender.try_acquire():
+        raise _busy(path)
+    try:
+        with write_lock(path):
+            if any(is_alive(file) for file in process_lock_files(path)):
+                raise _busy(path)
+            return _copy_and_migrate(path)
+    finally:
+        sender.release(unlink=True)
+
+
+def _copy_and_migrate(path: Path) -> Path | None:
+    connection = _connect(path)
+    try:
+        if schema.standing(connection) is not Standing.OLDER:
+            return None
+        (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        copy = _free_path(path.with_name(f"{path.name}.before-{schema.REVISIONS[-1]}-{version}"))
+        copy_database(connection, copy)
+    finally:
+        connection.close()
+    _migrate(path)
+    return copy
+
+
+def _free_path(path: Path) -> Path:
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def copy_database(source: sqlite3.Connection, destination: Path) -> None:
+    """Copy a database as it stands now into a new file that only its owner can read."""
+    os.close(os.open(destination, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    target = sqlite3.connect(destination)
+    try:
+        source.backup(target)
+        # One file, whoever opens it next.
+        target.execute("PRAGMA journal_mode = DELETE")
+    except BaseException:
+        destination.unlink()
+        raise
+    finally:
+        target.close()
+
+
+def _busy(path: Path) -> BusyError:
+    return BusyError(
+        f"The database {path} has an older schema and a process is running on it.",
+        fix="Stop that process, or wait until it is done; the next command upgrades the database.",
+    )

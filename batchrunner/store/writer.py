@@ -1,0 +1,179 @@
+"""The holder's one writing connection: whole transactions as single hops to its thread.
+
+SQLAlchemy and aiosqlite own the connection and its thread; a transaction is one function that runs
+on that thread with the plain driver, since a hop a statement would cost more than the statements
+(eight to ten hops a transaction, measured). A cancelled awaiter never cancels a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+
+import aiosqlite
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from batchrunner.store.faults import translated
+from batchrunner.store.locks import FileLock, write_lock_path
+
+__all__ = ["CheckpointMode", "Writer", "open_writer"]
+
+T = TypeVar("T")
+CheckpointMode = Literal["PASSIVE", "TRUNCATE"]
+
+#: How long a checkpoint that empties the log waits for readers, in milliseconds.
+_TRUNCATE_WAIT_MS: Final = 1000
+#: How long closing waits for another process's short write, in seconds.
+_CLOSE_WAIT_S: Final = 30.0
+
+
+class ThreadConnection(aiosqlite.Connection):
+    """An aiosqlite connection that also runs whole functions on its thread."""
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call ``function`` with the driver's connection on the connection's thread: one hop."""
+        execute: Callable[..., Awaitable[T]] = self._execute
+        return await execute(function, self._conn)
+
+
+class Writer:
+    """What the holder writes through; calls are executed one after another, in order."""
+
+    def __init__(self, connection: ThreadConnection, path: Path) -> None:
+        """Wrap an open connection to the database at ``path``."""
+        self._connection = connection
+        self._path = path
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def transact(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``function`` in one ``BEGIN IMMEDIATE`` transaction and return its value once committed.
+
+        Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
+        Raises :class:`DatabaseError` (``DiskFullError`` where space ran out).
+        """
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                value = function(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                # A full disk may have rolled it back already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return value
+
+        return await self._shielded(transaction)
+
+    async def query(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``function``, which only reads, on the connection's thread."""
+        return await self._shielded(function)
+
+    async def data_version(self) -> int:
+        """Return a number that changes whenever another connection has committed."""
+        return await self._shielded(
+            lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0])
+        )
+
+    async def checkpoint(self, mode: CheckpointMode = "PASSIVE") -> bool:
+        """Copy the log into the database under the write lock; return whether all of it was.
+
+        ``PASSIVE`` does nothing while another process writes; ``TRUNCATE`` waits, and empties the log.
+        """
+        return await self._shielded(lambda connection: _checkpoint(connection, self._path, mode))
+
+    async def settle(self) -> None:
+        """Wait until everything handed over so far has been executed."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _shielded(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        task = asyncio.create_task(self._connection.run(function))
+        self._under_way.add(task)
+        task.add_done_callback(self._forget)
+        with translated(self._path):
+            return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            # Read, so that an error whose awaiter was cancelled is not reported as never retrieved.
+            task.exception()
+
+
+@asynccontextmanager
+async def open_writer(
+    path: Path, connect: Callable[[], sqlite3.Connection]
+) -> AsyncIterator[Writer]:
+    """Open the writing connection; at the end empty the log and close, under the write lock."""
+
+    async def create() -> ThreadConnection:
+        connection = ThreadConnection(connect, iter_chunk_size=64)
+        # An interpreter that dies by an exception must not wait for this thread.
+        connection._thread.daemon = True  # noqa: SLF001 -- as SQLAlchemy itself does
+        await connection
+        return connection
+
+    engine = create_async_engine(
+        "sqlite+aiosqlite://", async_creator=create, poolclass=NullPool, echo=False
+    )
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with translated(path):
+        held = engine.connect()
+        await held.start()
+    lock = FileLock(write_lock_path(path))
+    try:
+        raw = await held.get_raw_connection()
+        thread = cast("ThreadConnection", raw.driver_connection)
+        writer = Writer(thread, path)
+        try:
+            yield writer
+        finally:
+            await writer.settle()
+            with suppress(sqlite3.Error):
+                await thread.run(lambda connection: _close_log(connection, lock))
+    finally:
+        await held.close()
+        await engine.dispose()
+        lock.release(unlink=True)
+
+
+def _checkpoint(connection: sqlite3.Connection, path: Path, mode: CheckpointMode) -> bool:
+    lock = FileLock(write_lock_path(path))
+    if not (lock.try_acquire() if mode == "PASSIVE" else lock.acquire(_CLOSE_WAIT_S)):
+        return False
+    try:
+        return _run_checkpoint(connection, mode)
+    finally:
+        lock.release(unlink=True)
+
+
+def _run_checkpoint(connection: sqlite3.Connection, mode: CheckpointMode) -> bool:
+    if mode == "PASSIVE":
+        busy, in_log, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    else:
+        (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {_TRUNCATE_WAIT_MS}")
+        try:
+            busy, in_log, copied = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(timeout)}")
+    return not busy and in_log == copied
+
+
+def _close_log(connection: sqlite3.Connection, lock: FileLock) -> None:
+    lock.acquire(_CLOSE_WAIT_S)
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    _run_checkpoint(connection, "TRUNCATE")
