@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -152,6 +152,15 @@ class WriteSession:
         """Run a block as one transaction under the write lock."""
         with translated(self._path), write_lock(self._path), self._connection.begin():
             yield self._connection
+
+    def driver(self) -> sqlite3.Connection:
+        """Return the driver's connection, for what must stand outside a transaction."""
+        return cast("sqlite3.Connection", self._connection.connection.driver_connection)
+
+    def checkpoint(self) -> None:
+        """Copy the log into the database; only while the caller holds the sender lock."""
+        with translated(self._path), write_lock(self._path):
+            self.driver().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager
