@@ -1,0 +1,485 @@
+"""Who may send, and when: the ledger of what was used, and the limits asked of it.
+
+The ledger stores what was used, never what follows from a limit; so changed limits, several runs
+and restarts need no conversion. A send passes two scopes, its account and its model's pool, and
+:meth:`Ledger.reserve` books it in both or in none.
+
+A send at t is admitted if for each limit the sends in slots that end after t - T - 250 ms, bookings
+in the future included, plus one are no more than N. A send may therefore go up to
+:data:`LATE_MS` after its instant as it is; a later one asks :meth:`Ledger.rebook` first.
+
+Two times, both epoch ms: ``now`` is steady (minute windows, pacing, intervals), ``wall`` is the
+calendar's (days, pauses). See :mod:`batchrunner.clock`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from batchrunner.core.caps import (
+    DAY_MS,
+    MIN_INTERVAL,
+    MINUTE_MS,
+    ROLLING,
+    RPD,
+    RPM,
+    Cap,
+    Limit,
+    Pace,
+    effective_caps,
+    pace_of,
+)
+from batchrunner.core.pause import NO_PAUSE, PauseState, remaining_ms
+from batchrunner.core.slots import FOREVER, GUARD_MS, Day, Slots, Window
+from batchrunner.models import ScopeId, WaitingReason
+
+__all__ = [
+    "LATE_MS",
+    "Blocked",
+    "Cap",
+    "DirtySlot",
+    "Grant",
+    "Ledger",
+    "Limit",
+    "LimitUse",
+    "ScopeLedger",
+    "SlotRow",
+    "effective_caps",
+]
+
+#: A send this late is still covered by its booking: a quarter of the guard, the rest is the wire's.
+LATE_MS: Final = GUARD_MS / 4
+#: How far ahead a late send may be moved.
+REBOOK_HORIZON_MS: Final = 5_000.0
+#: Late sends may catch up with so much of the pace at once; more would be a burst to the server.
+CATCH_UP_MS: Final = 500.0
+
+REQUESTS: Final = "requests"
+MINUTE_GRAIN: Final = 250
+DAY_GRAIN: Final = 60_000
+KEEP_MINUTE_MS: Final = 3 * MINUTE_MS
+KEEP_DAY_MS: Final = 50 * 3_600_000
+#: Old slots are dropped about so often.
+_SWEEP_MS: Final = 15_000
+
+PAUSE: Final = "pause"
+
+#: What a person is told a wait for a cap of our own is.
+_REASONS: Final = {
+    RPM: WaitingReason.RATE_LIMITED,
+    MIN_INTERVAL: WaitingReason.RATE_LIMITED,
+    RPD: WaitingReason.DAILY_LIMIT,
+}
+
+
+class SlotRow(NamedTuple):
+    """A row of ``usage_slot`` of one scope, as it is loaded."""
+
+    unit: str
+    grain: int
+    slot: int
+    n: int
+
+
+class DirtySlot(NamedTuple):
+    """A row of ``usage_slot`` to be upserted; ``n`` is the whole count, not a difference."""
+
+    scope_id: ScopeId
+    unit: str
+    grain: int
+    slot: int
+    n: int
+
+
+class Grant(NamedTuple):
+    """Permission for one send, booked in its scopes."""
+
+    #: When to send: steady, ms.
+    instant: float
+    account: ScopeId
+    pool: ScopeId | None
+    #: Slots it is booked in.
+    minute_slot: int
+    day_slot: int
+    #: ``(next_send_at, planned_at)`` of each scope before, so that the last grant can be undone.
+    before: tuple[tuple[float, float], ...] = ()
+    #: Moved by :meth:`Ledger.rebook`, which has paced it already.
+    late: bool = False
+
+
+class Blocked(NamedTuple):
+    """No permission within the horizon; nothing is booked."""
+
+    #: When to look again, an estimate (steady ms); ``None``: only a change of limits can help.
+    until: float | None
+    #: The same on the wall.
+    until_wall: int | None
+    reason: WaitingReason
+    #: ``rpm``, ``rpd``, ``min_interval`` or ``pause``.
+    limit: str
+    scope: ScopeId
+
+
+class LimitUse(NamedTuple):
+    """One limit in force and what is used of it, for views."""
+
+    limit: Limit
+    used: int | None
+    remaining: int | None
+    #: Wall ms: the next reset of a calendar day, else when the next place becomes free if none is.
+    resets_at: int | None
+
+
+class ScopeLedger:
+    """The ledger of one scope: usage, caps, pacing and pause.
+
+    ``next_send_at``, ``last_send_at`` and :attr:`pause` mirror the columns of the row ``scope``;
+    :attr:`changed` says whether the first two did since it was last set to ``False``.
+    """
+
+    __slots__ = (
+        "_days",
+        "_forever",
+        "_free",
+        "_interval",
+        "_paces",
+        "_paid_until",
+        "_rolling",
+        "_swept_at",
+        "_windows",
+        "changed",
+        "day",
+        "id",
+        "last_send_at",
+        "limits",
+        "minute",
+        "next_send_at",
+        "pause",
+        "planned_at",
+    )
+
+    def __init__(
+        self,
+        scope_id: ScopeId,
+        *,
+        caps: Iterable[Cap] = (),
+        slots: Iterable[SlotRow] = (),
+        next_send_at: float = 0.0,
+        last_send_at: float = 0.0,
+        pause: PauseState = NO_PAUSE,
+        default_zone: str = "UTC",
+    ) -> None:
+        """Load a scope from its rows; a new one needs none."""
+        by_grain: dict[int, list[tuple[int, int]]] = {MINUTE_GRAIN: [], DAY_GRAIN: []}
+        for row in slots:
+            if row.unit == REQUESTS:
+                by_grain[row.grain].append((row.slot, row.n))
+        self.id = scope_id
+        self.minute = Slots(MINUTE_GRAIN, by_grain[MINUTE_GRAIN])
+        self.day = Slots(DAY_GRAIN, by_grain[DAY_GRAIN])
+        self.next_send_at = next_send_at
+        self.last_send_at = last_send_at
+        #: The latest instant that was granted: later sends keep the interval from it.
+        self.planned_at = last_send_at
+        self.pause = pause
+        self.changed = False
+        #: Pacing of sends that were late, by the instants they really went at.
+        self._paid_until = 0.0
+        self._swept_at = 0.0
+        self.limits: tuple[Limit, ...] = ()
+        self.set_caps(caps, default_zone)
+
+    def set_caps(self, caps: Iterable[Cap], default_zone: str = "UTC") -> None:
+        """Put these caps in force, in place of all former ones."""
+        self.limits = effective_caps(caps, default_zone)
+        #: Order matters nowhere: an instant is admitted once no limit moves it.
+        self._windows: list[tuple[str, Window]] = []
+        self._rolling: list[tuple[str, Window]] = []
+        self._days: list[tuple[str, Day]] = []
+        self._paces: list[Pace] = []
+        self._interval = 0.0
+        self._forever = ""
+        for limit in self.limits:
+            self._put(limit)
+        self.minute.watch(window for _, window in self._windows)
+        self.day.watch([*(w for _, w in self._rolling), *(d for _, d in self._days)])
+        self._free = not self.limits
+        # A slower limit that is gone must not hold the next send back: pacing alone is never more
+        # than one interval and the slack ahead of the last booking.
+        if self._paces:
+            booked = (self.minute.newest + 1) * MINUTE_GRAIN if self.minute.counts else 0.0
+            ahead = max(pace.interval_ms + pace.slack_ms for pace in self._paces)
+            self.next_send_at = min(self.next_send_at, max(booked, self.last_send_at) + ahead)
+        else:
+            self.next_send_at = 0.0
+        self._paid_until = 0.0
+
+    def _put(self, limit: Limit) -> None:
+        name, n = limit.name, limit.n
+        if name == MIN_INTERVAL:
+            self._interval = n
+        elif n <= 0:
+            self._forever = name
+        elif name == RPM:
+            self._windows.append((name, Window(self.minute, int(n), MINUTE_MS)))
+            self._paces.append(pace_of(int(n), MINUTE_MS))
+        elif name == RPD and limit.zone == ROLLING:
+            self._rolling.append((name, Window(self.day, int(n), DAY_MS)))
+        elif name == RPD:
+            self._days.append((name, Day(self.day, int(n), limit.zone or "UTC")))
+
+    @property
+    def min_interval_ms(self) -> float:
+        """The interval that two sends keep; 0 for none."""
+        return self._interval
+
+    @property
+    def stored_last_send_at(self) -> float:
+        """What to store as ``last_send_at``: the latest send, or one that may still go.
+
+        A crash hides whether a planned send went; its instant is committed before it goes.
+        """
+        return max(self.last_send_at, self.planned_at)
+
+    def earliest(self, t: float, *, now: float, wall: float, late: bool) -> tuple[float, str]:
+        """Return the first instant from ``t`` on that this scope admits, and what moved it last."""
+        pause = self.pause
+        moved_by = ""
+        if pause.until is not None:
+            ends = now + remaining_ms(pause, now=now, wall=wall)
+            if ends > t:
+                t, moved_by = ends, PAUSE
+        if self._free:
+            return t, moved_by
+        if self._forever:
+            return FOREVER, self._forever
+        at, by = self._after_minute(t, late=late)
+        at, by_day = self._after_day(at, wall - now)
+        return at, by_day or by or moved_by
+
+    def _after_minute(self, t: float, *, late: bool) -> tuple[float, str]:
+        """Move ``t`` to where the pace, the windows and the interval admit it, all on steady time."""
+        moved_by = ""
+        paced = t
+        for pace in self._paces:
+            place = self._paid_until - CATCH_UP_MS if late else self.next_send_at - pace.slack_ms
+            paced = max(paced, place)
+        if paced > t:
+            t, moved_by = paced, RPM
+        for name, window in self._windows:
+            if (free := window.earliest(t)) > t:
+                t, moved_by = free, name
+        if self._interval:
+            before = self.last_send_at if late else max(self.planned_at, self.last_send_at)
+            if before + self._interval > t:
+                t, moved_by = before + self._interval, MIN_INTERVAL
+        return t, moved_by
+
+    def _after_day(self, t: float, skew: float) -> tuple[float, str]:
+        """Move ``t`` to where the days admit it; they are on wall time, ``skew`` ahead of steady."""
+        moved_by = ""
+        for name, rolling in self._rolling:
+            if (free := rolling.earliest(t + skew)) > t + skew:
+                t, moved_by = free - skew, name
+        # Last, since a calendar day alone can refuse an instant after one that it admits.
+        for name, day in self._days:
+            if (free := day.earliest(t + skew)) > t + skew:
+                t, moved_by = free - skew, name
+        return t, moved_by
+
+    def book(self, t: float, minute_slot: int, day_slot: int, *, late: bool) -> None:
+        """Count one send at ``t``, which :meth:`earliest` admitted."""
+        self.minute.add(minute_slot, 1)
+        self.day.add(day_slot, 1)
+        if self._free:
+            return
+        for pace in self._paces:
+            if late:
+                self._paid_until = max(self._paid_until, t) + pace.interval_ms
+            else:
+                self.next_send_at = max(self.next_send_at, t) + pace.interval_ms
+        self.planned_at = max(self.planned_at, t)
+        self.changed = True
+
+    def unbook(self, minute_slot: int, day_slot: int) -> None:
+        """Take one send out of its slots."""
+        self.minute.add(minute_slot, -1)
+        self.day.add(day_slot, -1)
+
+    def undo_plan(self, t: float, before: tuple[float, float]) -> None:
+        """Put pacing back if the plan at ``t`` was the last one."""
+        if self.planned_at == t:
+            self.next_send_at, self.planned_at = before
+
+    def went(self, at: float, *, late: bool) -> None:
+        """Note the instant of a real send."""
+        if self._free:
+            return
+        self.last_send_at = max(self.last_send_at, at)
+        self.changed = True
+        if not late:
+            for pace in self._paces:
+                self._paid_until = max(self._paid_until, at) + pace.interval_ms
+
+    def sweep(self, now: float, wall: float) -> None:
+        """Drop usage that no limit looks at any more."""
+        if now - self._swept_at < _SWEEP_MS:
+            return
+        self._swept_at = now
+        self.minute.forget_before(int((now - KEEP_MINUTE_MS) // MINUTE_GRAIN))
+        # The earlier clock: a wall that ran ahead for a while must not lose a day's counts.
+        self.day.forget_before(int((min(now, wall) - KEEP_DAY_MS) // DAY_GRAIN))
+
+    def uses(self, *, now: float, wall: float) -> Sequence[LimitUse]:
+        """Return every limit in force with what is used of it."""
+        counters: dict[str, tuple[int, int]] = {}
+        for name, window in self._windows:
+            free_at = window.earliest(now) + wall - now
+            counters[name] = (window.used(now), int(free_at))
+        for name, rolling in self._rolling:
+            counters[name] = (rolling.used(wall), int(rolling.earliest(wall)))
+        for name, day in self._days:
+            counters[name] = (day.used(wall), day.resets_at(wall))
+        uses = []
+        for limit in self.limits:
+            used, resets_at = counters.get(limit.name, (None, None))
+            if used is None:
+                uses.append(LimitUse(limit, None, None, None))
+                continue
+            remaining = max(0, int(limit.n) - used)
+            is_calendar = limit.name == RPD and limit.zone != ROLLING
+            uses.append(
+                LimitUse(
+                    limit, used, remaining, resets_at if is_calendar or not remaining else None
+                )
+            )
+        return uses
+
+
+class Ledger:
+    """All scopes, and the operation on two of them."""
+
+    def __init__(self, scopes: Iterable[ScopeLedger] = ()) -> None:
+        """Take the scopes; more may be added later."""
+        self.scopes: dict[ScopeId, ScopeLedger] = {scope.id: scope for scope in scopes}
+
+    def __getitem__(self, scope_id: ScopeId) -> ScopeLedger:
+        """Return a scope."""
+        return self.scopes[scope_id]
+
+    def __contains__(self, scope_id: ScopeId) -> bool:
+        """Return whether the scope is known."""
+        return scope_id in self.scopes
+
+    def add(self, scope: ScopeLedger) -> None:
+        """Add a scope, or put it in the place of the one with its id."""
+        self.scopes[scope.id] = scope
+
+    def _chain(self, account: ScopeId, pool: ScopeId | None) -> tuple[ScopeLedger, ...]:
+        if pool is None:
+            return (self.scopes[account],)
+        return self.scopes[account], self.scopes[pool]
+
+    def reserve(
+        self,
+        account: ScopeId,
+        pool: ScopeId | None,
+        now: float,
+        wall: float,
+        horizon_ms: float,
+    ) -> Grant | Blocked:
+        """Book one send at the earliest instant that both scopes admit, at most ``horizon_ms`` ahead.
+
+        Returns:
+            The grant, or ``Blocked``, and then nothing has changed.
+        """
+        return self._place(account, pool, now, wall, horizon_ms, late=False)
+
+    def _place(
+        self,
+        account: ScopeId,
+        pool: ScopeId | None,
+        now: float,
+        wall: float,
+        horizon_ms: float,
+        *,
+        late: bool,
+    ) -> Grant | Blocked:
+        chain = self._chain(account, pool)
+        last = now + horizon_ms
+        t = now
+        while True:
+            start = t
+            for scope in chain:
+                t, moved_by = scope.earliest(t, now=now, wall=wall, late=late)
+                if t > last:
+                    return _blocked(t, now, wall, moved_by, scope)
+            # Two scopes may move each other on; once neither does, both admit it.
+            if t == start:
+                break
+        minute_slot, day_slot = int(t // MINUTE_GRAIN), int((t + wall - now) // DAY_GRAIN)
+        before = tuple((scope.next_send_at, scope.planned_at) for scope in chain)
+        for scope in chain:
+            scope.book(t, minute_slot, day_slot, late=late)
+            scope.sweep(now, wall)
+        return Grant(t, account, pool, minute_slot, day_slot, before, late)
+
+    def release(self, grant: Grant) -> None:
+        """Give back a grant that was not sent, once. Pacing stays unless it was the last grant."""
+        for scope, before in zip(self._chain(grant.account, grant.pool), grant.before, strict=True):
+            scope.unbook(grant.minute_slot, grant.day_slot)
+            if not grant.late:
+                scope.undo_plan(grant.instant, before)
+
+    def rebook(self, grant: Grant, now: float, wall: float) -> Grant | Blocked:
+        """Move a late send to now, or to the next instant within some seconds that is free.
+
+        Its own booking does not count. With ``Blocked`` its usage has been given back and the send
+        must not go. It has been paced once; only a burst of late sends is paced again.
+        """
+        for scope in self._chain(grant.account, grant.pool):
+            scope.unbook(grant.minute_slot, grant.day_slot)
+        return self._place(grant.account, grant.pool, now, wall, REBOOK_HORIZON_MS, late=True)
+
+    def may_send(self, grant: Grant, now: float) -> float:
+        """Return how long (ms) the send must wait for ``min_interval``; 0: send, and say so.
+
+        Others may go in that time: ask again after the wait, and call :meth:`sent` in the same step
+        in which this returned 0.
+        """
+        wait = 0.0
+        for scope in self._chain(grant.account, grant.pool):
+            if scope.min_interval_ms:
+                wait = max(wait, scope.last_send_at + scope.min_interval_ms - now)
+        return wait
+
+    def sent(self, grant: Grant, at: float) -> None:
+        """Note that the send really went at ``at`` (steady)."""
+        for scope in self._chain(grant.account, grant.pool):
+            scope.went(at, late=grant.late)
+
+    def take_dirty(self) -> list[DirtySlot]:
+        """Return the slots to upsert, and take them as stored; see :meth:`put_back`."""
+        return [
+            DirtySlot(scope.id, REQUESTS, slots.grain, slot, n)
+            for scope in self.scopes.values()
+            for slots in (scope.minute, scope.day)
+            if slots.dirty
+            for slot, n in slots.take_dirty()
+        ]
+
+    def put_back(self, rows: Iterable[DirtySlot]) -> None:
+        """Mark the slots of these rows dirty again, because their commit failed."""
+        for row in rows:
+            scope = self.scopes[row.scope_id]
+            slots = scope.minute if row.grain == MINUTE_GRAIN else scope.day
+            if row.slot in slots.counts:
+                slots.dirty.add(row.slot)
+
+
+def _blocked(t: float, now: float, wall: float, moved_by: str, scope: ScopeLedger) -> Blocked:
+    reason = _REASONS.get(moved_by) or scope.pause.reason or WaitingReason.RATE_LIMITED
+    if t == FOREVER:
+        return Blocked(None, None, reason, moved_by, scope.id)
+    return Blocked(t, int(t + wall - now) + 1, reason, moved_by, scope.id)

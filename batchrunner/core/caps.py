@@ -1,0 +1,87 @@
+"""Limits in force on a scope: which of several stored caps holds, and how fast it may be used.
+
+What a person typed wins, ``none`` included; a learned cap fills in only where nothing was typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+RPM: Final = "rpm"
+RPD: Final = "rpd"
+MIN_INTERVAL: Final = "min_interval"
+#: No limit: a cap row of this name holds only the zone a person typed for the day.
+DAY_RESETS: Final = "day_resets"
+
+ROLLING: Final = "rolling"
+DEFAULT_ZONE: Final = "UTC"
+
+MINUTE_MS: Final = 60_000
+DAY_MS: Final = 86_400_000
+
+#: The sources of a cap, the strongest first.
+SOURCES: Final = ("flag", "config", "header", "default")
+
+
+class Cap(NamedTuple):
+    """A row of the table ``cap``."""
+
+    limit_name: str
+    #: Requests, or milliseconds for ``min_interval``; ``None``: told to be none.
+    value: float | None
+    #: For ``rpd``: an IANA zone or ``rolling``; ``None``: not said.
+    zone: str | None
+    source: str
+
+
+class Limit(NamedTuple):
+    """One limit in force: at most ``n`` sends in a window, or in a day of ``zone``."""
+
+    name: str
+    #: Sends; for ``min_interval`` milliseconds between two.
+    n: float
+    source: str
+    zone: str | None = None
+
+
+class Pace(NamedTuple):
+    """How sends are spread: one each ``interval_ms``, and up to ``slack_ms`` early."""
+
+    interval_ms: float
+    slack_ms: float
+
+
+def effective_caps(rows: Iterable[Cap], default_zone: str = DEFAULT_ZONE) -> tuple[Limit, ...]:
+    """Return the limits in force; a name whose strongest cap says *none* is left out.
+
+    Args:
+        rows: all caps of one scope.
+        default_zone: the provider's day, where no cap says one.
+    """
+    ranked = sorted(rows, key=lambda cap: SOURCES.index(cap.source))
+    strongest: dict[str, Cap] = {}
+    for cap in ranked:
+        strongest.setdefault(cap.limit_name, cap)
+    typed_zone = strongest.pop(DAY_RESETS, None)
+    limits = []
+    for name, cap in strongest.items():
+        if cap.value is None or (name == MIN_INTERVAL and cap.value <= 0):
+            continue
+        zone = None
+        if name == RPD:
+            zone = (typed_zone and typed_zone.zone) or cap.zone or default_zone
+        limits.append(Limit(name, cap.value, cap.source, zone))
+    return tuple(limits)
+
+
+def pace_of(n: float, window_ms: int) -> Pace:
+    """Return the pace at which ``n`` sends a window arrive evenly.
+
+    The window is taken a little longer (half a second a minute) against jitter of the network,
+    since what counts is what the server sees; a burst of 50 ms of the rate saves wake-ups.
+    """
+    guard_ms = min(500.0, window_ms / 120)
+    burst = max(1.0, n * 50.0 / window_ms)
+    interval = (window_ms + guard_ms) / (n + 1 - burst)
+    return Pace(interval, (burst - 1) * interval)
