@@ -1,0 +1,98 @@
+"""A file that is there whole or not at all.
+
+What is written goes to a temporary file in the same directory, which is renamed into place at the
+end, and removed where anything fails: a reader never meets half a file, and a failed export leaves
+the earlier one as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from batchrunner.errors import UsageError
+
+__all__ = ["atomic_file"]
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path | str, *, force: bool) -> Iterator[BinaryIO]:
+    """Open a file that appears at ``path`` when the block ends without an exception.
+
+    A symbolic link is written through. An existing file keeps its mode; a new one gets what the
+    umask leaves. A device or a pipe (``/dev/null``) can't be replaced and is written as it is.
+
+    Raises :class:`~batchrunner.errors.UsageError` where a file is there and ``force`` is false, and
+    where writing fails (no such directory, no permission, disk full).
+    """
+    target = Path(os.path.realpath(path))
+    with _told(path):
+        mode = _mode(path, target, force)
+        if mode is not None and not stat.S_ISREG(mode):
+            with target.open("wb") as file:
+                yield file
+            return
+        with _temporary(target) as (temporary, file):
+            if mode is not None:
+                temporary.chmod(stat.S_IMODE(mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            # Somebody may have made the file while this one was being written.
+            _mode(path, target, force)
+            temporary.replace(target)
+        _sync_directory(target.parent)
+
+
+@contextlib.contextmanager
+def _told(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be written: {error.strerror or error}",
+            fix="check that the directory is there, may be written, and has room",
+        ) from error
+
+
+def _mode(path: Path | str, target: Path, force: bool) -> int | None:
+    """Return the mode of what is at the path; ``None`` where nothing is."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a directory", fix="name a file in it")
+    if stat.S_ISREG(mode) and not force:
+        raise UsageError(f"{path} is there already", fix="--force overwrites it")
+    return mode
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    # Not tempfile: it makes files for their owner alone, and the umask can't be read safely.
+    file = temporary.open("xb")
+    try:
+        with file:
+            yield temporary, file
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_directory(directory: Path) -> None:
+    # So that the rename outlives a power cut; not every file system can.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,79 @@
+"""Rows as CSV: the columns of CONTRACT §3, then one column a metadata field.
+
+UTF-8, lines end in ``\\n``, quoted where needed. Strings are raw, nested values compact JSON, what
+is unknown is empty.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from batchrunner.formats.rows import COLUMNS, ExportRow, rfc3339
+from batchrunner.views import JobView
+
+__all__ = ["csv_rows"]
+
+
+class _Line:
+    """Takes what the csv module writes: one whole row a call."""
+
+    text = ""
+
+    def write(self, text: str) -> None:
+        self.text = text
+
+    def take(self) -> bytes:
+        # The writer is told CR LF, or it would leave a lone CR in a cell without quotes.
+        return self.text.removesuffix("\r\n").encode() + b"\n"
+
+
+def csv_rows(rows: Iterable[ExportRow], metadata_names: Sequence[str]) -> Iterator[bytes]:
+    """Yield the heading, then one line a row; ``metadata_names`` in the order of their columns."""
+    line = _Line()
+    write = csv.writer(line, lineterminator="\r\n").writerow
+    write((*COLUMNS, *[f"metadata.{name}" for name in metadata_names]))
+    yield line.take()
+    for row in rows:
+        cells = _cells(row.job)
+        if metadata_names:
+            metadata = msgspec.json.decode(row.job.metadata) if row.job.metadata else {}
+            cells += [_cell(metadata.get(name)) for name in metadata_names]
+        write(cells)
+        yield line.take()
+
+
+def _cells(job: JobView) -> list[Any]:
+    return [
+        job.key,
+        job.status,
+        job.attempts,
+        job.http_status,
+        job.error_kind,
+        job.error_message,
+        job.model,
+        job.output_text,
+        job.finish_reason,
+        job.input_tokens,
+        job.output_tokens,
+        None if job.cost_usd is None else _dollars(job.cost_usd),
+        job.latency_ms,
+        job.request_id,
+        None if job.started_at is None else rfc3339(job.started_at),
+        None if job.finished_at is None else rfc3339(job.finished_at),
+    ]
+
+
+def _dollars(cost: float) -> str:
+    """Return an amount without an exponent, which spreadsheets and databases misread."""
+    text = repr(float(cost))
+    return f"{cost:.12f}".rstrip("0").rstrip(".") if "e" in text else text
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

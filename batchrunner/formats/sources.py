@@ -1,0 +1,229 @@
+"""Bytes of job files, line by line: plain, gzip, zstd, or standard input.
+
+Blank lines are skipped but counted, a byte order mark and CR before LF are taken off. What a file
+holds is told by its first bytes, so that a compressed stream on standard input works too. A file
+that can't be read or unpacked raises :class:`~batchrunner.errors.InputError`, naming the file, why,
+and what to do. A single line is held to :data:`MAX_LINE` bytes: what is longer comes out cut at one
+byte more, which a reader takes for a fault, so that no input can take all memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from batchrunner.errors import InputError, UsageError
+
+__all__ = ["MAX_LINE", "STDIN", "RawLine", "open_lines"]
+
+#: The path that stands for standard input.
+STDIN: Final = "-"
+#: The longest line that is read, in bytes.
+MAX_LINE: Final = 64 * 1024 * 1024
+
+_BLOCK: Final = 1024 * 1024
+#: zstd can unpack 128 KB from a few bytes, and hands out all at once what one piece gives.
+_ZSTD_PIECE: Final = 1024
+
+_BOM: Final = b"\xef\xbb\xbf"
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_HEAD: Final = 4
+
+
+class RawLine(NamedTuple):
+    """One line that is not blank."""
+
+    #: The path as it was given; ``-`` for standard input.
+    file: str
+    #: Counted from 1 within ``file``, blank lines included.
+    line: int
+    #: Counted from 1 over the whole input, blank lines included.
+    overall: int
+    #: Without line end and byte order mark.
+    data: bytes
+
+
+def open_lines(paths: Sequence[str], *, stdin: BinaryIO | None = None) -> Iterator[RawLine]:
+    """Return the lines of all ``paths``, one after the other.
+
+    Whether each file is there is looked at before the first line is read.
+
+    Raises :class:`~batchrunner.errors.InputError`, also while iterating, where a file can't be
+    read or unpacked, and :class:`~batchrunner.errors.UsageError` where ``-`` is named twice.
+    """
+    if list(paths).count(STDIN) > 1:
+        raise UsageError("standard input (-) can be read once", fix="name - once")
+    for path in paths:
+        if path != STDIN:
+            _look_at(path)
+    return _lines_of_all(paths, stdin)
+
+
+def _look_at(path: str) -> None:
+    try:
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a directory", fix="name the files in it")
+        Path(path).stat()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no such file", fix="check the path; - reads standard input"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return InputError(f"{path} can't be read: {reason}", fix="check its permissions")
+
+
+def _lines_of_all(paths: Sequence[str], stdin: BinaryIO | None) -> Iterator[RawLine]:
+    overall = 0
+    for path in paths:
+        number = 0
+        for number, data in enumerate(_lines(path, _blocks(path, stdin)), start=1):
+            if data and not data.isspace():
+                yield RawLine(path, number, overall + number, data)
+        overall += number
+
+
+def _lines(path: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut blocks into lines; the parts of an unfinished one wait, bounded, for its end."""
+    parts: list[bytes] = []
+    waiting = 0
+    first = True
+    for block in blocks:
+        if first:
+            first = False
+            if block.startswith(_UTF_16):
+                raise InputError(
+                    f"{path} is UTF-16, not UTF-8", fix="convert it: iconv -f UTF-16 -t UTF-8"
+                )
+            block = block.removeprefix(_BOM)  # noqa: PLW2901
+        head, *rest = block.split(b"\n")
+        if waiting <= MAX_LINE:
+            parts.append(head)
+            waiting += len(head)
+        if not rest:
+            continue
+        yield _cut(b"".join(parts))
+        *whole, tail = rest
+        for data in whole:
+            yield _cut(data)
+        parts, waiting = [tail], len(tail)
+    if waiting:
+        yield _cut(b"".join(parts))
+
+
+def _cut(data: bytes) -> bytes:
+    return data.removesuffix(b"\r")[: MAX_LINE + 1]
+
+
+def _blocks(path: str, stdin: BinaryIO | None) -> Iterator[bytes]:
+    """Yield a file's unpacked bytes; every fault of reading becomes an InputError here."""
+    try:
+        if path == STDIN:
+            yield from _unpacked(path, stdin or sys.stdin.buffer)
+        else:
+            with Path(path).open("rb") as file:
+                yield from _unpacked(path, file)
+    except EOFError as error:
+        raise _damaged(path, "it ends too early") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(path, str(error)) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _damaged(path: str, why: str) -> InputError:
+    return InputError(
+        f"{path} can't be unpacked: {why}", fix="make it again, or submit the unpacked file"
+    )
+
+
+def _unpacked(path: str, file: BinaryIO) -> Iterator[bytes]:
+    head = file.read(_HEAD)
+    # A byte order mark is one byte short of the head, so that it never straddles two blocks.
+    whole = io.BufferedReader(_Rejoined(head, file), _BLOCK)
+    if head.startswith(_GZIP):
+        with gzip.GzipFile(fileobj=whole) as unzipped:
+            yield from iter(lambda: unzipped.read(_BLOCK), b"")
+    elif head.startswith(_ZSTD):
+        yield from _zstd_blocks(path, whole)
+    elif path.endswith((".gz", ".zst")):
+        raise InputError(
+            f"{path} is not a {'gzip' if path.endswith('.gz') else 'zstd'} file, as its name says",
+            fix="rename it if it is plain text, or make it again",
+        )
+    else:
+        yield from iter(lambda: whole.read(_BLOCK), b"")
+
+
+def _zstd_blocks(path: str, file: BinaryIO) -> Iterator[bytes]:
+    new_frame, faults = _zstd(path)
+    frame = new_frame()
+    # Checked at the end: the library itself says nothing about a frame that stops half-way.
+    ended = False
+    out: list[bytes] = []
+    size = 0
+    try:
+        while piece := file.read(_ZSTD_PIECE):
+            while piece:
+                if ended:
+                    frame, ended = new_frame(), False
+                data = frame.decompress(piece)
+                ended = frame.eof
+                piece = frame.unused_data if ended else b""
+                out.append(data)
+                size += len(data)
+            if size >= _BLOCK:
+                yield b"".join(out)
+                out, size = [], 0
+    except faults as error:
+        raise _damaged(path, str(error)) from error
+    if not ended:
+        raise EOFError
+    if size:
+        yield b"".join(out)
+
+
+def _zstd(path: str) -> tuple[Callable[[], Any], type[Exception]]:
+    """Return a maker of frame readers, and what they raise, from the library that is there."""
+    # Both are looked up by name: neither is there on every Python.
+    try:
+        if sys.version_info >= (3, 14):
+            own = importlib.import_module("compression.zstd")
+            return own.ZstdDecompressor, own.ZstdError
+        library = importlib.import_module("zstandard")
+    except ImportError:
+        raise InputError(
+            f"{path} is packed with zstd, which this installation can't unpack",
+            fix="pip install 'batchrunner[zstd]'",
+        ) from None
+    return library.ZstdDecompressor().decompressobj, library.ZstdError
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first bytes were read to see what it is; leaves ``rest`` open."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        super().__init__()
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._head or self._rest.read(len(buffer))
+        self._head = b""
+        buffer[: len(data)] = data
+        return len(data)
