@@ -143,7 +143,7 @@ class ScopeLedger:
         "_forever",
         "_free",
         "_interval",
-        "_paces",
+        "_pace",
         "_paid_until",
         "_rolling",
         "_swept_at",
@@ -193,11 +193,10 @@ class ScopeLedger:
     def set_caps(self, caps: Iterable[Cap], default_zone: str = "UTC") -> None:
         """Put these caps in force, in place of all former ones."""
         self.limits = effective_caps(caps, default_zone)
-        #: Order matters nowhere: an instant is admitted once no limit moves it.
         self._windows: list[tuple[str, Window]] = []
         self._rolling: list[tuple[str, Window]] = []
         self._days: list[tuple[str, Day]] = []
-        self._paces: list[Pace] = []
+        self._pace: Pace | None = None
         self._interval = 0.0
         self._forever = ""
         for limit in self.limits:
@@ -205,15 +204,20 @@ class ScopeLedger:
         self.minute.watch(window for _, window in self._windows)
         self.day.watch([*(w for _, w in self._rolling), *(d for _, d in self._days)])
         self._free = not self.limits
-        # A slower limit that is gone must not hold the next send back: pacing alone is never more
-        # than one interval and the slack ahead of the last booking.
-        if self._paces:
-            booked = (self.minute.newest + 1) * MINUTE_GRAIN if self.minute.counts else 0.0
-            ahead = max(pace.interval_ms + pace.slack_ms for pace in self._paces)
-            self.next_send_at = min(self.next_send_at, max(booked, self.last_send_at) + ahead)
-        else:
-            self.next_send_at = 0.0
+        self._trim_pacing()
+
+    def _trim_pacing(self) -> None:
+        """Take back what a former, slower pace has put off.
+
+        Pacing is never more than one interval and the slack ahead of the last booking.
+        """
         self._paid_until = 0.0
+        if self._pace is None:
+            self.next_send_at = 0.0
+            return
+        booked = (self.minute.newest + 1) * MINUTE_GRAIN if self.minute.counts else 0.0
+        ahead = self._pace.interval_ms + self._pace.slack_ms
+        self.next_send_at = min(self.next_send_at, max(booked, self.last_send_at) + ahead)
 
     def _put(self, limit: Limit) -> None:
         name, n = limit.name, limit.n
@@ -223,7 +227,7 @@ class ScopeLedger:
             self._forever = name
         elif name == RPM:
             self._windows.append((name, Window(self.minute, int(n), MINUTE_MS)))
-            self._paces.append(pace_of(int(n), MINUTE_MS))
+            self._pace = pace_of(int(n), MINUTE_MS)
         elif name == RPD and limit.zone == ROLLING:
             self._rolling.append((name, Window(self.day, int(n), DAY_MS)))
         elif name == RPD:
@@ -261,12 +265,10 @@ class ScopeLedger:
     def _after_minute(self, t: float, *, late: bool) -> tuple[float, str]:
         """Move ``t`` to where the pace, the windows and the interval admit it, all on steady time."""
         moved_by = ""
-        paced = t
-        for pace in self._paces:
-            place = self._paid_until - CATCH_UP_MS if late else self.next_send_at - pace.slack_ms
-            paced = max(paced, place)
-        if paced > t:
-            t, moved_by = paced, RPM
+        if pace := self._pace:
+            free = self._paid_until - CATCH_UP_MS if late else self.next_send_at - pace.slack_ms
+            if free > t:
+                t, moved_by = free, RPM
         for name, window in self._windows:
             if (free := window.earliest(t)) > t:
                 t, moved_by = free, name
@@ -292,15 +294,13 @@ class ScopeLedger:
         """Count one send at ``t``, which :meth:`earliest` admitted."""
         self.minute.add(minute_slot, 1)
         self.day.add(day_slot, 1)
-        if self._free:
-            return
-        for pace in self._paces:
+        self.planned_at = max(self.planned_at, t)
+        self.changed = True
+        if pace := self._pace:
             if late:
                 self._paid_until = max(self._paid_until, t) + pace.interval_ms
             else:
                 self.next_send_at = max(self.next_send_at, t) + pace.interval_ms
-        self.planned_at = max(self.planned_at, t)
-        self.changed = True
 
     def unbook(self, minute_slot: int, day_slot: int) -> None:
         """Take one send out of its slots."""
@@ -309,18 +309,16 @@ class ScopeLedger:
 
     def undo_plan(self, t: float, before: tuple[float, float]) -> None:
         """Put pacing back if the plan at ``t`` was the last one."""
-        if self.planned_at == t:
+        paced = before[0] if not self._pace else max(before[0], t) + self._pace.interval_ms
+        if self.planned_at == t and self.next_send_at == paced:
             self.next_send_at, self.planned_at = before
 
     def went(self, at: float, *, late: bool) -> None:
         """Note the instant of a real send."""
-        if self._free:
-            return
         self.last_send_at = max(self.last_send_at, at)
         self.changed = True
-        if not late:
-            for pace in self._paces:
-                self._paid_until = max(self._paid_until, at) + pace.interval_ms
+        if self._pace and not late:
+            self._paid_until = max(self._paid_until, at) + self._pace.interval_ms
 
     def sweep(self, now: float, wall: float) -> None:
         """Drop usage that no limit looks at any more."""
