@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from typing import Final
 
 from batchrunner.core.backoff import probe_delay_ms
@@ -28,6 +29,7 @@ from batchrunner.models import ErrorKind, JobId, WaitingReason
 MIN_STREAK: Final = 5
 #: How long a server that has never answered is tried.
 UNREACHED_MS: Final = 60_000.0
+FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +91,11 @@ class Step:
 class Outage:
     """The streak of one scope."""
 
-    def __init__(self, *, now: float, max_wait_ms: float | None = None) -> None:
-        """Begin a call at ``now`` (steady); ``max_wait_ms`` is ``--max-wait``, ``None`` without end."""
+    def __init__(self, *, max_wait_ms: float | None = None) -> None:
+        """Begin a call; ``max_wait_ms`` is ``--max-wait``, ``None`` without end."""
         self._patience_ms = UNREACHED_MS if max_wait_ms is None else min(UNREACHED_MS, max_wait_ms)
-        self._began_at = now
+        #: Steady time of the first fault that found nobody there.
+        self._unreached_at: float | None = None
         self._answered = False
         #: The jobs to charge if the streak turns out to be theirs, one entry a failure.
         self._put_off: list[JobId] = []
@@ -100,7 +103,7 @@ class Outage:
         self._is_open = False
         self._level = 0
         #: Steady time of the last pause; failures of earlier sends tell nothing about the probe.
-        self._paused_at = now
+        self._paused_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -145,42 +148,45 @@ class Outage:
         """
         fault = FAULTS[kind]
         self._answered = self._answered or fault.is_answer
-        never_reached = fault.unreached and not self._answered
-        if never_reached and now - self._began_at >= self._patience_ms:
+        patience = self._patience_left(fault, now)
+        if patience <= 0:
             return Step(charge=Charge.NEVER, reason=fault.reason, halt=True)
         self._failed.add(job)
         k = max(MIN_STREAK, concurrency // 4)
-        too_few = unfinished < k
-        if too_few and fault.charged_at_the_end:
-            charge = Charge.NOW
-        else:
-            charge = Charge.NEVER if self._is_open else Charge.LATER
-        needed = (
-            1 if never_reached else min(k, max(1, unfinished)) if charge is not Charge.NOW else k
-        )
-        if not self._is_open and len(self._failed) < needed:
-            if charge is Charge.LATER:
-                self._put_off.append(job)
-            return Step(charge=charge, reason=fault.reason)
-        return self._pause(fault, charge, never_reached=never_reached, sent_at=sent_at, now=now)
+        charged_now = unfinished < k and fault.charged_at_the_end
+        needed = k if charged_now else min(k, max(1, unfinished))
+        if patience < FOREVER:
+            needed = 1
+        if self._is_open or len(self._failed) >= needed:
+            return Step(
+                charge=Charge.NOW if charged_now else Charge.NEVER,
+                pause_ms=self._pause(patience, sent_at=sent_at, now=now),
+                reason=fault.reason,
+            )
+        if charged_now:
+            return Step(charge=Charge.NOW, reason=fault.reason)
+        self._put_off.append(job)
+        return Step(charge=Charge.LATER, reason=fault.reason)
 
-    def _pause(
-        self, fault: _Fault, charge: Charge, *, never_reached: bool, sent_at: float, now: float
-    ) -> Step:
-        """Open the outage, or put the next probe off further."""
-        if charge is Charge.LATER:
-            charge = Charge.NEVER
+    def _patience_left(self, fault: _Fault, now: float) -> float:
+        """Return how long (ms) a server that was never reached is still tried."""
+        if self._answered or not fault.unreached:
+            return FOREVER
+        if self._unreached_at is None:
+            self._unreached_at = now
+        return self._unreached_at + self._patience_ms - now
+
+    def _pause(self, patience: float, *, sent_at: float, now: float) -> int | None:
+        """Open the outage, or put the next probe off further; return for how long (ms)."""
         if self._is_open and sent_at < self._paused_at:
-            return Step(charge=charge, reason=fault.reason)
-        pause = probe_delay_ms(self._level)
-        if never_reached:
-            # The last try falls on the end of our patience.
-            pause = min(pause, max(1, int(self._began_at + self._patience_ms - now) + 1))
+            return None
+        # Of a server never reached the last try falls on the end of our patience.
+        pause = ceil(min(probe_delay_ms(self._level), patience))
         self._is_open = True
-        self._put_off.clear()
+        self._put_off = []
         self._level += 1
         self._paused_at = now
-        return Step(charge=charge, pause_ms=pause, reason=fault.reason)
+        return pause
 
     def _forget(self) -> None:
         self._put_off = []
