@@ -1,0 +1,278 @@
+"""What a reply means: status, headers, body or fault in, a :class:`Decision` out.
+
+Pure. The answer is found by walking a provider's rules and then the generic ones; see
+:mod:`batchrunner.core.rules`. Nothing a server sends makes this raise: what can't be read as JSON
+is text, and what no rule knows is tried again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from itertools import chain
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from batchrunner.core.credentials import one_line
+from batchrunner.core.headers import parse_wait
+from batchrunner.core.outcomes import HALTS, Halt
+from batchrunner.core.rules import GENERIC, SHOULD_RETRY, Form, Reset, Rule
+from batchrunner.models import Decision, ErrorKind, Reply, Usage, Verdict
+
+__all__ = ["HALTS", "Answer", "Facts", "Halt", "Rule", "Tongue", "classify"]
+
+#: Error bodies are read up to here; a provider's own are a few hundred bytes.
+_TEXT_BOUND: Final = 65_536
+#: Larger bodies are not decoded for an error object.
+_JSON_BOUND: Final = 1_048_576
+
+_HTML: Final = re.compile(
+    rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|meta|title|script)", re.IGNORECASE
+)
+
+#: Which status an error object inside an HTTP 200 stands for, by its code or type.
+_IMPLIED: Final[Sequence[tuple[re.Pattern[str], int]]] = tuple(
+    (re.compile(pattern), status)
+    for pattern, status in (
+        (r"^(?:authentication_error|invalid_api_key|unauthenticated)$", 401),
+        (r"^(?:billing_error|payment_required)$", 402),
+        (r"^permission_", 403),
+        (r"^(?:not_found_error|model_not_found)$", 404),
+        (r"^(?:request_too_large|payload_too_large)$", 413),
+        (r"rate_limit|quota|_limit_exceeded$|credit_balance|resource_exhausted|slow_down", 429),
+        (r"overloaded|service_unavailable", 529),
+        (r"^(?:server_error|api_error|internal|timeout_error|vector_store_timeout)", 500),
+        (r"invalid|image|policy|filter|mismatch|unsupported|context_length|moderation", 400),
+    )
+)
+#: What an error object stands for that says nothing known.
+_IMPLIED_ELSE: Final = 500
+
+
+class Answer(NamedTuple):
+    """What a provider's profile reads out of a 2xx body."""
+
+    usage: Usage
+    #: The body is or carries an error object, whatever the status said.
+    is_error: bool
+
+
+class Tongue(Protocol):
+    """What :func:`classify` needs to know of a provider; ``providers.profile.Profile`` is one."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name, as typed."""
+        ...
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """The provider's own rows, walked before the generic ones."""
+        ...
+
+    @property
+    def answers_json(self) -> bool:
+        """Whether a 2xx that is no JSON object is no answer (``False``: any 2xx is one)."""
+        ...
+
+    @property
+    def base_rule(self) -> str:
+        """A sentence on what a base URL has to be here."""
+        ...
+
+    def read(self, body: bytes, path: str) -> Answer:
+        """Read usage and presence of an error out of a body; ``ValueError`` if it can't be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A reply as rules see it."""
+
+    fault: ErrorKind | None = None
+    #: The true status: for an error inside a 200, the one it stands for.
+    status: int = 0
+    headers: Mapping[str, str]
+    #: The start of the body, or the fault's message.
+    text: str = ""
+    form: Form = Form.EMPTY
+    #: Lower-case codes of the error object.
+    codes: frozenset[str] = frozenset()
+    #: Message of the error object; empty where the body has none.
+    message: str = ""
+
+
+def classify(
+    reply: Reply,
+    tongue: Tongue,
+    *,
+    url: str,
+    now_wall: float,
+    secrets: Sequence[str] = (),
+) -> Decision:
+    """Return what ``reply``, received at ``now_wall`` (epoch ms), means for job, scope and run.
+
+    ``url`` is the address of the request; ``secrets`` are exact values to keep out of messages.
+    """
+    status = reply.status or 0
+    if reply.fault is None and 200 <= status < 300:
+        if not tongue.answers_json:
+            return Decision(verdict=Verdict.COMPLETE, usage=_read(tongue, reply.body, url).usage)
+        try:
+            answer = tongue.read(reply.body, url)
+        except ValueError:
+            answer = _read(tongue, reply.body, url)
+        if not answer.is_error:
+            return Decision(verdict=Verdict.COMPLETE, usage=answer.usage)
+    facts = _facts(reply)
+    rule = next(rule for rule in chain(tongue.rules, GENERIC) if rule.matches(facts))
+    return _decide(rule, facts, tongue, url=url, now_wall=now_wall, secrets=secrets)
+
+
+def _read(tongue: Tongue, body: bytes, url: str) -> Answer:
+    """Read a body whose form is unusual: an object without an error is an answer all the same."""
+    try:
+        return tongue.read(body, url)
+    except ValueError:
+        value = _decoded(body)
+        return Answer(Usage(), not isinstance(value, dict) or bool(value.get("error")))
+
+
+def _facts(reply: Reply) -> Facts:
+    if reply.fault is not None:
+        return Facts(fault=reply.fault.kind, headers=reply.headers, text=reply.fault.message)
+    status = reply.status or 0
+    value = _decoded(reply.body) if len(reply.body) <= _JSON_BOUND else None
+    codes, message = _error_object(value)
+    form = _form(reply.body, value)
+    if 200 <= status < 300 and form is Form.JSON:
+        status = _implied_status(codes)
+    return Facts(
+        status=status,
+        headers=reply.headers,
+        text=reply.body[:_TEXT_BOUND].decode("utf-8", "replace"),
+        form=form,
+        codes=codes,
+        message=message,
+    )
+
+
+def _decoded(body: bytes) -> Any:
+    """Return the JSON value of a body, a one-element list unwrapped; ``None`` if it has none."""
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return None
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _form(body: bytes, value: Any) -> Form:
+    if not body.strip():
+        return Form.EMPTY
+    if isinstance(value, dict):
+        return Form.JSON
+    return Form.HTML if _HTML.match(body) else Form.TEXT
+
+
+def _error_object(value: Any) -> tuple[frozenset[str], str]:
+    """Return (codes in lower case, message) of an error in any of the forms that are in use.
+
+    ``{"error": {…}}``, ``{"error": "text"}``, RFC 9457 problem details, and a bare ``message``.
+    """
+    if not isinstance(value, dict):
+        return frozenset(), ""
+    error = value.get("error")
+    if not isinstance(error, dict):
+        error = {**value, "message": error} if isinstance(error, str) else value
+    codes = frozenset(code.strip().lower() for code in _codes(error) if code.strip())
+    for name in ("message", "detail", "error_description", "title", "Message"):
+        words = error.get(name)
+        if isinstance(words, str) and words.strip():
+            return codes, words
+        if words and isinstance(words, dict | list):
+            return codes, msgspec.json.encode(words).decode()
+    return codes, ""
+
+
+def _codes(error: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("code", "type", "status", "reason"):
+        code = error.get(name)
+        if isinstance(code, str | int) and not isinstance(code, bool):
+            yield str(code)
+    details = error.get("details")
+    inner = error.get("innererror")
+    for detail in (*(details if isinstance(details, list) else [details]), inner):
+        if isinstance(detail, dict):
+            for name in ("error_code", "code", "reason"):
+                if isinstance(detail.get(name), str):
+                    yield detail[name]
+
+
+def _implied_status(codes: frozenset[str]) -> int:
+    for code in codes:
+        if code.isdigit() and 400 <= int(code) < 600:
+            return int(code)
+    for pattern, status in _IMPLIED:
+        if any(pattern.search(code) for code in codes):
+            return status
+    return _IMPLIED_ELSE
+
+
+def _decide(
+    rule: Rule,
+    facts: Facts,
+    tongue: Tongue,
+    *,
+    url: str,
+    now_wall: float,
+    secrets: Sequence[str],
+) -> Decision:
+    verdict = rule.verdict
+    if rule.plain:
+        said = facts.headers.get("x-should-retry", "").strip().lower()
+        verdict = SHOULD_RETRY.get(said, {}).get(verdict, verdict)
+    retry_at = None
+    if facts.fault is None and verdict in {Verdict.RETRY, Verdict.PAUSE, Verdict.WAIT_FOR_DAY}:
+        retry_at = parse_wait(facts.headers, facts.text, now_wall_ms=now_wall)
+    fill = {
+        "url": one_line(url, secrets, bound=200),
+        "provider": tongue.name,
+        "location": one_line(facts.headers.get("location", "nowhere"), secrets, bound=200),
+        "base_rule": tongue.base_rule,
+    }
+    return Decision(
+        verdict=verdict,
+        kind=rule.kind,
+        message=one_line(_message(rule, facts, fill), secrets),
+        retry_at=retry_at,
+        reset_at=_reset_at(rule, retry_at, now_wall),
+        account_wide=rule.account_wide,
+        fix=rule.fix.format_map(fill),
+    )
+
+
+def _reset_at(rule: Rule, retry_at: int | None, now_wall: float) -> int | None:
+    if rule.reset is Reset.NEXT_MONTH:
+        now = datetime.fromtimestamp(now_wall / 1000, UTC)
+        year, month = divmod(now.year * 12 + now.month, 12)
+        return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp() * 1000)
+    return retry_at if rule.reset is Reset.HINT else None
+
+
+def _message(rule: Rule, facts: Facts, fill: Mapping[str, str]) -> str:
+    """Return our sentence, the server's own words, or at least the status, in this order."""
+    words = facts.message or ("" if facts.form is Form.HTML else facts.text.strip())
+    said = rule.says.format_map(fill)
+    if said:
+        return f"{said}: {words}" if words and not said.endswith(".") else f"{said} {words}"
+    if words:
+        return words
+    try:
+        phrase = HTTPStatus(facts.status).phrase
+    except ValueError:
+        phrase = "a status of its own"
+    return f"{fill['url']} answered {facts.status} ({phrase}) and gave no reason"

@@ -1,0 +1,231 @@
+"""Anthropic's Messages API as data: addresses, headers, answers, and the rules of its errors.
+
+The traps (PROVIDERS §1.4): a spent limit comes as 400 with a date in the text, as 402, and as 429
+without ``retry-after``; the last fails until 00:00 UTC on the first of next month.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from batchrunner.core.classify import Answer
+from batchrunner.core.credentials import Credential
+from batchrunner.core.rules import Reset, Rule, words
+from batchrunner.models import ErrorKind, Usage, Verdict
+from batchrunner.providers.profile import Profile
+
+__all__ = ["ANTHROPIC", "RULES"]
+
+_MESSAGES: Final = "/v1/messages"
+
+_SPENT_FIX: Final = "Raise the limit in the provider's console, or wait; then run resume."
+
+RULES: Final = (
+    Rule(
+        id="anthropic-no-credit",
+        statuses=("4xx",),
+        body_re=words(r"credit balance is too low"),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.CREDIT,
+        account_wide=True,
+        fix="Add credit at the provider, then run resume.",
+    ),
+    Rule(
+        id="anthropic-spend-limit-dated",
+        statuses=(400, 429),
+        body_re=words(
+            r"reached your specified.{0,40}usage limits.*regain access on \d{4}-\d\d-\d\d"
+        ),
+        verdict=Verdict.WAIT_FOR_DAY,
+        kind=ErrorKind.SPEND_LIMIT,
+        account_wide=True,
+        reset=Reset.HINT,
+        fix=_SPENT_FIX,
+    ),
+    Rule(
+        id="anthropic-spend-limit",
+        statuses=(400, 429),
+        body_re=words(r"reached your specified.{0,40}usage limits"),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.SPEND_LIMIT,
+        account_wide=True,
+        fix=_SPENT_FIX,
+    ),
+    Rule(
+        id="anthropic-month-spent",
+        statuses=(429,),
+        codes=frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"}),
+        verdict=Verdict.WAIT_FOR_DAY,
+        kind=ErrorKind.SPEND_LIMIT,
+        account_wide=True,
+        reset=Reset.NEXT_MONTH,
+        fix=_SPENT_FIX,
+    ),
+    Rule(
+        id="anthropic-linked-spend-limit",
+        statuses=("4xx",),
+        codes=frozenset({"linked_organization_spend_limit_reached"}),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.SPEND_LIMIT,
+        account_wide=True,
+        fix=_SPENT_FIX,
+    ),
+    Rule(
+        id="anthropic-account-state",
+        statuses=("4xx",),
+        codes=frozenset(
+            {
+                "organization_on_hold",
+                "cmek_key_disabled",
+                "cmek_key_network_blocked",
+                "organization_type_not_supported",
+                "sandbox_egress_restricted",
+            }
+        ),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.PERMISSION,
+        account_wide=True,
+        fix="Settle the organization's state at the provider, then run resume.",
+    ),
+    Rule(
+        id="anthropic-wrong-credential",
+        statuses=("4xx",),
+        body_re=words(r"only authorized for use with Claude Code"),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.AUTHENTICATION,
+        account_wide=True,
+        fix="Use an API key (ANTHROPIC_API_KEY), then run resume.",
+    ),
+)
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
+class _Message(msgspec.Struct):
+    type: str | None = None
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+    #: The answer of ``count_tokens``.
+    input_tokens: int | None = None
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode: Final = msgspec.json.Decoder(_Message).decode
+_NULL: Final = b"null"
+
+
+def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all paths
+    message = _decode(body)
+    if message.type == "error" or (
+        message.error is not msgspec.UNSET and bytes(message.error) != _NULL
+    ):
+        return Answer(Usage(), True)
+    usage = message.usage
+    if usage is None:
+        return Answer(Usage(model=message.model, input_tokens=message.input_tokens), False)
+    sent = usage.input_tokens
+    if sent is not None:
+        sent += (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+    return Answer(
+        Usage(
+            model=message.model,
+            finish_reason=message.stop_reason,
+            input_tokens=sent,
+            output_tokens=usage.output_tokens,
+        ),
+        False,
+    )
+
+
+class _Block(msgspec.Struct):
+    type: str | None = None
+    text: str | None = None
+
+
+class _Content(msgspec.Struct):
+    content: list[_Block] | None = None
+
+
+_decode_content: Final = msgspec.json.Decoder(_Content).decode
+
+
+def _output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
+    try:
+        content = _decode_content(body).content
+    except ValueError:
+        return None
+    if content is None:
+        return None
+    return "".join(block.text or "" for block in content if block.type == "text")
+
+
+def _headers(
+    credential: Credential | None, api_version: str | None, _environ: Mapping[str, str]
+) -> dict[str, str]:
+    headers = {"content-type": "application/json", "anthropic-version": api_version or ""}
+    if credential is None:
+        return headers
+    if credential.source.startswith("ANTHROPIC_AUTH_TOKEN") or credential.value.startswith(
+        "sk-ant-oat"
+    ):
+        return {**headers, "authorization": f"Bearer {credential.value}"}
+    return {**headers, "x-api-key": credential.value}
+
+
+_DATED: Final = re.compile(r"(?:-latest|[-@]\d{8})$")
+#: All Opus 4.x share one limit, and so do all Sonnet 4.x.
+_SHARED: Final = re.compile(r"^(claude-(?:opus|sonnet)-4)(?:[-.]\d{1,2})?$")
+
+
+def _pool_of(model: str) -> str:
+    name = _DATED.sub("", model)
+    match = _SHARED.match(name)
+    return f"{match[1]}.x" if match else name
+
+
+ANTHROPIC: Final = Profile(
+    name="anthropic",
+    title="Anthropic",
+    default_base_url="https://api.anthropic.com",
+    base_url_env="ANTHROPIC_BASE_URL",
+    key_envs=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    foreign_keys=MappingProxyType(
+        {
+            "sk-ant-admin": "an Anthropic Admin key, which can't send messages",
+            "sk-ant-ort": "an OAuth refresh token, which can't send messages",
+            "sk-proj-": "an OpenAI key",
+            "sk-svcacct-": "an OpenAI key",
+            "sk-or-": "an OpenRouter key",
+            "gsk_": "a Groq key",
+            "AIza": "a Google key",
+        }
+    ),
+    base_rule="Anthropic's base URL has no /v1 at its end: https://api.anthropic.com.",
+    base_has_version=False,
+    models_path="/v1/models",
+    needs_model=True,
+    demands_max_tokens=True,
+    allow_any_url=False,
+    paths=(_MESSAGES, "/v1/messages/count_tokens"),
+    answers_json=True,
+    default_api_version="2023-06-01",
+    organization_header="anthropic-organization-id",
+    rules=RULES,
+    fixed_path=_MESSAGES,
+    default_path_for=lambda _body: _MESSAGES,
+    make_headers=_headers,
+    read=_read,
+    output_text=_output_text,
+    pool_of=_pool_of,
+)

@@ -1,0 +1,237 @@
+"""OpenAI's API, and that of the servers that speak its language, as data.
+
+The traps (PROVIDERS §2): a 429 is money, a day, a minute or a request that never fits, told by
+``error.code`` before ``error.type`` before the text; a Responses answer with HTTP 200 can have
+failed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from batchrunner.core.classify import Answer
+from batchrunner.core.credentials import Credential
+from batchrunner.core.rules import Reset, Rule, words
+from batchrunner.models import ErrorKind, Usage, Verdict
+from batchrunner.providers.profile import Body, Profile
+
+__all__ = ["OPENAI", "RULES"]
+
+_CHAT: Final = "/v1/chat/completions"
+_RESPONSES: Final = "/v1/responses"
+_EMBEDDINGS: Final = "/v1/embeddings"
+
+RULES: Final = (
+    Rule(
+        id="openai-spend-limit",
+        statuses=("4xx",),
+        codes=frozenset(
+            {
+                "organization_spend_limit_exceeded",
+                "project_spend_limit_exceeded",
+                "organization_usage_limit_exceeded",
+                "billing_hard_limit_reached",
+            }
+        ),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.SPEND_LIMIT,
+        account_wide=True,
+        fix="Raise the limit in the provider's console, then run resume.",
+    ),
+    Rule(
+        id="openai-no-credit",
+        statuses=("4xx",),
+        codes=frozenset({"insufficient_quota", "credit_balance_exhausted"}),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.CREDIT,
+        account_wide=True,
+        fix="Add credit at the provider, then run resume.",
+    ),
+    Rule(
+        id="openai-larger-than-the-limit",
+        statuses=(429,),
+        codes=frozenset({"request_too_large"}),
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.REQUEST_TOO_LARGE,
+        fix="It asks for more than the whole limit: shorten it, then submit with --update.",
+    ),
+    Rule(
+        id="openai-flex-unavailable",
+        statuses=(429,),
+        message_re=words(r"resource[ _]unavailable"),
+        verdict=Verdict.RETRY,
+        kind=ErrorKind.OVERLOADED,
+    ),
+    Rule(
+        id="openai-slow-down",
+        statuses=(429, 503),
+        codes=frozenset({"slow_down"}),
+        verdict=Verdict.PAUSE,
+        kind=ErrorKind.RATE_LIMITED,
+        reset=Reset.NOT_SAID,
+    ),
+)
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
+
+
+class _Result(msgspec.Struct):
+    model: str | None = None
+    status: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    incomplete_details: _Incomplete | None = None
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode: Final = msgspec.json.Decoder(_Result).decode
+_NULL: Final = b"null"
+
+
+def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all paths
+    result = _decode(body)
+    usage = result.usage
+    sent = got = None
+    if usage is not None:
+        sent = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
+        got = usage.output_tokens if usage.completion_tokens is None else usage.completion_tokens
+    reason = result.status
+    if result.choices:
+        reason = result.choices[0].finish_reason
+    elif result.incomplete_details is not None:
+        reason = result.incomplete_details.reason or reason
+    return Answer(
+        Usage(model=result.model, finish_reason=reason, input_tokens=sent, output_tokens=got),
+        result.status == "failed"
+        or (result.error is not msgspec.UNSET and bytes(result.error) != _NULL),
+    )
+
+
+class _Part(msgspec.Struct):
+    type: str | None = None
+    text: str | None = None
+
+
+class _ChatMessage(msgspec.Struct):
+    content: str | list[_Part] | None = None
+
+
+class _ChatChoice(msgspec.Struct):
+    message: _ChatMessage | None = None
+    #: The old completions endpoint.
+    text: str | None = None
+
+
+class _OutputItem(msgspec.Struct):
+    type: str | None = None
+    content: list[_Part] | None = None
+
+
+class _Vector(msgspec.Struct):
+    embedding: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Output(msgspec.Struct):
+    choices: list[_ChatChoice] | None = None
+    output: list[_OutputItem] | None = None
+    data: list[_Vector] | None = None
+
+
+_decode_output: Final = msgspec.json.Decoder(_Output).decode
+
+
+def _parts(parts: list[_Part], kinds: tuple[str, ...]) -> str:
+    return "".join(part.text or "" for part in parts if part.type in kinds)
+
+
+def _output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
+    """Return the first choice's text, a response's output text, or the first vector as JSON."""
+    try:
+        result = _decode_output(body)
+    except ValueError:
+        return None
+    if result.choices:
+        choice = result.choices[0]
+        content = choice.message.content if choice.message is not None else choice.text
+        return _parts(content, ("text",)) if isinstance(content, list) else content
+    if result.output is not None:
+        return "".join(_parts(item.content or [], ("output_text",)) for item in result.output)
+    if result.data and result.data[0].embedding is not msgspec.UNSET:
+        return bytes(result.data[0].embedding).decode()
+    return None
+
+
+def _headers(
+    credential: Credential | None, _api_version: str | None, environ: Mapping[str, str]
+) -> dict[str, str]:
+    headers = {"content-type": "application/json"}
+    if credential is not None:
+        headers["authorization"] = f"Bearer {credential.value}"
+    for variable, name in (
+        ("OPENAI_ORG_ID", "openai-organization"),
+        ("OPENAI_PROJECT_ID", "openai-project"),
+    ):
+        if value := environ.get(variable, "").strip():
+            headers[name] = value
+    return headers
+
+
+def _default_path_for(body: Body) -> str:
+    if "input" not in body or "messages" in body:
+        return _CHAT
+    return _EMBEDDINGS if "embed" in str(body.get("model", "")).lower() else _RESPONSES
+
+
+_DATED: Final = re.compile(r"-\d{4}-\d\d-\d\d$")
+
+OPENAI: Final = Profile(
+    name="openai",
+    title="OpenAI",
+    default_base_url="https://api.openai.com/v1",
+    base_url_env="OPENAI_BASE_URL",
+    key_envs=("OPENAI_API_KEY",),
+    foreign_keys=MappingProxyType(
+        {
+            "sk-ant-": "an Anthropic key",
+            "sk-admin-": "an OpenAI admin key, which can't send requests",
+            "sk-or-": "an OpenRouter key",
+            "gsk_": "a Groq key",
+            "AIza": "a Google key",
+        }
+    ),
+    base_rule="OpenAI's base URL ends in /v1: https://api.openai.com/v1.",
+    base_has_version=True,
+    models_path="/v1/models",
+    needs_model=True,
+    demands_max_tokens=False,
+    allow_any_url=False,
+    answers_json=True,
+    day_zone="rolling",
+    organization_header="openai-organization",
+    request_id_headers=("x-request-id", "request-id"),
+    rules=RULES,
+    fixed_path=None,
+    default_path_for=_default_path_for,
+    make_headers=_headers,
+    read=_read,
+    output_text=_output_text,
+    pool_of=lambda model: _DATED.sub("", model),
+)

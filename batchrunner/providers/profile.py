@@ -1,0 +1,154 @@
+"""A provider as a frozen value: everything that differs from one provider to the next.
+
+Nothing here is sent or read; functions take and return values. The names that
+:mod:`batchrunner.formats` asks of a provider (``LineRules``) and those that
+:mod:`batchrunner.core.classify` asks (``Tongue``) are all here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from yarl import URL
+
+from batchrunner.core.classify import Answer, Rule
+from batchrunner.core.credentials import Credential
+from batchrunner.models import Usage
+
+__all__ = ["Body", "Profile"]
+
+#: A request body as a JSON object.
+Body = Mapping[str, Any]
+
+_NO_ENVIRON: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One provider: addresses, credentials, request and answer forms, rules."""
+
+    name: str
+    #: As people write it.
+    title: str
+    #: ``None``: a base URL must be given (or the program starts the server itself).
+    default_base_url: str | None
+    #: Variable that replaces the default base URL; empty for none.
+    base_url_env: str = ""
+    #: Variables that may hold the credential, in order; each also as ``NAME_FILE``.
+    key_envs: tuple[str, ...] = ()
+    #: Starts of keys that are no use here → whose they are.
+    foreign_keys: Mapping[str, str]
+    #: What a base URL has to be, in one sentence.
+    base_rule: str
+    #: Whether the provider's SDK expects ``/v1`` at the end of its base URL.
+    base_has_version: bool
+    #: Where models are listed, as a path like those of job lines; ``None``: nowhere.
+    models_path: str | None
+    needs_model: bool
+    demands_max_tokens: bool
+    #: Lines may name any method and address (plain HTTP).
+    allow_any_url: bool
+    #: Paths (like ``/v1/messages``) that lines may name; empty for any.
+    paths: tuple[str, ...] = ()
+    #: A 2xx that is no JSON object is no answer.
+    answers_json: bool
+    default_api_version: str | None = None
+    #: An IANA zone, or ``rolling``.
+    day_zone: str = "UTC"
+    #: Response header that names the organization; ``None``: none does.
+    organization_header: str | None = None
+    #: Response headers that name the request, the first found counts.
+    request_id_headers: tuple[str, ...] = ("request-id", "x-request-id")
+    rules: Sequence[Rule]
+
+    #: The path for every line that names none; ``None``: it depends on the body.
+    fixed_path: str | None
+    #: Body → path for a line that names none.
+    default_path_for: Callable[[Body], str]
+    #: (credential, API version, environment) → headers.
+    make_headers: Callable[[Credential | None, str | None, Mapping[str, str]], dict[str, str]]
+    #: (body, path) → usage and whether it is an error; ``ValueError`` if it can't be read.
+    read: Callable[[bytes, str], Answer]
+    #: (body, path) → the text for a person's table; ``None`` where there is none.
+    output_text: Callable[[bytes, str | None], str | None]
+    #: Model → the name of the pool of models that share a limit.
+    pool_of: Callable[[str], str]
+
+    @property
+    def key_required(self) -> bool:
+        """Whether a credential is needed at the provider's own address."""
+        return bool(self.key_envs)
+
+    def is_own(self, base_url: str) -> bool:
+        """Return whether ``base_url`` is the provider's own address, not a gateway."""
+        if self.default_base_url is None:
+            return False
+        return _origin(base_url) == _origin(self.default_base_url)
+
+    def base_url(self, typed: str | None, environ: Mapping[str, str]) -> str | None:
+        """Return the base URL in force: typed (or stored), from the environment, the default."""
+        from_environ = environ.get(self.base_url_env, "").strip() if self.base_url_env else ""
+        return typed or from_environ or self.default_base_url
+
+    def default_path(self, body: bytes) -> str:
+        """Return the path for a stored body whose line named none.
+
+        :raises ValueError: the path depends on a body that is no JSON object.
+        """
+        if self.fixed_path is not None:
+            return self.fixed_path
+        return self.default_path_for(msgspec.json.decode(body, type=dict[str, Any]))
+
+    def build_url(self, base_url: str, path: str) -> str:
+        """Return the absolute address of ``path`` (or of an absolute URL, as it is).
+
+        A base URL means what the provider's own SDK means by it; a ``/v1`` that both the base URL
+        and the path bring is there once.
+        """
+        if "://" in path:
+            return path
+        base, mark, query = base_url.partition("?")
+        base = base.rstrip("/")
+        path = "/" + path.lstrip("/") if path else ""
+        if path.startswith("/v1/") and (self.base_has_version or base.endswith("/v1")):
+            path = path.removeprefix("/v1")
+        joint = "&" if "?" in path else "?"
+        return f"{base}{path}{joint}{query}" if mark and query else f"{base}{path}"
+
+    def headers(
+        self,
+        credential: Credential | None,
+        api_version: str | None = None,
+        environ: Mapping[str, str] = _NO_ENVIRON,
+    ) -> dict[str, str]:
+        """Return what goes with every request, the credential included; names in lower case."""
+        return self.make_headers(credential, api_version or self.default_api_version, environ)
+
+    def usage(self, body: bytes, path: str = "") -> Usage:
+        """Return what an answer says it cost; all unknown where it can't be read."""
+        try:
+            return self.read(body, path).usage
+        except ValueError:
+            return Usage()
+
+    def organization(self, headers: Mapping[str, str]) -> str | None:
+        """Return whose allowance a response says it used; ``headers`` in lower case."""
+        return headers.get(self.organization_header) if self.organization_header else None
+
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """Return the provider's id of a request, for its support desk."""
+        for name in self.request_id_headers:
+            if name in headers:
+                return headers[name]
+        return None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parsed = URL(url.strip())
+    except ValueError:
+        return "", None, None
+    return parsed.scheme, parsed.host, parsed.port
