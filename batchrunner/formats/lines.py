@@ -83,11 +83,11 @@ class Notes:
     warnings: list[LineFault] = field(default_factory=list)
     n_warnings: int = 0
 
-    def warn(self, raw: RawLine, reason: str) -> None:
-        """Count one warning, and keep it while there are few."""
+    def warn(self, raw: RawLine, reason: str, named: str = "") -> None:
+        """Count one warning, and keep it while there are few; ``named`` comes out of the line."""
         self.n_warnings += 1
         if self.n_warnings <= _MAX_WARNINGS:
-            self.warnings.append(_fault(raw, reason))
+            self.warnings.append(_fault(raw, reason.format(_named(named))))
 
 
 def read_lines(
@@ -255,6 +255,7 @@ class _Reader:
         if isinstance(body, dict):
             check_and_fill(body, endpoint_of(""), _NO_FILL, demands_max_tokens=False)
         model = body.get("model") if isinstance(body, dict) else None
+        metadata = _metadata(line)
         return JobLine(
             key=self._key(raw, line),
             model=model if isinstance(model, str) and model else None,
@@ -262,7 +263,7 @@ class _Reader:
             method=method,
             url=url,
             headers=_encode(headers) if headers else None,
-            metadata=_metadata(line),
+            metadata=metadata,
             shape=shape,
             file=raw.file,
             line=raw.line,
@@ -271,19 +272,19 @@ class _Reader:
     # -- the parts ------------------------------------------------------------------------------
 
     def _finish(self, raw: RawLine, line: Body, body: Body, path: str, shape: Shape) -> JobLine:
-        key = self._key(raw, line)
         model = self._fill_model(raw, body)
         check_and_fill(
             body, endpoint_of(path), self._fill, demands_max_tokens=self._rules.demands_max_tokens
         )
+        metadata = _metadata(line)
         plain = path == self._plain_path
         return JobLine(
-            key=key,
+            key=self._key(raw, line),
             model=model,
             body=_encode(body),
             method=None if plain else "POST",
             url=None if plain else path,
-            metadata=_metadata(line),
+            metadata=metadata,
             shape=shape,
             file=raw.file,
             line=raw.line,
@@ -322,8 +323,8 @@ class _Reader:
         unknown = [name for name in line if name not in fields]
         if shape := next((name for name in unknown if name in _TELLING_FIELDS), None):
             raise RefusedLineError(f"`{shape}` beside another form: a line has one form")
-        names = ", ".join(f"`{_named(name)}`" for name in unknown[:5])
-        self._notes.warn(raw, f"{names} is not sent; put what should come back in `metadata`")
+        names = ", ".join(unknown[:5])
+        self._notes.warn(raw, "not sent: {}; put what should come back in `metadata`", names)
 
 
 _Read = Callable[[_Reader, RawLine, Body, Shape], JobLine]
