@@ -178,9 +178,9 @@ def invoices() -> Iterator[Line]:
             goods, count, cents = GOODS[(i * 4 + k * 5) % len(GOODS)]
             count += (i + k) % 3
             total += count * cents
-            rows.append(
-                f"{count:>3} x {goods:<34} {cents / 100:>9.2f} {count * cents / 100:>10.2f}"
-            )
+            price, amount = _money(cents, currency), _money(count * cents, currency)
+            price, amount = _money(cents, currency), _money(count * cents, currency)
+            rows.append(f"{count:>3} x {goods:<34} {price:>9} {amount:>10}")
         text = "\n".join(
             [
                 vendor,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import exp
 from statistics import NormalDist
@@ -127,7 +127,3 @@ class Fate:
 def _share(data: bytes) -> float:
     """Return eight random bytes as a number from 0 up to 1."""
     return int.from_bytes(data) / 2**64
-
-
-#: Reads the time, epoch seconds.
-Now = Callable[[], float]

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from batchrunner.providers.simulator.dialects import (
     model_list,
     request_id,
 )
-from batchrunner.providers.simulator.exchange import MARK, MESSAGES, Fate, Incoming, Now, Plan
+from batchrunner.providers.simulator.exchange import MARK, MESSAGES, Fate, Incoming, Plan
 from batchrunner.providers.simulator.log import RequestLog
 from batchrunner.providers.simulator.windows import Standing, day_window, minute_window
 
@@ -67,7 +67,7 @@ class Simulator:
         config: SimulatorConfig | None = None,
         *,
         log: Path | None = None,
-        now: Now = time.time,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """Prepare a server; it listens from :meth:`start` on.
 
