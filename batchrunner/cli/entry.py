@@ -1,0 +1,66 @@
+"""Where the command line begins and ends: arguments in, exit code out (CONTRACT §4).
+
+Every way out passes here: results, refusals of click, our own errors, Ctrl-C, a reader that went
+away, and defects. Only :class:`SystemExit` of the shell completion leaves as an exception.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from batchrunner.cli.root import PROGRAM, root
+
+_INTERRUPT: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    ``argv`` is without the program's name; ``None`` takes the process's own.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks must not end a run that took hours.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = root.main(args, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return _INTERRUPT
+    except Exception as error:
+        return _failed(error, as_json=wants_json(args))
+    return code if isinstance(code, int) else 0
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """Whether ``--json`` was typed: asked of the raw words, for errors met before they are parsed."""
+    words = args[: args.index("--")] if "--" in args else args
+    return "--json" in words
+
+
+def _failed(error: Exception, *, as_json: bool) -> int:
+    from batchrunner.cli.failures import report  # noqa: PLC0415 (loads what --help must not)
+
+    try:
+        return report(error, as_json=as_json)
+    except OSError:
+        _discard_stdout()
+        return report(error, as_json=False)
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush has nothing to fail on."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,111 @@
+"""``limits``: what is in force, and ``limits set``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from batchrunner.cli.house import Group
+from batchrunner.cli.lines import wall_ms
+from batchrunner.cli.settings import Settings
+from batchrunner.cli.shapes import limit_row, write_json, write_list
+from batchrunner.cli.tables import Column, write_table
+from batchrunner.cli.text import local_time, number, printable
+from batchrunner.cli.types import Duration, Limit
+from batchrunner.options import LimitOptions
+from batchrunner.views import LimitView
+
+_COLUMNS: Final = (
+    Column("ACCOUNT", most=26),
+    Column("LIMIT"),
+    Column("VALUE", right=True),
+    Column("SOURCE"),
+    Column("USED", right=True),
+    Column("LEFT", right=True),
+    Column("RESETS"),
+)
+#: Name of a limit → the field it sets, and the type of its value.
+_SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
+    "rpm": ("rpm", Limit()),
+    "rpd": ("rpd", Limit()),
+    "day-resets": ("day_resets", click.STRING),
+    "min-interval": ("min_interval_s", Duration(zero=True)),
+}
+
+
+@click.group(
+    "limits",
+    cls=Group,
+    invoke_without_command=True,
+    short_help="Limits in force, used and left; change them.",
+    examples=("batchrunner limits", "batchrunner limits set rpm=50 rpd=none"),
+)
+@click.pass_context
+def limits_command(ctx: click.Context, /) -> int | None:
+    """Limits in force: where each came from, used, left, next reset."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    settings = Settings.of(ctx)
+    views = settings.app().limits()
+    if settings.json:
+        write_list("limits", map(limit_row, views))
+        return 0
+    now = wall_ms()
+    if not write_table(_COLUMNS, (_cells(view, now) for view in views)):
+        click.echo("no limits are known yet", err=True)
+    return 0
+
+
+@limits_command.command(
+    "set",
+    examples=(
+        "batchrunner limits set rpm=50 rpd=1000 day-resets=America/Los_Angeles",
+        "batchrunner limits set rpm=auto min-interval=0.5 --account research",
+    ),
+)
+@click.option("--account", metavar="NAME", help="Whose limits. [default: the only account]")
+@click.argument("changes", nargs=-1, required=True, metavar="LIMIT=VALUE...")
+@click.pass_context
+def set_command(ctx: click.Context, /, account: str | None, changes: tuple[str, ...]) -> int:
+    """Change limits: rpm=N, rpd=N (none, auto), day-resets=ZONE|rolling, min-interval=DURATION.
+
+    They hold for all of the account's runs in this database from now on.
+    """
+    settings = Settings.of(ctx)
+    chosen: dict[str, Any] = {}
+    for change in changes:
+        field, value = _change(change, ctx)
+        chosen[field] = value
+    sentences = settings.app().set_limits(account, LimitOptions(**chosen))
+    if settings.json:
+        write_json({"changes": sentences})
+    else:
+        for sentence in sentences:
+            click.echo(printable(sentence))
+    return 0
+
+
+def _change(words: str, ctx: click.Context) -> tuple[str, Any]:
+    name, equals, text = words.partition("=")
+    known = _SETTABLE.get(name.strip().replace("_", "-"))
+    if not equals or not text.strip() or known is None:
+        raise click.UsageError(
+            f"'{words}' is no limit: write {', '.join(f'{name}=…' for name in _SETTABLE)}", ctx
+        )
+    field, kind = known
+    return field, kind.convert(text.strip(), None, ctx)
+
+
+def _cells(view: LimitView, now_ms: float) -> list[str]:
+    resets = local_time(view.resets_at, now_ms) if view.resets_at is not None else "-"
+    zone = f" {view.zone}" if view.zone else ""
+    return [
+        printable(view.scope),
+        printable(view.limit),
+        "none" if view.value is None else number(view.value),
+        printable(view.source),
+        number(view.used),
+        number(view.remaining),
+        printable(resets + zone),
+    ]

@@ -1,0 +1,310 @@
+"""The options that several commands share, as tables, and the values they make.
+
+A parameter's name is the field it fills in :mod:`batchrunner.options`, so that adding an option
+is adding a row. Defaults stay unsaid (``None``): what was not typed keeps what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final, NamedTuple
+
+import click
+
+from batchrunner.cli.types import (
+    ERROR_KIND,
+    STATUS,
+    Concurrency,
+    Duration,
+    FieldValue,
+    Header,
+    Limit,
+    MaxFailures,
+    Size,
+    TextOrFile,
+)
+from batchrunner.options import (
+    DEFAULT_MAX_WAIT_S,
+    NO_WAIT_S,
+    CallOptions,
+    JobFilter,
+    LimitOptions,
+    RunOptions,
+)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_Row = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def _row(*names: str, **attributes: Any) -> _Row:
+    return names, attributes
+
+
+def _flag(*names: str, **attributes: Any) -> _Row:
+    return names, {"is_flag": True, **attributes}
+
+
+#: Limits belong to the account; ``submit`` and ``limits set`` write them alike.
+_LIMITS: Final = (
+    _row(
+        "--rpm",
+        type=Limit(),
+        metavar="N",
+        help="Requests per minute; none, auto. [default: auto, learned from responses]",
+    ),
+    _row(
+        "--rpd",
+        type=Limit(),
+        metavar="N",
+        help="Requests per day; none, auto. [default: auto]",
+    ),
+    _row(
+        "--day-resets",
+        "day_resets",
+        metavar="ZONE|rolling",
+        help="When a day ends: an IANA zone's midnight, or any 24 h. [default: the provider's rule, else UTC]",
+    ),
+    _row(
+        "--min-interval",
+        "min_interval_s",
+        type=Duration(zero=True),
+        metavar="DURATION",
+        help="Never two sends closer than this. [default: 0]",
+    ),
+)
+
+#: Options of ``submit``, ``resume`` and ``retry``.
+_RUN: Final = (
+    _row(
+        "--provider",
+        metavar="NAME",
+        help="anthropic, openai, http or simulator. [default: told by the lines]",
+    ),
+    _row(
+        "--base-url",
+        "base_url",
+        metavar="URL",
+        help="Where requests go. [default: ANTHROPIC_BASE_URL, OPENAI_BASE_URL, else the provider's]",
+    ),
+    _row("--model", metavar="NAME", help="Filled in where a line leaves it out."),
+    _row(
+        "--max-tokens",
+        "max_tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Filled in where a line leaves it out. [default: 4096 where the provider demands one]",
+    ),
+    _row(
+        "--system",
+        type=TextOrFile(),
+        metavar="TEXT|@FILE",
+        help="System prompt, filled in where a line leaves it out.",
+    ),
+    _row(
+        "--set",
+        "sets",
+        type=FieldValue(),
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Replace that body field in every chosen job still to be sent (@FILE reads it); repeatable.",
+    ),
+    _row(
+        "-H",
+        "--header",
+        "headers",
+        type=Header(),
+        multiple=True,
+        metavar="'NAME: VALUE'",
+        help="Sent with each request; ${VAR} is filled in at the send; repeatable.",
+    ),
+    _row(
+        "--api-version",
+        "api_version",
+        metavar="V",
+        help="The provider's version header. [default: 2023-06-01 for anthropic]",
+    ),
+    *_LIMITS,
+    _row(
+        "--account",
+        metavar="NAME",
+        help="Whose limits these are. [default: the organization responses name, else the key]",
+    ),
+    _row(
+        "-c",
+        "--concurrency",
+        type=Concurrency(),
+        metavar="N|auto",
+        help="Requests in flight at most. [default: auto]",
+    ),
+    _row(
+        "--priority",
+        type=int,
+        metavar="N",
+        help="Higher runs go first; equals share. [default: 0]",
+    ),
+    _row(
+        "--max-attempts",
+        "max_attempts",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Tries charged to one job before it fails. [default: 5]",
+    ),
+    _row(
+        "--timeout",
+        "timeout_s",
+        type=Duration(),
+        metavar="DURATION",
+        help="For one request. [default: 600]",
+    ),
+    _row(
+        "--connect-timeout",
+        "connect_timeout_s",
+        type=Duration(),
+        metavar="DURATION",
+        help="For reaching the server. [default: 30]",
+    ),
+    _row(
+        "--max-time",
+        "max_time_s",
+        type=Duration(),
+        metavar="DURATION",
+        help="Stop this call after that long. [default: none]",
+    ),
+    _row(
+        "--max-failures",
+        "max_failures",
+        type=MaxFailures(),
+        metavar="N|P%",
+        help="Stop when so many jobs, or that share, have failed. [default: none]",
+    ),
+    _row(
+        "--max-wait",
+        "max_wait_s",
+        type=Duration(zero=True),
+        metavar="DURATION",
+        help="Longest single wait before stopping with work left. [default: 26h]",
+    ),
+    _flag("--wait", help="Wait without end."),
+    _flag(
+        "--no-wait",
+        "no_wait",
+        help="Wait 5m at most, and do not follow another process.",
+    ),
+    _flag("--no-run", "no_run", help="Store only."),
+    _row(
+        "--max-response",
+        "max_response",
+        type=Size(),
+        metavar="SIZE",
+        help="A longer answer fails its job. [default: 32MB]",
+    ),
+    _row(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Export there whenever the run ends or stops.",
+    ),
+)
+
+#: Options about the files, of ``submit`` alone.
+_SUBMIT: Final = (
+    _row("--name", metavar="NAME", help="The run's name. [default: from the first file]"),
+    _flag(
+        "--skip-invalid",
+        "skip_invalid",
+        help="Store the good lines; the others, with reasons, go to NAME.rejects.jsonl.",
+    ),
+    _flag(
+        "--update",
+        help="Take FILE into the run of that name: new keys are added, open jobs take their new line.",
+    ),
+    _flag("--new", help="A new run, though the same has been submitted."),
+)
+
+#: Options that choose jobs, alike for ``jobs``, ``export`` and ``retry``.
+_JOBS: Final = (
+    _row(
+        "--status",
+        "statuses",
+        type=STATUS,
+        multiple=True,
+        metavar="S",
+        help=f"Only jobs of that status ({', '.join(STATUS.choices)}); repeatable.",
+    ),
+    _row(
+        "--error",
+        "errors",
+        type=ERROR_KIND,
+        multiple=True,
+        metavar="KIND",
+        help="Only jobs whose last error is of that kind; repeatable.",
+    ),
+    _row("--job", "keys", multiple=True, metavar="KEY", help="Only that job; repeatable."),
+    _row("--limit", type=click.IntRange(min=1), metavar="N", help="At most N jobs."),
+)
+
+
+def _decorator(rows: Sequence[_Row]) -> Decorator:
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for names, attributes in reversed(rows):
+            function = click.option(*names, **attributes)(function)
+        return function
+
+    return add
+
+
+run_options: Final = _decorator(_RUN)
+submit_options: Final = _decorator(_SUBMIT)
+job_options: Final = _decorator(_JOBS)
+
+
+class Typed(NamedTuple):
+    """What was typed, by how long it lasts: the run's, the account's, this call's."""
+
+    run: RunOptions
+    limits: LimitOptions
+    call: CallOptions
+
+
+def typed_options(values: Mapping[str, Any]) -> Typed:
+    """Return the values of ``run_options`` and ``submit_options``.
+
+    Raises :class:`click.UsageError` for options that exclude one another.
+    """
+    if values.get("update") and values.get("new"):
+        raise click.UsageError("--update and --new exclude one another; keep one")
+    return Typed(
+        run=RunOptions(**_chosen(RunOptions, values)),
+        limits=LimitOptions(**_chosen(LimitOptions, values)),
+        call=CallOptions(**{**_chosen(CallOptions, values), "max_wait_s": _max_wait(values)}),
+    )
+
+
+def job_filter(values: Mapping[str, Any]) -> JobFilter:
+    """Return the jobs chosen by ``job_options``."""
+    return JobFilter(**_chosen(JobFilter, values))
+
+
+def _chosen(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}
+
+
+def _max_wait(values: Mapping[str, Any]) -> float | None:
+    said = [
+        name
+        for name, is_said in (
+            ("--max-wait", values["max_wait_s"] is not None),
+            ("--wait", values["wait"]),
+            ("--no-wait", values["no_wait"]),
+        )
+        if is_said
+    ]
+    if len(said) > 1:
+        raise click.UsageError(f"{' and '.join(said)} exclude one another; keep one")
+    if values["wait"]:
+        return None
+    if values["no_wait"]:
+        return NO_WAIT_S
+    typed: float | None = values["max_wait_s"]
+    return DEFAULT_MAX_WAIT_S if typed is None else typed

@@ -1,0 +1,170 @@
+"""The live panel on a terminal: where the run stands, how fast, what it waits for, what failed.
+
+Redrawn at most four times a second from the last picture, so that a countdown ticks while
+nothing happens. When it closes nothing of it stays on the screen; the summary takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Self, TextIO
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from batchrunner.cli.lines import wall_ms
+from batchrunner.cli.text import clock_time, duration, printable
+from batchrunner.cli.words import Tally, eta_words, event_words, hint, pace, waiting_words
+from batchrunner.models import RunState
+from batchrunner.views import Event, Progress
+
+REDRAWS_PER_SECOND: Final = 4
+N_ERRORS: Final = 3
+#: Runs that are shown at once; ``resume --all`` may drain more.
+N_RUNS: Final = 3
+_BAR_MOST: Final = 60
+
+_STATE_STYLES: Final = {
+    RunState.RUNNING: "bold green",
+    RunState.WAITING: "bold yellow",
+    RunState.HALTED: "bold red",
+    RunState.PAUSED: "bold yellow",
+    RunState.FINISHED: "bold green",
+    RunState.CANCELLED: "bold red",
+}
+#: Part of the bar → its sign, its sign without Unicode, its style.
+_PARTS: Final = {
+    "done": ("█", "#", "green"),
+    "failed": ("█", "x", "red"),
+    "in_flight": ("▓", "+", "yellow"),
+    "left": ("░", ".", "bright_black"),
+}
+
+
+class Panel:
+    """A :class:`batchrunner.views.Listener` that draws."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        db_name: str,
+        verbose: bool = False,
+        wall: Callable[[], float] = wall_ms,
+        console: Console | None = None,
+    ) -> None:
+        """Draw on ``stream``, a terminal; ``verbose`` writes each event above the panel."""
+        self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._db_name = db_name
+        self._verbose = verbose
+        self._wall = wall
+        self._latest: dict[str, Progress] = {}
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._picture,
+            refresh_per_second=REDRAWS_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,
+        )
+
+    def __enter__(self) -> Self:
+        """Begin to draw; the cursor is hidden."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the panel away and show the cursor again."""
+        self._live.stop()
+
+    def event(self, event: Event) -> None:
+        """Write the event above the panel where events are wanted."""
+        if self._verbose:
+            self.notice(f"{clock_time(self._wall())} {event.run_name}: {event_words(event)}")
+
+    def notice(self, text: str) -> None:
+        """Write one sentence above the panel."""
+        self._console.print(Text(printable(text)))
+
+    def progress(self, progress: Progress) -> None:
+        """Keep the picture; the next redraw shows it."""
+        # The newest last; a new dict, since the drawing thread may be walking the old one.
+        others = {key: kept for key, kept in self._latest.items() if key != progress.run.id}
+        self._latest = {**others, progress.run.id: progress}
+
+    def _picture(self) -> Group:
+        shown = list(self._latest.values())[-N_RUNS:]
+        if not shown:
+            return Group(Text(f"opening {self._db_name}", style="dim"))
+        blocks = [RunBlock(progress, self._wall()) for progress in shown]
+        return Group(
+            *blocks,
+            _line(f"database {self._db_name}", "dim"),
+            _line(hint(shown[-1]), "dim"),
+        )
+
+
+class RunBlock:
+    """One run, drawn for the width there is."""
+
+    def __init__(self, progress: Progress, now_ms: float) -> None:
+        """Draw ``progress`` as of ``now_ms`` (wall)."""
+        self._progress = progress
+        self._now_ms = now_ms
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines, top to bottom."""
+        progress, run = self._progress, self._progress.run
+        tally = Tally.of(progress)
+        head = Text(no_wrap=True, overflow="ellipsis")
+        head.append(printable(run.name), "bold").append("  ")
+        head.append(run.state, _STATE_STYLES.get(run.state, "bold"))
+        yield head
+        yield bar(tally, min(options.max_width, _BAR_MOST), is_ascii=options.ascii_only)
+        yield _line(
+            f"{tally.done:,} done, {tally.failed:,} failed, {tally.in_flight:,} in flight, "
+            f"{tally.left:,} left"
+        )
+        yield _line(", ".join(self._pace()))
+        if progress.following is not None:
+            runner = progress.following
+            yield Text(f"process {runner.pid} on {printable(runner.host)} sends; following it")
+        if progress.draining:
+            yield Text(f"finishing {progress.in_flight} in flight", style="yellow")
+        if run.waiting is not None:
+            yield Text(f"waits: {waiting_words(run.waiting, self._now_ms)}", style="yellow")
+        for model, message in list(run.holds.items())[:N_ERRORS]:
+            yield _line(f"held back: {printable(model)}: {printable(message)}", "yellow")
+        for at, key, kind, message in progress.recent_errors[-N_ERRORS:]:
+            yield _line(
+                f"{clock_time(at)} {printable(key)} {printable(kind)}: {printable(message)}", "red"
+            )
+
+    def _pace(self) -> list[str]:
+        eta = eta_words(self._progress.run, self._now_ms)
+        words = [
+            pace(self._progress),
+            f"done about {eta}" if eta else "",
+            f"{duration(self._progress.elapsed_s)} so far",
+        ]
+        return [word for word in words if word]
+
+
+def bar(tally: Tally, columns: int, *, is_ascii: bool) -> Text:
+    """Return the bar and its share: done, failed, in flight, left; 100% only when all is done."""
+    cells = max(1, columns - len(" 100%"))
+    total = max(1, tally.total)
+    text = Text(no_wrap=True)
+    reached, drawn = 0, 0
+    for part, (sign, plain, style) in _PARTS.items():
+        reached += getattr(tally, part)
+        upto = cells if part == "left" else cells * reached // total
+        text.append((plain if is_ascii else sign) * (upto - drawn), style)
+        drawn = upto
+    ended = tally.total - tally.left - tally.in_flight
+    text.append(f" {100 * ended // total:>3}%", "bold")
+    return text
+
+
+def _line(words: str, style: str = "") -> Text:
+    return Text(words, style=style, no_wrap=True, overflow="ellipsis")

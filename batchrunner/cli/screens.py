@@ -1,0 +1,145 @@
+"""One run, one job, one kind of failure as a list of named facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from batchrunner.cli.settings import Settings
+from batchrunner.cli.text import local_time, number, plural, printable, printable_block, when
+from batchrunner.cli.words import reason_words
+from batchrunner.models import RunState
+from batchrunner.views import ErrorGroup, JobDetail, LimitView, RunView
+
+Fact = tuple[str, str]
+
+
+def status_facts(run: RunView, settings: Settings, now_ms: float) -> Iterator[Fact]:
+    """Yield the screen of ``status``, top to bottom."""
+    jobs, requests = run.jobs, run.requests
+    yield "run", f"{printable(run.name)} ({printable(run.id)}, {printable(run.provider)})"
+    yield "state", run.state
+    if run.waiting is not None:
+        yield "why", reason_words(run.waiting)
+        yield "until", when(run.waiting.until, now_ms) if run.waiting.until is not None else ""
+        yield "fix", printable(run.waiting.fix)
+    if run.runner is not None:
+        runner = run.runner
+        since = local_time(runner.since, now_ms)
+        yield (
+            "runner",
+            printable(f"process {runner.pid} on {runner.host} ({runner.user}) since {since}"),
+        )
+    counts = (
+        (jobs.failed, "failed"),
+        (jobs.cancelled, "cancelled"),
+        (jobs.running, "in flight"),
+        (jobs.pending, "pending"),
+    )
+    others = "".join(f", {n:,} {word}" for n, word in counts if n)
+    yield "jobs", f"{jobs.completed:,} of {jobs.total:,} completed{others}"
+    for model, message in run.holds.items():
+        yield "held", f"{printable(model)}: {printable(message)}"
+    sends = (
+        (requests.sent, "sent"),
+        (requests.retried, "retried"),
+        (requests.rate_limited, "rate limited"),
+        (requests.interrupted, "interrupted"),
+    )
+    yield "requests", ", ".join(f"{n:,} {word}" for n, word in sends)
+    if run.maybe_executed:
+        yield "note", f"{plural(run.maybe_executed, 'send')} may have been acted on, answer lost"
+    for limit in run.limits:
+        yield "limits", limit_words(limit, now_ms)
+    if run.input_tokens is not None or run.output_tokens is not None:
+        yield "tokens", f"{number(run.input_tokens)} in, {number(run.output_tokens)} out"
+    yield "cost", f"${run.cost_usd:,.4f}" if run.cost_usd is not None else ""
+    yield "rate", rate_words(run, now_ms)
+    yield "created", local_time(run.created_at, now_ms)
+    yield "finished", local_time(run.finished_at, now_ms) if run.finished_at is not None else ""
+    yield "database", settings.db_name
+    yield "next", next_command(run, settings)
+
+
+def next_command(run: RunView, settings: Settings) -> str:
+    """Return the command that is most likely wanted next."""
+    if run.state in {RunState.READY, RunState.PAUSED, RunState.HALTED}:
+        return settings.command("resume", run.name)
+    if run.state is RunState.CANCELLED:
+        return settings.command("retry", run.name)
+    if run.state is RunState.FINISHED:
+        verb = "errors" if run.jobs.failed else "export"
+        return settings.command(verb, run.name)
+    return ""
+
+
+def limit_words(limit: LimitView, now_ms: float) -> str:
+    """Return ``rpm 50 (flag): 23 used, 27 left, resets 12:01:00 (in 30s)``."""
+    value = number(limit.value) if limit.value is not None else "none"
+    parts = []
+    if limit.used is not None:
+        parts.append(f"{limit.used:,} used")
+    if limit.remaining is not None:
+        parts.append(f"{limit.remaining:,} left")
+    if limit.resets_at is not None:
+        parts.append(f"resets {when(limit.resets_at, now_ms)}")
+    if limit.zone:
+        parts.append(printable(limit.zone))
+    scope = f", {printable(limit.scope)}" if "/" in limit.scope else ""
+    words = f"{printable(limit.limit)} {value} ({printable(limit.source)}{scope})"
+    return f"{words}: {', '.join(parts)}" if parts else words
+
+
+def rate_words(run: RunView, now_ms: float) -> str:
+    """Return the pace and when the run should be done; empty where nothing is known."""
+    rate, words = run.requests_per_minute, []
+    if rate is not None:
+        words.append(f"{rate:,.1f} requests/min")
+    if run.eta is not None:
+        words.append(f"done about {local_time(run.eta, now_ms)}")
+    return ", ".join(words)
+
+
+def job_facts(detail: JobDetail, now_ms: float) -> Iterator[Fact]:
+    """Yield the head of ``show``."""
+    job = detail.job
+    yield "job", printable(job.key)
+    yield "status", printable(job.status)
+    yield "attempts", str(job.attempts)
+    yield (
+        "error",
+        printable(": ".join(word for word in (job.error_kind, job.error_message) if word)),
+    )
+    yield "waits", printable(detail.wait_reason or "")
+    yield "next try", when(detail.not_before, now_ms) if detail.not_before else ""
+    yield "target", printable(f"{detail.method} {detail.url or ''}".strip())
+    yield "model", printable(job.model or "")
+    yield "http", str(job.http_status) if job.http_status is not None else ""
+    yield "finish", printable(job.finish_reason or "")
+    if job.input_tokens is not None or job.output_tokens is not None:
+        yield "tokens", f"{number(job.input_tokens)} in, {number(job.output_tokens)} out"
+    yield "cost", f"${job.cost_usd:,.6f}" if job.cost_usd is not None else ""
+    yield "latency", f"{job.latency_ms:,} ms" if job.latency_ms is not None else ""
+    yield "request id", printable(job.request_id or "")
+    yield "started", local_time(job.started_at, now_ms) if job.started_at is not None else ""
+    yield "finished", local_time(job.finished_at, now_ms) if job.finished_at is not None else ""
+    yield "metadata", printable(job.metadata.decode(errors="replace")) if job.metadata else ""
+
+
+def error_facts(group: ErrorGroup) -> Iterator[Fact]:
+    """Yield one kind of failure."""
+    status = f" ({group.http_status})" if group.http_status is not None else ""
+    yield "error", f"{printable(group.kind)}{status}: {plural(group.count, 'job')}"
+    yield "example", f"{printable(group.example_key)}: {printable(group.example_message)}"
+    yield "fix", printable(group.fix)
+
+
+def pretty_body(data: bytes) -> str:
+    """Return a stored body for reading: JSON indented, other text as it is, all of it harmless."""
+    try:
+        msgspec.json.decode(data)
+        data = msgspec.json.format(data, indent=2)
+    except (msgspec.DecodeError, UnicodeError):
+        pass
+    return printable_block(data.decode(errors="replace"))

@@ -1,0 +1,185 @@
+"""Views as JSON: the shapes of CONTRACT §6, and how they are written.
+
+One object with ``"version": 1``; times are RFC 3339 in UTC with milliseconds; unknown is null.
+Lists are written row by row, so that a million jobs need no memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+import msgspec
+
+from batchrunner.cli.text import rfc3339
+from batchrunner.errors import BatchrunnerError, InputError
+from batchrunner.models import Waiting
+from batchrunner.views import (
+    ErrorGroup,
+    Event,
+    JobDetail,
+    JobView,
+    LimitView,
+    Runner,
+    RunView,
+    SendView,
+)
+
+VERSION: Final = 1
+Json = dict[str, Any]
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """Print one object: a line, indented where a person looks at it."""
+    data = msgspec.json.encode({"version": VERSION, **value})
+    if sys.stdout.isatty():
+        data = msgspec.json.format(data, indent=2)
+    sys.stdout.write(data.decode() + "\n")
+    sys.stdout.flush()
+
+
+def write_list(name: str, rows: Iterable[Json], **beside: Any) -> None:
+    """Print ``{"version":1, name: […]}`` as the rows come; ``beside`` are keys before the list."""
+    head = msgspec.json.encode({"version": VERSION, **beside})[:-1].decode()
+    write = sys.stdout.write
+    write(f'{head},"{name}":[')
+    separator = "\n"
+    for row in rows:
+        write(separator + msgspec.json.encode(row).decode())
+        separator = ",\n"
+    write("\n]}\n")
+    sys.stdout.flush()
+
+
+def run_object(run: RunView) -> Json:
+    """Return the object that ``status`` prints and ``runs`` lists."""
+    return {
+        "run": {
+            "id": run.id,
+            "name": run.name,
+            "state": run.state,
+            "provider": run.provider,
+            "created_at": rfc3339(run.created_at),
+            "started_at": rfc3339(run.started_at),
+            "finished_at": rfc3339(run.finished_at),
+            "runner": runner_object(run.runner),
+        },
+        "jobs": {"total": run.jobs.total, **asdict(run.jobs)},
+        "requests": asdict(run.requests),
+        "waiting": waiting_object(run.waiting),
+        "limits": [limit_row(limit) for limit in run.limits],
+        "tokens": {"input": run.input_tokens, "output": run.output_tokens},
+        "cost_usd": run.cost_usd,
+        "rate": {"requests_per_minute": run.requests_per_minute, "eta": rfc3339(run.eta)},
+        "holds": dict(run.holds),
+        "maybe_executed": run.maybe_executed,
+        "n_rejected": run.n_rejected,
+    }
+
+
+def runner_object(runner: Runner | None) -> Json | None:
+    """Return the live process that drains a run."""
+    return None if runner is None else {**asdict(runner), "since": rfc3339(runner.since)}
+
+
+def waiting_object(waiting: Waiting | None) -> Json | None:
+    """Return why a run waits or stopped."""
+    if waiting is None:
+        return None
+    return {
+        "reason": waiting.reason,
+        "until": rfc3339(waiting.until),
+        "detail": waiting.detail,
+        "fix": waiting.fix or None,
+    }
+
+
+def limit_row(limit: LimitView) -> Json:
+    """Return one limit in force."""
+    value = limit.value
+    return {
+        **asdict(limit),
+        "value": int(value) if value is not None and float(value).is_integer() else value,
+        "resets_at": rfc3339(limit.resets_at),
+    }
+
+
+def job_row(job: JobView) -> Json:
+    """Return a job with the CSV's names, and its metadata as an object."""
+    return {
+        **asdict(job),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "metadata": body(job.metadata),
+    }
+
+
+def send_row(send: SendView) -> Json:
+    """Return one row of a job's send log."""
+    return {
+        **asdict(send),
+        "planned_at": rfc3339(send.planned_at),
+        "sent_at": rfc3339(send.sent_at),
+        "ended_at": rfc3339(send.ended_at),
+    }
+
+
+def job_object(detail: JobDetail) -> Json:
+    """Return one job whole."""
+    return {
+        "job": {
+            **job_row(detail.job),
+            "method": detail.method,
+            "url": detail.url,
+            "not_before": rfc3339(detail.not_before),
+            "wait_reason": detail.wait_reason,
+            "request": body(detail.request),
+            "response": body(detail.response),
+            "sends": [send_row(send) for send in detail.sends],
+        }
+    }
+
+
+def error_row(group: ErrorGroup) -> Json:
+    """Return one kind of failure."""
+    return asdict(group)
+
+
+def event_object(event: Event) -> Json:
+    """Return one line of ``submit --json``."""
+    return {
+        "version": VERSION,
+        "event": event.event,
+        "at": rfc3339(event.at),
+        "run": {"id": event.run_id, "name": event.run_name},
+        **event.data,
+    }
+
+
+def failure(error: BatchrunnerError) -> Json:
+    """Return the object that a failure prints."""
+    faults = error.faults if isinstance(error, InputError) else ()
+    return {
+        "error": {
+            "exit_code": error.exit_code,
+            "kind": error.kind,
+            "message": error.message,
+            "fix": error.fix,
+            "lines": [
+                {"file": fault.file, "line": fault.line, "reason": fault.reason} for fault in faults
+            ],
+        }
+    }
+
+
+def body(data: bytes | None) -> msgspec.Raw | str | None:
+    """Return stored bytes for embedding: JSON byte for byte save for blanks, anything else as text."""
+    if not data:
+        return None
+    try:
+        msgspec.json.decode(data)
+        return msgspec.Raw(msgspec.json.format(data, indent=-1))
+    except (msgspec.DecodeError, UnicodeError):
+        return data.decode(errors="replace")

@@ -1,0 +1,81 @@
+"""The last words of a call that ran jobs: what came of it, where it is, what to do next."""
+
+from __future__ import annotations
+
+from batchrunner.cli.settings import Settings
+from batchrunner.cli.text import duration, plural, printable
+from batchrunner.cli.words import EXIT_MEANINGS, waiting_words
+from batchrunner.models import ExitCode, RunState
+from batchrunner.views import RunResult
+
+
+def summary(
+    result: RunResult, settings: Settings, *, elapsed_s: float, now_ms: float, is_demo: bool = False
+) -> list[str]:
+    """Return the lines for stderr.
+
+    ``elapsed_s`` is this call's time, ``now_ms`` the wall clock.
+    """
+    lines = [_outcome(result, elapsed_s)]
+    if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:
+        lines += _stopped(result, now_ms)
+    if result.n_rejected:
+        lines.append(
+            f"rejected: {plural(result.n_rejected, 'line')}, with reasons in the rejects file"
+        )
+    if result.run.maybe_executed:
+        sends = plural(result.run.maybe_executed, "send")
+        lines.append(f"note: {sends} may have been acted on though the answer was lost")
+    if result.output:
+        lines.append(f"results: {printable(result.output)}")
+    if is_demo:
+        return [*lines, "next: batchrunner submit FILE --provider anthropic --rpm 50"]
+    lines.append(f"database: {settings.db_name}")
+    return lines + _next(result, settings)
+
+
+def _outcome(result: RunResult, elapsed_s: float) -> str:
+    run, jobs = result.run, result.run.jobs
+    counts = [f"{jobs.completed:,} of {plural(jobs.total, 'job')} completed"]
+    left = jobs.pending + jobs.running
+    counts += [
+        f"{n:,} {word}"
+        for n, word in ((jobs.failed, "failed"), (jobs.cancelled, "cancelled"), (left, "left"))
+        if n
+    ]
+    word = {
+        RunState.FINISHED: "finished",
+        RunState.PAUSED: "paused",
+        RunState.CANCELLED: "cancelled",
+    }.get(run.state, "stopped" if left else "finished")
+    return f"{printable(run.name)} {word}: {', '.join(counts)}, in {duration(elapsed_s)}"
+
+
+def _stopped(result: RunResult, now_ms: float) -> list[str]:
+    """Return what happened, why, and what mends it."""
+    lines = []
+    meaning = EXIT_MEANINGS.get(result.exit_code, "stopped")
+    waiting = result.waiting or result.run.waiting
+    why = f": {waiting_words(waiting, now_ms)}" if waiting else ""
+    lines.append(f"{meaning}{why} (exit {result.exit_code})")
+    lines += [
+        f"held back: {printable(model)}: {printable(text)}"
+        for model, text in result.run.holds.items()
+    ]
+    if waiting and waiting.fix:
+        lines.append(f"fix: {printable(waiting.fix)}")
+    return lines
+
+
+def _next(result: RunResult, settings: Settings) -> list[str]:
+    name, jobs = result.run.name, result.run.jobs
+    commands = []
+    if jobs.pending or jobs.running:
+        commands.append(("go on", settings.command("resume", name)))
+    if jobs.failed:
+        commands.append(("failures", settings.command("errors", name)))
+    if jobs.cancelled and not jobs.pending:
+        commands.append(("bring back", settings.command("retry", name)))
+    if jobs.completed and not result.output:
+        commands.append(("export", settings.command("export", name, "-o", f"{name}.csv")))
+    return [f"{what}: {command}" for what, command in commands]

@@ -1,0 +1,84 @@
+"""How a call that runs jobs is watched, and how it is run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, TypeVar
+
+import click
+
+from batchrunner.app import Batchrunner
+from batchrunner.cli.events import Events
+from batchrunner.cli.lines import Lines, wall_ms
+from batchrunner.cli.settings import Settings
+from batchrunner.cli.shapes import write_json
+from batchrunner.cli.summary import summary
+from batchrunner.cli.words import EXIT_MEANINGS
+from batchrunner.models import ExitCode
+from batchrunner.views import Listener, RunResult
+
+LOOP_VARIABLE: Final = "BATCHRUNNER_LOOP"
+_DUMB_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
+
+_T = TypeVar("_T")
+Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult]]
+
+
+def watcher(settings: Settings) -> AbstractContextManager[Listener]:
+    """Return who watches: events, a panel on a terminal, lines anywhere else."""
+    if settings.json:
+        return Events(sys.stdout, sys.stderr, quiet=settings.quiet)
+    has_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS
+    if has_terminal and not settings.quiet:
+        from batchrunner.cli.panel import Panel  # noqa: PLC0415 (rich, for a terminal only)
+
+        return Panel(sys.stderr, db_name=settings.db_name, verbose=settings.verbose)
+    return Lines(
+        sys.stderr, db_name=settings.db_name, quiet=settings.quiet, verbose=settings.verbose
+    )
+
+
+def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
+    """Run ``call`` under a watcher, print the last words, return the exit code."""
+    app = settings.app()
+    began = time.monotonic()
+    with watcher(settings) as listener:
+        result = run_async(call(app, listener), os.environ)
+    if settings.json:
+        if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:
+            write_json(stopped_object(result))
+        return result.exit_code
+    elapsed_s = time.monotonic() - began
+    for line in summary(result, settings, elapsed_s=elapsed_s, now_ms=wall_ms(), is_demo=is_demo):
+        click.echo(line, err=True)
+    return result.exit_code
+
+
+def stopped_object(result: RunResult) -> dict[str, Any]:
+    """Return the failure object of a run that stopped with work left."""
+    waiting = result.waiting or result.run.waiting
+    meaning = EXIT_MEANINGS.get(result.exit_code, "stopped")
+    return {
+        "error": {
+            "exit_code": result.exit_code,
+            "kind": waiting.reason if waiting else "interrupted",
+            "message": waiting.detail if waiting and waiting.detail else meaning,
+            "fix": (waiting.fix if waiting else "") or f"batchrunner resume {result.run.name}",
+            "lines": [],
+        }
+    }
+
+
+def run_async(work: Coroutine[Any, Any, _T], environ: Mapping[str, str]) -> _T:
+    """Run ``work`` to its end, on uvloop where it is installed and not declined."""
+    is_fast = environ.get(LOOP_VARIABLE, "") != "asyncio" and find_spec("uvloop") is not None
+    factory = import_module("uvloop").new_event_loop if is_fast else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
