@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batchrunner.formats.rows import ExportRow, ExportRules, answer
+from batchrunner.formats.rows import Exported, ExportRules, answer
 from batchrunner.models import ErrorKind, JobState
 from batchrunner.views import JobView
 
@@ -40,7 +40,7 @@ _ANTHROPIC_TYPES: Final = {
 }
 
 
-def openai_row(row: ExportRow, _rules: ExportRules) -> bytes:
+def openai_row(row: Exported, _rules: ExportRules) -> bytes:
     """Return one line of an OpenAI batch's output or error file."""
     job = row.job
     answered = job.status in (JobState.COMPLETED, JobState.FAILED) and job.http_status is not None
@@ -71,12 +71,12 @@ def _openai_error(job: JobView) -> dict[str, Any] | None:
     return {"code": job.error_kind, "message": job.error_message}
 
 
-def anthropic_row(row: ExportRow, _rules: ExportRules) -> bytes:
+def anthropic_row(row: Exported, _rules: ExportRules) -> bytes:
     """Return one line of an Anthropic message batch's results."""
     return msgspec.json.encode({"custom_id": row.job.key, "result": _anthropic_result(row)})
 
 
-def _anthropic_result(row: ExportRow) -> dict[str, Any]:
+def _anthropic_result(row: Exported) -> dict[str, Any]:
     status = row.job.status
     if status == JobState.COMPLETED:
         return {"type": "succeeded", "message": answer(row.response)}
@@ -91,7 +91,7 @@ class _ErrorBody(msgspec.Struct):
     error: dict[str, Any]
 
 
-def _anthropic_error(row: ExportRow) -> dict[str, Any]:
+def _anthropic_error(row: Exported) -> dict[str, Any]:
     job = row.job
     error: dict[str, Any] = {
         "type": _ANTHROPIC_TYPES.get(ErrorKind(job.error_kind), "api_error")

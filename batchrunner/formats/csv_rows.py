@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from batchrunner.formats.rows import COLUMNS, ExportRow, rfc3339
+from batchrunner.formats.rows import COLUMNS, Exported, rfc3339
 from batchrunner.views import JobView
 
 __all__ = ["csv_rows"]
@@ -31,7 +31,7 @@ class _Line:
         return self.text.removesuffix("\r\n").encode() + b"\n"
 
 
-def csv_rows(rows: Iterable[ExportRow], metadata_names: Sequence[str]) -> Iterator[bytes]:
+def csv_rows(rows: Iterable[Exported], metadata_names: Sequence[str]) -> Iterator[bytes]:
     """Yield the heading, then one line a row; ``metadata_names`` in the order of their columns."""
     line = _Line()
     write = csv.writer(line, lineterminator="\r\n").writerow

@@ -16,13 +16,14 @@ from batchrunner.formats.batch_rows import anthropic_row, openai_row
 from batchrunner.formats.csv_rows import csv_rows
 from batchrunner.formats.input_rows import input_row
 from batchrunner.formats.json_rows import json_row
-from batchrunner.formats.rows import COLUMNS, ExportRow, ExportRules, rfc3339
+from batchrunner.formats.rows import COLUMNS, Exported, ExportRow, ExportRules, rfc3339
 
 __all__ = [
     "COLUMNS",
     "FORMATS",
     "ExportRow",
     "ExportRules",
+    "Exported",
     "format_of",
     "rfc3339",
     "write_rows",
@@ -31,7 +32,7 @@ __all__ = [
 #: Bytes gathered before they are written.
 _BLOCK: Final = 256 * 1024
 
-_LINE_FORMATS: Final[Mapping[str, Callable[[ExportRow, ExportRules], bytes]]] = {
+_LINE_FORMATS: Final[Mapping[str, Callable[[Exported, ExportRules], bytes]]] = {
     "jsonl": json_row,
     "openai": openai_row,
     "anthropic": anthropic_row,
@@ -61,7 +62,7 @@ def format_of(path: Path | str | None, name: str | None) -> str:
 
 
 def write_rows(
-    rows: Iterable[ExportRow],
+    rows: Iterable[Exported],
     format: str,  # noqa: A002
     out: BinaryIO,
     *,
@@ -74,7 +75,7 @@ def write_rows(
     """
     n_rows = 0
 
-    def counted() -> Iterator[ExportRow]:
+    def counted() -> Iterator[Exported]:
         nonlocal n_rows
         for n_rows, row in enumerate(rows, start=1):  # noqa: B007
             yield row

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from batchrunner.formats.bodies import endpoint_of, prompt_of_body
-from batchrunner.formats.rows import ExportRow, ExportRules
+from batchrunner.formats.rows import Exported, ExportRules
 from batchrunner.models import Shape
 
 __all__ = ["input_row"]
@@ -23,7 +23,7 @@ Line = dict[str, Any]
 _OWN_FIELDS: Final = frozenset(("custom_id", "id", "metadata", "params", "url", "prompt"))
 
 
-def input_row(row: ExportRow, rules: ExportRules) -> bytes:
+def input_row(row: Exported, rules: ExportRules) -> bytes:
     """Return one job as an input line, without its end."""
     line = _MAKERS[row.shape](row, rules)
     if line is None:
@@ -35,19 +35,19 @@ def input_row(row: ExportRow, rules: ExportRules) -> bytes:
     return msgspec.json.encode(line)
 
 
-def _body(row: ExportRow) -> Any:
+def _body(row: Exported) -> Any:
     return msgspec.json.decode(row.request) if row.request else {}
 
 
-def _raw(row: ExportRow) -> msgspec.Raw:
+def _raw(row: Exported) -> msgspec.Raw:
     return msgspec.Raw(row.request or b"{}")
 
 
-def _params(row: ExportRow, _rules: ExportRules) -> Line:
+def _params(row: Exported, _rules: ExportRules) -> Line:
     return {"custom_id": row.job.key, "params": _raw(row)}
 
 
-def _url(row: ExportRow, rules: ExportRules) -> Line:
+def _url(row: Exported, rules: ExportRules) -> Line:
     line: Line = {
         "custom_id": row.job.key,
         "method": row.method or "POST",
@@ -60,13 +60,13 @@ def _url(row: ExportRow, rules: ExportRules) -> Line:
     return line
 
 
-def _prompt(row: ExportRow, rules: ExportRules) -> Line | None:
+def _prompt(row: Exported, rules: ExportRules) -> Line | None:
     path = row.url or rules.default_path_for({}) or ""
     fields = prompt_of_body(endpoint_of(path), _body(row))
     return None if fields is None else {"id": row.job.key, **fields}
 
 
-def _bare(row: ExportRow, rules: ExportRules) -> Line | None:
+def _bare(row: Exported, rules: ExportRules) -> Line | None:
     body = _body(row)
     path = row.url or rules.default_path_for({})
     if not _OWN_FIELDS.isdisjoint(body) or rules.default_path_for(body) != path:
@@ -74,7 +74,7 @@ def _bare(row: ExportRow, rules: ExportRules) -> Line | None:
     return {"custom_id": row.job.key, **body}
 
 
-_MAKERS: Final[Mapping[Shape, Callable[[ExportRow, ExportRules], Line | None]]] = {
+_MAKERS: Final[Mapping[Shape, Callable[[Exported, ExportRules], Line | None]]] = {
     Shape.ANTHROPIC_BATCH: _params,
     Shape.OPENAI_BATCH: _url,
     Shape.PROMPT: _prompt,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
-from batchrunner.formats.rows import COLUMNS, ExportRow, ExportRules, answer, rfc3339
+from batchrunner.formats.rows import COLUMNS, Exported, ExportRules, answer, rfc3339
 
 __all__ = ["json_row"]
 
 _INSTANTS = frozenset(("started_at", "finished_at"))
 
 
-def json_row(row: ExportRow, _rules: ExportRules) -> bytes:
+def json_row(row: Exported, _rules: ExportRules) -> bytes:
     """Return one row as one line of JSON, without its end."""
     job = row.job
     fields: dict[str, object] = {}

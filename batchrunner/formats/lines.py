@@ -68,7 +68,7 @@ class LineRules(Protocol):
         """Whether any HTTP request will do, and only lines with a ``url`` make one."""
         ...
 
-    def default_path_for(self, body: Mapping[str, Any]) -> str | None:
+    def default_path_for(self, body: Mapping[str, Any], /) -> str | None:
         """Return the path a bare body goes to; for ``{}``, that of a plain message."""
         ...
 

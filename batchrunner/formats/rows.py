@@ -13,7 +13,7 @@ import msgspec
 from batchrunner.models import Shape
 from batchrunner.views import JobView
 
-__all__ = ["COLUMNS", "ExportRow", "ExportRules", "answer", "rfc3339"]
+__all__ = ["COLUMNS", "ExportRow", "ExportRules", "Exported", "answer", "rfc3339"]
 
 #: The columns of CONTRACT §3, in order; also the keys of a JSON row.
 COLUMNS: Final = (
@@ -36,6 +36,25 @@ COLUMNS: Final = (
 )
 
 
+class Exported(Protocol):
+    """What an export reads of a job: :class:`ExportRow`, or the store's own row as it is."""
+
+    @property
+    def job(self) -> JobView: ...
+    @property
+    def request(self) -> bytes | None: ...
+    @property
+    def response(self) -> bytes | None: ...
+    @property
+    def method(self) -> str | None: ...
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def headers(self) -> bytes | None: ...
+    @property
+    def shape(self) -> Shape: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRow:
     """One job with its request and its last response."""
@@ -55,7 +74,7 @@ class ExportRow:
 class ExportRules(Protocol):
     """What an export must know of a provider; its profile satisfies it."""
 
-    def default_path_for(self, body: Mapping[str, Any]) -> str | None:
+    def default_path_for(self, body: Mapping[str, Any], /) -> str | None:
         """Return the path that a job without ``url`` goes to."""
         ...
 
