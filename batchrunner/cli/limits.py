@@ -12,7 +12,7 @@ from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import limit_row, write_json, write_list
 from batchrunner.cli.tables import Column, write_table
 from batchrunner.cli.text import local_time, number, printable
-from batchrunner.cli.types import Duration, Limit
+from batchrunner.cli.values import DURATION_OR_ZERO, LIMIT
 from batchrunner.options import LimitOptions
 from batchrunner.views import LimitView
 
@@ -27,10 +27,10 @@ _COLUMNS: Final = (
 )
 #: Name of a limit → the field it sets, and the type of its value.
 _SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
-    "rpm": ("rpm", Limit()),
-    "rpd": ("rpd", Limit()),
+    "rpm": ("rpm", LIMIT),
+    "rpd": ("rpd", LIMIT),
     "day-resets": ("day_resets", click.STRING),
-    "min-interval": ("min_interval_s", Duration(zero=True)),
+    "min-interval": ("min_interval_s", DURATION_OR_ZERO),
 }
 
 

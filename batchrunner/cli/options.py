@@ -12,17 +12,18 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from batchrunner.cli.types import (
+from batchrunner.cli.values import (
+    CONCURRENCY,
+    DURATION,
+    DURATION_OR_ZERO,
     ERROR_KIND,
+    FIELD_VALUE,
+    HEADER,
+    LIMIT,
+    MAX_FAILURES,
+    SIZE,
     STATUS,
-    Concurrency,
-    Duration,
-    FieldValue,
-    Header,
-    Limit,
-    MaxFailures,
-    Size,
-    TextOrFile,
+    TEXT_OR_FILE,
 )
 from batchrunner.options import (
     DEFAULT_MAX_WAIT_S,
@@ -49,13 +50,13 @@ def _flag(*names: str, **attributes: Any) -> _Row:
 _LIMITS: Final = (
     _row(
         "--rpm",
-        type=Limit(),
+        type=LIMIT,
         metavar="N",
         help="Requests per minute; none, auto. [default: auto, learned from responses]",
     ),
     _row(
         "--rpd",
-        type=Limit(),
+        type=LIMIT,
         metavar="N",
         help="Requests per day; none, auto. [default: auto]",
     ),
@@ -68,7 +69,7 @@ _LIMITS: Final = (
     _row(
         "--min-interval",
         "min_interval_s",
-        type=Duration(zero=True),
+        type=DURATION_OR_ZERO,
         metavar="DURATION",
         help="Never two sends closer than this. [default: 0]",
     ),
@@ -97,14 +98,14 @@ _RUN: Final = (
     ),
     _row(
         "--system",
-        type=TextOrFile(),
+        type=TEXT_OR_FILE,
         metavar="TEXT|@FILE",
         help="System prompt, filled in where a line leaves it out.",
     ),
     _row(
         "--set",
         "sets",
-        type=FieldValue(),
+        type=FIELD_VALUE,
         multiple=True,
         metavar="FIELD=VALUE",
         help="Replace that body field in every chosen job still to be sent (@FILE reads it); repeatable.",
@@ -113,7 +114,7 @@ _RUN: Final = (
         "-H",
         "--header",
         "headers",
-        type=Header(),
+        type=HEADER,
         multiple=True,
         metavar="'NAME: VALUE'",
         help="Sent with each request; ${VAR} is filled in at the send; repeatable.",
@@ -133,7 +134,7 @@ _RUN: Final = (
     _row(
         "-c",
         "--concurrency",
-        type=Concurrency(),
+        type=CONCURRENCY,
         metavar="N|auto",
         help="Requests in flight at most. [default: auto]",
     ),
@@ -153,35 +154,35 @@ _RUN: Final = (
     _row(
         "--timeout",
         "timeout_s",
-        type=Duration(),
+        type=DURATION,
         metavar="DURATION",
         help="For one request. [default: 600]",
     ),
     _row(
         "--connect-timeout",
         "connect_timeout_s",
-        type=Duration(),
+        type=DURATION,
         metavar="DURATION",
         help="For reaching the server. [default: 30]",
     ),
     _row(
         "--max-time",
         "max_time_s",
-        type=Duration(),
+        type=DURATION,
         metavar="DURATION",
         help="Stop this call after that long. [default: none]",
     ),
     _row(
         "--max-failures",
         "max_failures",
-        type=MaxFailures(),
+        type=MAX_FAILURES,
         metavar="N|P%",
         help="Stop when so many jobs, or that share, have failed. [default: none]",
     ),
     _row(
         "--max-wait",
         "max_wait_s",
-        type=Duration(zero=True),
+        type=DURATION_OR_ZERO,
         metavar="DURATION",
         help="Longest single wait before stopping with work left. [default: 26h]",
     ),
@@ -195,7 +196,7 @@ _RUN: Final = (
     _row(
         "--max-response",
         "max_response",
-        type=Size(),
+        type=SIZE,
         metavar="SIZE",
         help="A longer answer fails its job. [default: 32MB]",
     ),
