@@ -25,15 +25,13 @@ from batchrunner.providers.simulator.config import Fault, SimulatorConfig, Simul
 from batchrunner.providers.simulator.dialects import (
     ANTHROPIC,
     DIALECTS,
-    Asked,
-    Dialect,
-    InvalidBodyError,
     model_list,
     request_id,
 )
 from batchrunner.providers.simulator.exchange import MARK, MESSAGES, Fate, Incoming, Plan
 from batchrunner.providers.simulator.log import RequestLog
 from batchrunner.providers.simulator.windows import Standing, day_window, minute_window
+from batchrunner.providers.simulator.wire import Asked, Dialect, InvalidBodyError
 
 #: What the Messages API takes.
 _MAX_BODY: Final = 32 * 1024 * 1024
