@@ -104,14 +104,13 @@ def check_form(credential: Credential, *, own_address: bool) -> Credential:
     :raises RefusedError: kind ``authentication``; the message never shows the value.
     """
     value, source = credential.value, credential.source
+    starts = (("$", "an unfilled variable"), ("Bearer ", "the word Bearer"))
+    for start, what in starts if own_address else ():
+        if value.startswith(start):
+            raise _refused(f"The key in {source} starts with {what} instead of the key.", source)
     for position, char in enumerate(value, 1):
         if (fault := _fault_of_char(char, own_address=own_address)) is not None:
             raise _refused(f"The key in {source} has {fault} at character {position}.", source)
-    if not own_address:
-        return credential
-    for start, what in (("$", "an unfilled variable"), ("Bearer", "the word Bearer"), ("%", "%")):
-        if value.startswith(start):
-            raise _refused(f"The key in {source} starts with {what} instead of the key.", source)
     return credential
 
 

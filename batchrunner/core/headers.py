@@ -56,13 +56,13 @@ _UNIT_WORDS: Final[Mapping[str, str]] = {
     "millisecond": "ms",
 }
 _PIECE: Final = re.compile(
-    r"(\d{1,15}(?:\.\d{1,15})?)\s*"
+    r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*"
     r"(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|ms|us|µs|μs|ns|d|h|m|s)"
     r"(?![a-zµμ])\s*",
     re.IGNORECASE,
 )
 #: ``6m0s`` has no word boundary between its pieces, so a unit may be followed by a digit.
-_NUMBER: Final = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?")
+_NUMBER: Final = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _ISO_START: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 _PROSE_WAIT: Final = re.compile(
@@ -225,7 +225,8 @@ def _from_body(text: str, headers: Mapping[str, str], now: int) -> int | None:
         rest = text[match.end() : match.end() + 80]
         if (wait := _duration_ms(rest, whole=False)) is not None:
             return _bounded(now + wait)
-        return _instant(rest.split()[0].rstrip(".,;\"'"), headers, now)
+        word = rest.split()[0].rstrip(".,;\"'")
+        return _instant(word, headers, now) if _ISO_START.match(word) else None
     return None
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
+from batchrunner import __version__
 from batchrunner.models import ErrorKind, Fault, Reply, Request
 from batchrunner.transport.faults import EXPECTED, address_of, fault_of
 from batchrunner.transport.proxies import Proxy, UnusableProxyError, find_proxy
@@ -144,12 +145,16 @@ class Transport:
         passage: _Passage | None,
     ) -> Reply:
         response: aiohttp.ClientResponse | None = None
+        headers = request.headers
+        if proxy is not None and proxy.headers and url.scheme == "http":
+            # Without a tunnel the proxy reads the request itself, so its password goes there.
+            headers = {**headers, **proxy.headers}
         try:
             response = await session.request(
                 request.method,
                 url,
                 data=request.body or None,
-                headers=request.headers,
+                headers=headers,
                 allow_redirects=False,
                 timeout=self._timeout if proxy is None else self._proxied_timeout,
                 proxy=None if proxy is None else proxy.url,
@@ -163,10 +168,10 @@ class Transport:
             # Gives up a connection whose answer was not read to its end; else it is back already.
             if response is not None:
                 response.close()
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        got = {name.lower(): value for name, value in response.headers.items()}
         if body is None:
-            return Reply(status=response.status, headers=headers, fault=self._too_long(request.url))
-        return Reply(status=response.status, headers=headers, body=body)
+            return Reply(status=response.status, headers=got, fault=self._too_long(request.url))
+        return Reply(status=response.status, headers=got, body=body)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes | None:
         """Read the body; ``None`` where it is longer than allowed."""
@@ -202,6 +207,7 @@ class Transport:
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
+            headers={"User-Agent": f"batchrunner/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             trace_configs=traces,
