@@ -181,6 +181,9 @@ class Event:
 class Listener(Protocol):
     """Who watches a run."""
 
+    #: Whether it wants the ``job.*`` events; most watchers only want the picture.
+    wants_jobs: bool
+
     def event(self, event: Event) -> None:
         """Take one event, after its commit."""
         ...

@@ -1,0 +1,146 @@
+"""The last look before a request goes out: its instant, pauses, and how late it is.
+
+A sender passes the gate twice: before it takes a connection (:meth:`Gate.approach`) and, where a
+limit is in force, again just before the header bytes are written (:meth:`Gate.at_send`), when a
+cold proxy or a TLS handshake may have made it late. What is refused here was never sent, is
+uncharged, and gives its allowance back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiolimiter import AsyncLimiter
+
+from batchrunner.clock import Clock
+from batchrunner.core.admission import LATE_MS, Blocked, Ledger, ScopeLedger
+from batchrunner.core.caps import MINUTE_MS, RPM
+from batchrunner.core.pause import remaining_ms
+from batchrunner.engine.live import Claim
+from batchrunner.store.holder import MAX_LATE_MS
+from batchrunner.transport import Aborted
+
+#: Nobody sleeps longer than this in one piece, so that a clock step is seen (seconds).
+LONGEST_SLEEP_S: Final = 30.0
+
+
+class Gate:
+    """Holds senders back until they may send; one for all runs of a holder."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        """Take the ledger that is asked and the clock that is read."""
+        self._ledger = ledger
+        self._clock = clock
+        self._sleepers: set[asyncio.Future[None]] = set()
+        self._backstops: dict[int, tuple[float, AsyncLimiter]] = {}
+        #: How often the backstop made a send wait; a test asserts that it hardly ever does.
+        self.backstop_waits = 0
+
+    def wake(self) -> None:
+        """Wake every sleeper, to look again: a pause, a hold, a stop."""
+        for sleeper in self._sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    async def approach(self, claim: Claim) -> bool:
+        """Wait for the claim's instant; return False where it may not be sent any more."""
+        while True:
+            if self._refused(claim):
+                return False
+            ahead = claim.grant.instant - self._clock.now()
+            if ahead <= 0:
+                break
+            await self._sleep(ahead / 1000.0)
+        if limiter := self._backstop(claim.lane.pool, claim.run.account):
+            if not limiter.has_capacity():
+                self.backstop_waits += 1
+            await limiter.acquire()
+        return not self._refused(claim)
+
+    async def at_send(self, claim: Claim) -> None:
+        """Let the send out now, or raise :class:`Aborted`: called before its first byte.
+
+        A late send takes a slot at the real instant, waits for one, or is refused.
+        """
+        while True:
+            now = self._clock.now()
+            if self._refused(claim):
+                raise Aborted
+            if (wait := self._ledger.may_send(claim.grant, now)) > 0:
+                await self._sleep(wait / 1000.0)
+                continue
+            late = now - claim.grant.instant
+            if late <= LATE_MS:
+                self._sent(claim, now)
+                return
+            if late > MAX_LATE_MS:
+                raise Aborted
+            again = self._ledger.rebook(claim.grant, now, self._clock.wall())
+            if isinstance(again, Blocked):
+                claim.is_booked = False
+                raise Aborted
+            claim.grant = again
+            if (ahead := again.instant - now) > 0:
+                await self._sleep(ahead / 1000.0)
+
+    def unlimited_send(self, claim: Claim) -> None:
+        """Book a send that no limit holds back at its real instant; as ``at_send`` but for waits."""
+        now = self._clock.now()
+        if now - claim.grant.instant > LATE_MS:
+            again = self._ledger.rebook(claim.grant, now, self._clock.wall())
+            if isinstance(again, Blocked):
+                claim.is_booked = False
+                raise Aborted
+            claim.grant = again
+        self._sent(claim, now)
+
+    def _sent(self, claim: Claim, now: float) -> None:
+        self._ledger.sent(claim.grant, now)
+        claim.sent_at = now
+        claim.sent_wall = int(self._clock.wall())
+        claim.run.sends.append(now)
+
+    def _refused(self, claim: Claim) -> bool:
+        run = claim.run
+        if run.is_stopping or claim.lane.model_id in run.holds:
+            return True
+        if run.account.pause.until is None and claim.lane.pool.pause.until is None:
+            return False
+        now, wall = self._clock.now(), self._clock.wall()
+        return any(
+            remaining_ms(scope.pause, now=now, wall=wall) > 0
+            for scope in (run.account, claim.lane.pool)
+        )
+
+    def _backstop(self, pool: ScopeLedger, account: ScopeLedger) -> AsyncLimiter | None:
+        rates = [
+            limit.n * 1000.0 / MINUTE_MS
+            for scope in (pool, account)
+            for limit in scope.limits
+            if limit.name == RPM
+        ]
+        if not rates:
+            return None
+        # Never the binding limit: built to the pace itself it drifts by seconds (DESIGN).
+        size = max(2.0, 1.25 * min(rates))
+        kept = self._backstops.get(pool.id)
+        if kept is None or kept[0] != size:
+            kept = self._backstops[pool.id] = (size, AsyncLimiter(size, 1.0))
+        return kept[1]
+
+    async def _sleep(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        sleeper = loop.create_future()
+        self._sleepers.add(sleeper)
+        handle = loop.call_later(min(seconds, LONGEST_SLEEP_S), _end, sleeper)
+        try:
+            await sleeper
+        finally:
+            handle.cancel()
+            self._sleepers.discard(sleeper)
+
+
+def _end(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

@@ -1,0 +1,399 @@
+"""The holder: the one process of a database that sends, as long as it holds the lock.
+
+Its heart is the cycle: judge what came back, take permission for what may go out, and store both
+in one transaction; then hand the claims to the senders. Nothing counts as done, is shown or
+reported before its commit. The loop wakes when an outcome comes in, when something falls due, and
+four times a second to look whether another process changed the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from batchrunner.clock import Clock
+from batchrunner.core.admission import DirtySlot, Ledger
+from batchrunner.engine.feed import Feed
+from batchrunner.engine.gate import Gate
+from batchrunner.engine.judge import Judge
+from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
+from batchrunner.engine.planning import LanePlan, Planner
+from batchrunner.engine.roster import Roster
+from batchrunner.engine.scopes import Scopes
+from batchrunner.engine.sender import sender
+from batchrunner.engine.stops import Stops
+from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
+from batchrunner.models import JobState, RunId, Waiting, WaitingReason
+from batchrunner.store import holder as statements
+from batchrunner.store.commands import Process
+from batchrunner.store.cycle import Cycle, CycleResult, Settle, run_cycle
+from batchrunner.store.faults import DiskFullError
+from batchrunner.store.writer import Writer
+
+#: Under load a cycle starts at the latest so long after the first outcome (seconds).
+GATHER_S: Final = 0.015
+#: A cycle takes at most so many outcomes.
+MAX_OUTCOMES: Final = 256
+#: How often other processes' changes are looked for (seconds).
+LOOK_S: Final = 0.25
+#: A full disk is tried again each second, so often.
+DISK_TRIES: Final = 10
+#: The log is copied into the database once it has grown by so many bytes.
+CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+
+
+class Left(StrEnum):
+    """How a holder's time ended."""
+
+    #: Its own runs are over; nobody else's were left to it.
+    DONE = "done"
+    #: Another process shall send first; follow it.
+    HANDED_OVER = "handed_over"
+
+
+class Holder:
+    """Drains the runs asked for; use :meth:`drain` once."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        clock: Clock,
+        process: Process,
+        wires: WireFactory,
+        own: dict[RunId, CallLimits],
+        feed: Feed,
+        stops: Stops,
+        database: Path,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        """Take the open writer and everything the drain is made of."""
+        self._writer = writer
+        self._clock = clock
+        self._feed = feed
+        self._stops = stops
+        self._wal = database.with_name(database.name + "-wal")
+        self._wake = asyncio.Event()
+        self._ledger = Ledger()
+        self._gate = Gate(self._ledger, clock)
+        self._judge = Judge(self._ledger, clock, rand)
+        self._planner = Planner(self._ledger)
+        self._scopes = Scopes(self._ledger, clock, feed.notice)
+        self._roster = Roster(
+            writer=writer,
+            clock=clock,
+            process=process,
+            wires=wires,
+            own=own,
+            scopes=self._scopes,
+            feed=feed,
+            database=database,
+        )
+        self._outcomes: list[Outcome] = []
+        self._defect: BaseException | None = None
+        self._gather: asyncio.TimerHandle | None = None
+        self._looked_at = 0.0
+        self._version = -1
+        self._idle_since: float | None = None
+
+    @property
+    def roster(self) -> Roster:
+        """The runs, and how they ended."""
+        return self._roster
+
+    @property
+    def gate(self) -> Gate:
+        """The gate, whose backstop a test watches."""
+        return self._gate
+
+    async def drain(self) -> Left:
+        """Send until the own runs are over, or another process shall send; store everything."""
+        self._stops.watch(self._kick)
+        await self._roster.start()
+        try:
+            while True:
+                await self._cycle()
+                await self._end_runs()
+                left = self._is_over()
+                if left is not None:
+                    return left
+                await self._rest()
+                await self._look()
+        finally:
+            await self._leave()
+
+    # --- the cycle
+
+    async def _cycle(self) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        settles = self._judge_outcomes()
+        plans = self._plan(now, wall)
+        learned, organizations = self._scopes.take_learned()
+        cycle = Cycle(
+            wall=int(wall),
+            now=int(now),
+            settles=settles,
+            asks=[plan.ask(now) for plan in plans],
+            planned=[
+                (int(grant.instant), plan.lane.pool.id) for plan in plans for grant in plan.grants
+            ],
+            usage=self._ledger.take_dirty(),
+            scopes=self._scopes.take_changed(),
+            holds=tuple(self._judge.new_holds),
+            learned=learned,
+            organizations=organizations,
+        )
+        if not (settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned):
+            return
+        self._judge.new_holds.clear()
+        result = await self._commit(cycle, plans)
+        self._note_settled(settles, result)
+        self._note_claimed(plans, result)
+        if self._scopes.rebinds:
+            await self._roster.rebind()
+
+    def _judge_outcomes(self) -> list[Settle]:
+        taken, self._outcomes = self._outcomes[:MAX_OUTCOMES], self._outcomes[MAX_OUTCOMES:]
+        settles: list[Settle] = []
+        was_held = self._judge.n_changes
+        for outcome in taken:
+            outcome.claim.run.outstanding -= 1
+            settles += self._judge.judge(outcome)
+            if outcome.reply is not None and outcome.reply.status is not None:
+                self._scopes.learn(outcome.claim, outcome.reply)
+        now = self._clock.now()
+        for run in self._roster.live:
+            if not run.streak.n_open or run.outstanding:
+                continue
+            if run.is_stopping or self._roster.is_leaving or self._stops.asked:
+                settles += self._judge.flush(run)
+            elif not any(
+                lane.is_ready(now) for key, lane in run.lanes.items() if key not in run.holds
+            ):
+                settles += self._judge.flush_idle(run)
+        if self._judge.n_changes != was_held:
+            self._gate.wake()
+        return settles
+
+    def _plan(self, now: float, wall: float) -> list[LanePlan]:
+        if self._stops.asked or self._roster.is_leaving or self._defect is not None:
+            return []
+        runs = [run for run in self._roster.live if not run.is_stopping]
+        return self._planner.plan(runs, now, wall)
+
+    async def _commit(self, cycle: Cycle, plans: Sequence[LanePlan]) -> CycleResult:
+        for tries in range(DISK_TRIES + 1):
+            try:
+                return await self._writer.transact(lambda conn: run_cycle(conn, cycle))
+            except DiskFullError as error:
+                # Claim nothing more, keep the answers in memory, and see whether space comes back.
+                for plan in plans:
+                    for grant in plan.grants:
+                        self._ledger.release(grant)
+                    plan.grants.clear()
+                cycle.asks, cycle.planned = (), ()
+                if tries == DISK_TRIES:
+                    raise self._roster.disk_full(error, cycle.settles) from error
+                await asyncio.sleep(1.0)
+                cycle.settles = [*cycle.settles, *self._judge_outcomes()]
+                cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
+        raise AssertionError("the loop returns or raises")
+
+    def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
+        lost = {(settle.job_id, settle.claim) for settle in result.lost}
+        for settle in settles:
+            run = self._roster[settle.run_id]
+            if (settle.job_id, settle.claim) in lost:
+                continue
+            run.settled(settle)
+            if settle.state == JobState.PENDING:
+                lane = run.lanes[settle.model_id]
+                if settle.not_before:
+                    due = lane.next_due
+                    lane.next_due = min(due or settle.not_before, settle.not_before)
+                else:
+                    lane.fresh = True
+        self._feed.settled([s for s in settles if (s.job_id, s.claim) not in lost], self._roster)
+
+    def _note_claimed(self, plans: Sequence[LanePlan], result: CycleResult) -> None:
+        for plan, claimed in zip(plans, result.lanes, strict=False):
+            run, lane = plan.run, plan.lane
+            n = len(claimed.jobs)
+            for grant in reversed(plan.grants[n:]):
+                self._ledger.release(grant)
+            if n < len(plan.grants) and not claimed.cut:
+                lane.fresh = False
+            if lane.next_due is not None and (claimed.next_due is not None or n < len(plan.grants)):
+                lane.next_due = claimed.next_due
+            run.add(JobState.PENDING, -n)
+            run.add(JobState.RUNNING, n)
+            for job, grant in zip(claimed.jobs, plan.grants[:n], strict=True):
+                run.outstanding += 1
+                run.queue.put_nowait(
+                    Claim(run=run, lane=lane, job=job, request=run.wire.request(job), grant=grant)
+                )
+            self._staff(run)
+
+    def _staff(self, run: LiveRun) -> None:
+        """Have as many senders as may be in flight, and no more."""
+        while len(run.senders) < min(run.outstanding, run.in_flight_bound()):
+            task = asyncio.create_task(sender(run, self._gate, self._clock, self._hand_over))
+            run.senders.add(task)
+            task.add_done_callback(run.senders.discard)
+            task.add_done_callback(self._sender_ended)
+
+    # --- waking
+
+    def _kick(self) -> None:
+        self._wake.set()
+        self._gate.wake()
+
+    def _hand_over(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if len(self._outcomes) >= MAX_OUTCOMES or outcome.claim.run.queue.empty():
+            self._wake.set()
+        elif self._gather is None:
+            self._gather = asyncio.get_running_loop().call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gather = None
+        self._wake.set()
+
+    def _sender_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._defect = error
+            self._wake.set()
+
+    async def _rest(self) -> None:
+        """Sleep until there is something to do, at most until the next look around."""
+        if self._defect is not None:
+            raise self._defect
+        if len(self._outcomes) >= MAX_OUTCOMES:
+            await asyncio.sleep(0)
+            return
+        now = self._clock.now()
+        wait = LOOK_S
+        for run in self._roster.live:
+            if not run.is_stopping:
+                wait = min(wait, max(0.0, next_look(run, now) - now) / 1000.0)
+        if not self._wake.is_set():
+            try:
+                async with asyncio.timeout(max(wait, 0.001)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        self._wake.clear()
+
+    async def _look(self) -> None:
+        """See what other processes changed, and show where the runs stand."""
+        now = self._clock.now()
+        if now - self._looked_at < LOOK_S * 1000.0 and not self._stops.asked:
+            return
+        self._looked_at = now
+        if self._stops.abort:
+            for run in self._roster.live:
+                for task in run.senders:
+                    task.cancel()
+        if _size(self._wal) > CHECKPOINT_BYTES:
+            await self._writer.checkpoint("PASSIVE")
+        version = await self._writer.data_version()
+        if version != self._version:
+            self._version = version
+            await self._roster.reload(is_taking=not self._stops.asked)
+            self._gate.wake()
+        for run in self._roster.live:
+            await self._show(run)
+
+    async def _show(self, run: LiveRun) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        waiting = None if run.is_stopping else what_it_waits_for(run, now, wall)
+        if _changed(run.waiting, waiting):
+            run.waiting = waiting
+            await self._writer.transact(lambda conn: statements.set_waiting(conn, run.id, waiting))
+            self._feed.waiting(run)
+        self._feed.picture(run, self._scopes, is_draining=self._stops.asked)
+
+    # --- ends
+
+    async def _end_runs(self) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        for run in list(self._roster.live):
+            if run.stop is None:
+                if self._stops.asked and run.is_own:
+                    run.stop = Waiting(
+                        reason=WaitingReason.INTERRUPTED,
+                        until=None,
+                        detail="stopped by a signal",
+                        fix=f"batchrunner resume {run.row.name}",
+                    )
+                else:
+                    run.stop = stop_reason(run, now, wall)
+                if run.stop is not None:
+                    self._gate.wake()
+            if run.outstanding or run.counts.running:
+                continue
+            if run.counts.pending == 0 or run.stop is not None:
+                await self._roster.end(run, self._stops.exit_code)
+
+    def _is_over(self) -> Left | None:
+        roster = self._roster
+        if roster.own_left:
+            return Left.HANDED_OVER if self._shall_hand_over() else None
+        if not roster.live:
+            return Left.DONE
+        if self._stops.asked or roster.askers_live():
+            # The askers of what is left take it over.
+            roster.is_leaving = True
+            if not any(run.outstanding or run.counts.running for run in roster.live):
+                return Left.DONE
+        return None
+
+    def _shall_hand_over(self) -> bool:
+        """Whether nothing goes out for 5 s here while an attached process could send."""
+        if self._stops.asked or not self._roster.untaken_live():
+            self._idle_since = None
+            return False
+        now = self._clock.now()
+        busy = any(
+            run.outstanding or next_look(run, now) - now < 5_000.0 for run in self._roster.live
+        )
+        return not busy
+
+    async def _leave(self) -> None:
+        """Let go of what was taken up; cancel senders that are still there (a defect, a full disk)."""
+        tasks = [task for run in self._roster.every for task in run.senders]
+        for run in self._roster.every:
+            for _ in run.senders:
+                run.queue.put_nowait(None)
+        if self._defect is not None or any(run.outstanding for run in self._roster.live):
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._gather is not None:
+            self._gather.cancel()
+        if self._outcomes:
+            # What came back while the end was under way is stored like everything else.
+            await self._cycle()
+        await self._roster.leave()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _latest(rows: Sequence[DirtySlot]) -> list[DirtySlot]:
+    """Keep the last count of each slot."""
+    return list({row[:4]: row for row in rows}.values())
+
+
+def _changed(old: Waiting | None, new: Waiting | None) -> bool:
+    if old is None or new is None:
+        return old is not new
+    return old.reason != new.reason or abs((old.until or 0) - (new.until or 0)) > 1_500

@@ -1,0 +1,365 @@
+"""What an outcome means for its job, its scope and its run.
+
+The verdict comes from the rule table (:mod:`batchrunner.core.classify`); this module carries it
+out on the living picture and returns the row that the next cycle stores. It decides with what it
+is given and touches neither the database nor the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from batchrunner.clock import Clock
+from batchrunner.core.admission import Ledger
+from batchrunner.core.backoff import retry_delay_ms
+from batchrunner.core.lifecycle import JobEvent, after_failure, step
+from batchrunner.core.outage import FAULTS
+from batchrunner.core.outcomes import HALTS
+from batchrunner.core.pause import begin, on_rate_limited, on_success
+from batchrunner.engine.live import Claim, LiveRun, Outcome
+from batchrunner.models import (
+    Decision,
+    ErrorKind,
+    JobState,
+    Verdict,
+    Waiting,
+    WaitingReason,
+)
+from batchrunner.store.cycle import Hold, Settle
+
+#: A job with so many 429s, while others succeeded after each, is charged: it is the job.
+POISON_429S: Final = 3
+#: So many distinct jobs ending alike, before any completed, stop the run.
+SAME_ERROR_JOBS: Final = 10
+#: The send log's word for what is given back, by kind; ``halted`` for the rest.
+GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
+    ErrorKind.RATE_LIMITED: "rate_limited",
+    ErrorKind.DAILY_LIMIT: "daily_limit",
+    ErrorKind.SPEND_LIMIT: "daily_limit",
+    ErrorKind.INTERRUPTED: "interrupted",
+    ErrorKind.MODEL_NOT_FOUND: "held",
+}
+
+
+class Judge:
+    """Turns outcomes into settles, and changes pauses, holds, streaks and stops on the way."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, rand: Callable[[], float]) -> None:
+        """Take what is asked for allowance, time and jitter."""
+        self._ledger = ledger
+        self._clock = clock
+        self._rand = rand
+        #: Holds to store with the next cycle.
+        self.new_holds: list[Hold] = []
+        #: Grows with every pause, hold, outage and stop: sleepers must look again.
+        self.n_changes = 0
+        self._verdicts: Mapping[Verdict, Callable[[Outcome, Decision], list[Settle]]] = {
+            Verdict.COMPLETE: self._complete,
+            Verdict.RETRY: self._retry,
+            Verdict.PAUSE: self._pause,
+            Verdict.WAIT_FOR_DAY: self._wait_for_day,
+            Verdict.FAIL_JOB: self._fail,
+            Verdict.HOLD_MODEL: self._hold,
+            Verdict.HALT_RUN: self._halt,
+        }
+
+    def judge(self, outcome: Outcome) -> list[Settle]:
+        """Return the settles this outcome makes: none yet, its own, or also earlier ones' of its streak."""
+        claim = outcome.claim
+        if outcome.fate == "unsent":
+            self._give_back(claim)
+            return [_settle(outcome, JobEvent.GIVE_BACK, None, outcome_word=None)]
+        if outcome.fate == "interrupted":
+            kind = ErrorKind.INTERRUPTED
+            return [
+                _settle(
+                    outcome,
+                    JobEvent.INTERRUPT,
+                    Decision(
+                        verdict=Verdict.RETRY, kind=kind, message="aborted while it was in flight"
+                    ),
+                    outcome_word="interrupted",
+                    maybe_executed=True,
+                )
+            ]
+        assert outcome.reply is not None
+        fault = outcome.reply.fault
+        if fault is not None and not fault.maybe_executed:
+            self._give_back(claim)
+        decision = claim.run.wire.decide(outcome.reply, claim.request, wall=outcome.ended_wall)
+        if outcome.reply.status is not None:
+            claim.run.streak.answered()
+            self._see_latency(claim.run, outcome.ended_at - claim.sent_at)
+        return self._verdicts[decision.verdict](outcome, decision)
+
+    def flush(self, run: LiveRun) -> list[Settle]:
+        """Return what still waits for the end of a streak, uncharged: an outage, or the run ends."""
+        return [self._uncharged(outcome, decision) for outcome, decision in run.streak.take_open()]
+
+    def flush_idle(self, run: LiveRun) -> list[Settle]:
+        """Return what waits for a streak that nobody else is left to end."""
+        return [
+            self._charged(outcome, decision)
+            if run.streak.is_own_at_last(decision)
+            else self._uncharged(outcome, decision)
+            for outcome, decision in run.streak.take_open()
+        ]
+
+    # --- one method a verdict
+
+    def _complete(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        run, pool = outcome.claim.run, outcome.claim.lane.pool
+        settles = self._streak_over(run)
+        run.proved = True
+        run.successes += 1
+        run.first_failures.clear()
+        run.poison.pop(outcome.claim.job.job_id, None)
+        self._grow(run)
+        for scope in (pool, run.account):
+            scope.pause = on_success(scope.pause, sent_at=outcome.claim.sent_at)
+        settles.append(_settle(outcome, JobEvent.COMPLETE, decision, outcome_word="completed"))
+        return settles
+
+    def _retry(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        run = outcome.claim.run
+        if decision.kind not in FAULTS:
+            run.proved = True
+            return [*self._streak_over(run), self._charged(outcome, decision)]
+        fate = run.streak.failed(
+            outcome,
+            decision,
+            concurrency=run.wanted_concurrency(),
+            unfinished=run.counts.pending + run.counts.running,
+        )
+        # An outage: everything of the streak goes back uncharged, one probe at a time.
+        settles = self.flush(run) if run.streak.is_outage else []
+        if run.streak.is_outage:
+            self.n_changes += 1
+        if fate == "charged":
+            settles.append(self._charged(outcome, decision))
+        elif fate == "uncharged":
+            settles.append(self._uncharged(outcome, decision))
+        return settles
+
+    def _pause(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        self.n_changes += 1
+        claim = outcome.claim
+        run = claim.run
+        seen, successes = run.poison.get(claim.job.job_id, (0, -1))
+        if run.successes > successes:
+            seen += 1
+        run.poison[claim.job.job_id] = (seen, run.successes)
+        scope = run.account if decision.account_wide else claim.lane.pool
+        if seen > POISON_429S:
+            return [self._charged(outcome, decision)]
+        scope.pause = on_rate_limited(
+            scope.pause,
+            sent_at=claim.sent_at,
+            now=outcome.ended_at,
+            received_wall=outcome.ended_wall,
+            hint_until_wall=decision.retry_at,
+            rand=self._rand(),
+            detail=decision.message,
+        )
+        run.ramp, run.ramp_successes = max(4, run.ramp // 2), 0
+        return [self._uncharged(outcome, decision)]
+
+    def _wait_for_day(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        self.n_changes += 1
+        claim = outcome.claim
+        until = decision.reset_at or decision.retry_at
+        scope = claim.run.account if decision.account_wide else claim.lane.pool
+        reason = (
+            WaitingReason.SPEND_LIMIT
+            if decision.kind is ErrorKind.SPEND_LIMIT
+            else WaitingReason.DAILY_LIMIT
+        )
+        if until is None:
+            # The provider says the day is used up but not until when: look again, ever less often.
+            scope.pause = on_rate_limited(
+                scope.pause,
+                sent_at=claim.sent_at,
+                now=outcome.ended_at,
+                received_wall=outcome.ended_wall,
+                hint_until_wall=None,
+                rand=self._rand(),
+                reason=reason,
+                detail=decision.message,
+            )
+        else:
+            scope.pause = begin(
+                scope.pause,
+                until=until,
+                reason=reason,
+                detail=decision.message,
+                now=outcome.ended_at,
+                wall=outcome.ended_wall,
+            )
+        return [self._uncharged(outcome, decision)]
+
+    def _fail(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        run = outcome.claim.run
+        settles = self._streak_over(run)
+        run.proved = True
+        settles.append(_settle(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
+        self._note_failure(outcome, decision)
+        return settles
+
+    def _hold(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        self.n_changes += 1
+        claim = outcome.claim
+        kind = decision.kind or ErrorKind.MODEL_NOT_FOUND
+        held = (kind.value, decision.message, decision.fix)
+        if claim.lane.model_id not in claim.run.holds:
+            claim.run.holds[claim.lane.model_id] = held
+            self.new_holds.append(Hold(claim.run.id, claim.lane.model_id, *held))
+            claim.run.recent_errors.append(
+                (outcome.ended_wall, claim.job.key, kind.value, decision.message)
+            )
+        return [self._uncharged(outcome, decision)]
+
+    def _halt(self, outcome: Outcome, decision: Decision) -> list[Settle]:
+        self.n_changes += 1
+        run = outcome.claim.run
+        kind = decision.kind or ErrorKind.PERMISSION
+        if run.stop is None:
+            halt = HALTS[kind]
+            run.stop = Waiting(
+                reason=halt.reason, until=None, detail=decision.message, fix=decision.fix
+            )
+            run.recent_errors.append(
+                (outcome.ended_wall, outcome.claim.job.key, kind.value, decision.message)
+            )
+        return [self._uncharged(outcome, decision)]
+
+    # --- what they share
+
+    def _give_back(self, claim: Claim) -> None:
+        """Give a grant back that no request used, once."""
+        if claim.is_booked:
+            claim.is_booked = False
+            self._ledger.release(claim.grant)
+
+    def _charged(self, outcome: Outcome, decision: Decision) -> Settle:
+        """Charge a failure: wait for the backoff, or fail with no try left."""
+        claim = outcome.claim
+        event = after_failure(claim.job.attempts, claim.run.max_attempts)
+        if event is JobEvent.FAIL:
+            self._note_failure(outcome, decision)
+            return _settle(outcome, event, decision, outcome_word="failed")
+        delay = retry_delay_ms(claim.job.attempts + 1, self._rand())
+        if decision.retry_at is not None:
+            delay = max(delay, decision.retry_at - outcome.ended_wall)
+        claim.run.recent_errors.append(
+            (outcome.ended_wall, claim.job.key, str(decision.kind), decision.message)
+        )
+        return _settle(
+            outcome,
+            event,
+            decision,
+            outcome_word="retry",
+            not_before=max(1, int(self._clock.now() + delay)),
+        )
+
+    def _uncharged(self, outcome: Outcome, decision: Decision) -> Settle:
+        word = "outage" if decision.kind in FAULTS else "halted"
+        if decision.kind is not None:
+            word = GIVEN_BACK.get(decision.kind, word)
+        return _settle(outcome, JobEvent.GIVE_BACK, decision, outcome_word=word)
+
+    def _streak_over(self, run: LiveRun) -> list[Settle]:
+        """A job was answered: the failures before it were their jobs' own."""
+        settles = [self._charged(outcome, decision) for outcome, decision in run.streak.take_open()]
+        run.streak.succeeded()
+        return settles
+
+    def _note_failure(self, outcome: Outcome, decision: Decision) -> None:
+        claim = outcome.claim
+        run = claim.run
+        assert decision.kind is not None
+        run.recent_errors.append(
+            (outcome.ended_wall, claim.job.key, decision.kind.value, decision.message)
+        )
+        if run.counts.completed or run.successes:
+            return
+        status = outcome.reply.status if outcome.reply else None
+        run.first_failures[claim.job.job_id] = (decision.kind, status)
+        alike = set(run.first_failures.values())
+        if len(alike) == 1 and len(run.first_failures) == SAME_ERROR_JOBS and run.stop is None:
+            run.stop = Waiting(
+                reason=WaitingReason.SAME_ERROR,
+                until=None,
+                detail=f"the first {SAME_ERROR_JOBS} jobs all failed alike ({decision.kind.value}"
+                f"{f', HTTP {status}' if status else ''}): {decision.message}",
+                fix="mend what they share (a wrong field can be replaced with --set FIELD=VALUE), "
+                f"then: batchrunner resume {run.row.name}",
+            )
+
+    @staticmethod
+    def _grow(run: LiveRun) -> None:
+        run.ramp_successes += 1
+        if run.ramp_successes >= run.ramp:
+            run.ramp, run.ramp_successes = min(run.ramp * 2, 4096), 0
+
+    @staticmethod
+    def _see_latency(run: LiveRun, latency_ms: float) -> None:
+        seen = run.latency_ms
+        run.latency_ms = latency_ms if seen is None else 0.9 * seen + 0.1 * latency_ms
+
+
+def _settle(
+    outcome: Outcome,
+    event: JobEvent,
+    decision: Decision | None,
+    *,
+    outcome_word: str | None,
+    not_before: int = 0,
+    maybe_executed: bool = False,
+) -> Settle:
+    claim, reply = outcome.claim, outcome.reply
+    kind = decision.kind if decision else None
+    after = step(JobState.RUNNING, event, kind)
+    settle = Settle(
+        job_id=claim.job.job_id,
+        key=claim.job.key,
+        attempts=claim.job.attempts + after.charged,
+        started_at=claim.job.started_at or claim.sent_wall or None,
+        claim=claim.job.claim,
+        run_id=claim.run.id,
+        model_id=claim.lane.model_id,
+        account_id=claim.run.account.id,
+        state=after.state.value,
+        charged=after.charged,
+        not_before=not_before,
+        wait_reason=after.wait_reason.value if after.wait_reason else None,
+        outcome=outcome_word,
+        sent_at=claim.sent_wall or None,
+        ended_at=outcome.ended_wall,
+        maybe_executed=maybe_executed,
+    )
+    if after.state in (JobState.COMPLETED, JobState.FAILED):
+        settle.finished_at = outcome.ended_wall
+    if decision is None:
+        return settle
+    if kind is not None:
+        settle.kind = kind.value
+        settle.message = decision.message
+        if after.charged:
+            settle.error_kind = kind.value
+    if reply is not None:
+        settle.http_status = reply.status
+        settle.request_id = claim.run.wire.profile.request_id(reply.headers)
+        if reply.fault is not None:
+            settle.maybe_executed = reply.fault.maybe_executed and bool(claim.sent_at)
+        if claim.sent_at:
+            settle.latency_ms = round(outcome.ended_at - claim.sent_at)
+        if after.charged:
+            settle.is_attempt = True
+            settle.body = reply.body or None
+    if (usage := decision.usage) is not None:
+        settle.model = usage.model
+        settle.finish_reason = usage.finish_reason
+        settle.input_tokens = usage.input_tokens
+        settle.output_tokens = usage.output_tokens
+    return settle

@@ -1,0 +1,232 @@
+"""The holder's living picture of the runs it drains.
+
+Everything here is the in-memory side of what the database holds; the database wins whenever the
+two could differ (a new holder starts from it alone).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Final, Literal, Protocol
+
+from batchrunner.core.admission import Blocked, Grant, ScopeLedger
+from batchrunner.core.caps import RPM
+from batchrunner.engine.streak import Streak
+from batchrunner.engine.wire import Wire
+from batchrunner.models import (
+    ErrorKind,
+    JobCounts,
+    JobId,
+    JobState,
+    ModelId,
+    Reply,
+    Request,
+    RunId,
+    Waiting,
+)
+from batchrunner.store.cycle import ClaimedJob, Settle
+from batchrunner.store.holder import RunRow
+from batchrunner.views import RequestCounts
+
+#: Bounds of ``-c auto``.
+AUTO_LEAST: Final = 8
+AUTO_MOST: Final = 64
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """The jobs of one run that ask for one model: the unit that is claimed from."""
+
+    model_id: ModelId
+    model: str
+    pool: ScopeLedger
+    #: Whether jobs that were never held back may be left.
+    fresh: bool = True
+    #: Earliest instant (steady ms) at which a held-back retry is due; ``None``: there is none.
+    next_due: float | None = None
+    #: With one job an admission, retries and fresh jobs alternate.
+    due_turn: bool = True
+    #: Why the last plan could not send from it.
+    blocked: Blocked | None = None
+
+    def is_ready(self, now: float) -> bool:
+        """Whether it may have a job to claim at ``now``."""
+        return self.fresh or (self.next_due is not None and self.next_due <= now)
+
+
+@dataclass(slots=True, kw_only=True)
+class Claim:
+    """One claimed job on its way through a sender."""
+
+    run: LiveRun
+    lane: Lane
+    job: ClaimedJob
+    request: Request
+    grant: Grant
+    #: Whether the grant is still booked in the ledger.
+    is_booked: bool = True
+    #: Real instants of the send, steady and wall ms; 0 until its first byte may be out.
+    sent_at: float = 0.0
+    sent_wall: int = 0
+
+
+Fate = Literal["replied", "unsent", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one claim."""
+
+    claim: Claim
+    fate: Fate
+    reply: Reply | None = None
+    ended_at: float = 0.0
+    ended_wall: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class CallLimits:
+    """The bounds of one call that asked for a run (durations in seconds)."""
+
+    max_wait_s: float | None
+    #: Steady ms at which ``--max-time`` ends.
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """One run that this holder drains."""
+
+    row: RunRow
+    wire: Wire
+    account: ScopeLedger
+    limits: CallLimits
+    #: Asked for by this very process, which reports its end.
+    is_own: bool
+    lanes: dict[ModelId, Lane] = field(default_factory=dict)
+    holds: dict[ModelId, tuple[str, str, str]] = field(default_factory=dict)
+    counts: JobCounts = field(default_factory=JobCounts)
+    requests: RequestCounts = field(default_factory=RequestCounts)
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    priority: int = 0
+    max_attempts: int = 5
+    concurrency: int | Literal["auto"] = "auto"
+    max_failures: str | None = None
+    #: A person said how many requests a minute, or that there is no such limit.
+    is_rate_told: bool = False
+
+    queue: asyncio.Queue[Claim | None] = field(default_factory=asyncio.Queue)
+    senders: set[asyncio.Task[None]] = field(default_factory=set)
+    #: Claimed and not yet back (sleeping, queued or on the wire).
+    outstanding: int = 0
+    #: On the wire.
+    in_flight: int = 0
+
+    #: A job was answered since this call began; until then one goes at a time.
+    proved: bool = False
+    #: In-flight bound while no limit is known: 4, doubled after each clean round.
+    ramp: int = 4
+    ramp_successes: int = 0
+    streak: Streak = field(default_factory=Streak)
+    #: Latency seen, an exponential mean in ms.
+    latency_ms: float | None = None
+
+    #: The first distinct failures while no job has ever completed: kind and status.
+    first_failures: dict[JobId, tuple[ErrorKind, int | None]] = field(default_factory=dict)
+    #: 429s of single jobs: how many, and how many successes the pool had by then.
+    poison: dict[JobId, tuple[int, int]] = field(default_factory=dict)
+    successes: int = 0
+
+    #: Why it stops, or stopped, with work left.
+    stop: Waiting | None = None
+    #: What it waits for while it lives.
+    waiting: Waiting | None = None
+    ended: bool = False
+    started_at: float = 0.0
+    recent_errors: deque[tuple[int, str, str, str]] = field(default_factory=lambda: deque(maxlen=5))
+    #: Wall ms of recent completions and sends, for the rate shown.
+    sends: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+
+    def wanted_concurrency(self) -> int:
+        """Return ``-c``: as typed, or what Little's law gives for the limits and the latency seen."""
+        if self.concurrency != "auto":
+            return self.concurrency
+        rates = [
+            limit.n / 60_000.0
+            for scope in (self.account, *(lane.pool for lane in self.lanes.values()))
+            for limit in scope.limits
+            if limit.name == RPM
+        ]
+        if not rates or self.latency_ms is None:
+            return AUTO_MOST
+        # Half as much again, since latencies vary and a late send wastes its instant.
+        return min(AUTO_MOST, max(AUTO_LEAST, ceil(1.5 * min(rates) * self.latency_ms)))
+
+    def in_flight_bound(self) -> int:
+        """Return how many requests may be in flight now."""
+        if self.streak.is_outage or not self.proved:
+            return 1
+        wanted = self.wanted_concurrency()
+        return wanted if self.knows_rate else min(wanted, self.ramp)
+
+    @property
+    def knows_rate(self) -> bool:
+        """Whether a person or a response said how many requests a minute are allowed."""
+        return self.is_rate_told or any(lane.pool.limits for lane in self.lanes.values())
+
+    def room(self, now: float) -> int:
+        """Return how many more jobs may be claimed.
+
+        As many again as may be in flight are claimed ahead, so that no sender waits for a commit.
+        """
+        if self.streak.is_outage and now < self.streak.probe_at:
+            return 0
+        bound = self.in_flight_bound()
+        ahead = bound if bound == self.wanted_concurrency() and self.proved else 0
+        if self.streak.is_outage:
+            ahead = 0
+        return bound + ahead - self.outstanding
+
+    def settled(self, settle: Settle) -> None:
+        """Take a committed settle into the counts."""
+        self.add(JobState.RUNNING, -1)
+        self.add(JobState(settle.state), 1)
+        if settle.outcome is None:
+            return
+        counts = self.requests
+        self.requests = RequestCounts(
+            sent=counts.sent + 1,
+            retried=counts.retried + (settle.outcome == "retry"),
+            rate_limited=counts.rate_limited + (settle.outcome in ("rate_limited", "daily_limit")),
+            interrupted=counts.interrupted + (settle.outcome == "interrupted"),
+        )
+        if settle.input_tokens is not None:
+            self.input_tokens = (self.input_tokens or 0) + settle.input_tokens
+        if settle.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + settle.output_tokens
+
+    @property
+    def id(self) -> RunId:
+        """The run's id."""
+        return self.row.id
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new of it may go out."""
+        return self.stop is not None or self.ended
+
+    def add(self, state: JobState, n: int) -> None:
+        """Move ``n`` jobs into (or out of) a state's count."""
+        self.counts = replace(self.counts, **{state.value: getattr(self.counts, state.value) + n})
+
+
+class WireFactory(Protocol):
+    """Makes the way to a run's provider."""
+
+    def __call__(self, row: RunRow) -> Wire:
+        """Return it; raises ``RefusedError`` or ``UsageError`` where this process has no key."""
+        ...

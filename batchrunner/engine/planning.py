@@ -1,0 +1,111 @@
+"""Who may send next: permission first, then the claim.
+
+The planner walks the live runs by priority and, among equals, in turn, and takes permission after
+permission from the ledger for the next second or so. What it returns is claimed in the next
+transaction; no job sits claimed waiting for a limiter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
+
+from batchrunner.core.admission import Blocked, Grant, Ledger
+from batchrunner.engine.live import Lane, LiveRun
+from batchrunner.store.cycle import Ask
+
+#: Permission is taken at most this far ahead: what a crash can waste, and a change must wait.
+HORIZON_MS: Final = 1_000.0
+#: No cycle claims more than this.
+MAX_CLAIMS: Final = 512
+
+
+@dataclass(slots=True)
+class LanePlan:
+    """The permissions one lane got."""
+
+    run: LiveRun
+    lane: Lane
+    grants: list[Grant] = field(default_factory=list)
+
+    def ask(self, now: float) -> Ask:
+        """Return the claim these permissions allow."""
+        n = len(self.grants)
+        look_due = self.lane.next_due is not None and self.lane.next_due <= now
+        n_due = (n + 1) // 2
+        if look_due and n == 1:
+            n_due = int(self.lane.due_turn)
+            self.lane.due_turn = not self.lane.due_turn
+        return Ask(self.run.id, self.lane.model_id, n, n_due if look_due else 0, look_due)
+
+
+class Planner:
+    """Takes permissions for live runs; remembers whose turn it is."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Take the ledger that permissions come from."""
+        self._ledger = ledger
+        self._turn = 0
+
+    def plan(self, runs: Sequence[LiveRun], now: float, wall: float) -> list[LanePlan]:
+        """Return the permissions of the next second or so, at most what the runs have room for."""
+        plans: dict[tuple[int, int], LanePlan] = {}
+        n_left = MAX_CLAIMS
+        by_priority = sorted(runs, key=lambda run: -run.priority)
+        for _, group in groupby(by_priority, key=lambda run: run.priority):
+            turns = [turn for run in group if (turn := self._turns(run, now)) is not None]
+            self._turn += 1
+            shift = self._turn % len(turns) if turns else 0
+            turns = turns[shift:] + turns[:shift]
+            while turns and n_left:
+                still = []
+                for run, lanes, room in turns:
+                    if not n_left:
+                        break
+                    granted = self._grant(run, lanes, plans, now, wall)
+                    n_left -= granted
+                    if granted and room > 1:
+                        still.append((run, lanes, room - 1))
+                turns = still
+        return list(plans.values())
+
+    def _turns(self, run: LiveRun, now: float) -> tuple[LiveRun, list[Lane], int] | None:
+        for lane in run.lanes.values():
+            lane.blocked = None
+        room = min(run.room(now), run.counts.pending)
+        lanes = [
+            lane
+            for model_id, lane in run.lanes.items()
+            if model_id not in run.holds and lane.is_ready(now)
+        ]
+        return (run, lanes, room) if lanes and room > 0 else None
+
+    def _grant(
+        self,
+        run: LiveRun,
+        lanes: list[Lane],
+        plans: dict[tuple[int, int], LanePlan],
+        now: float,
+        wall: float,
+    ) -> int:
+        """Take one permission for one of a run's lanes, in turn; return 0 where none has any."""
+        while lanes:
+            lane = lanes.pop(0)
+            grant = self._ledger.reserve(run.account.id, lane.pool.id, now, wall, HORIZON_MS)
+            if isinstance(grant, Blocked):
+                lane.blocked = grant
+                continue
+            lanes.append(lane)
+            key = (run.id, lane.model_id)
+            plans.setdefault(key, LanePlan(run, lane)).grants.append(grant)
+            return 1
+        return 0
+
+
+def blocked_lanes(run: LiveRun) -> Iterator[Blocked]:
+    """Yield why each lane of a run that has work could not send at the last plan."""
+    for lane in run.lanes.values():
+        if lane.blocked is not None:
+            yield lane.blocked

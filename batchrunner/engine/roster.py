@@ -1,0 +1,347 @@
+"""The runs a holder drains: who asked for them, taken up and let go, and how each ended."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from batchrunner.clock import Clock
+from batchrunner.engine.feed import Feed
+from batchrunner.engine.live import CallLimits, Lane, LiveRun, WireFactory
+from batchrunner.engine.scopes import Scopes
+from batchrunner.engine.streak import Streak
+from batchrunner.engine.waits import STOP_CODES
+from batchrunner.errors import BatchrunnerError, DatabaseError
+from batchrunner.models import (
+    ExitCode,
+    JobState,
+    RunId,
+    ScopeId,
+    StoredRunState,
+    Waiting,
+    WaitingReason,
+)
+from batchrunner.options import DEFAULT_MAX_ATTEMPTS
+from batchrunner.store import holder as statements
+from batchrunner.store.commands import Process
+from batchrunner.store.cycle import Settle
+from batchrunner.store.locks import is_alive
+from batchrunner.store.writer import Writer
+
+#: How many jobs a message names.
+_NAMED: Final = 10
+
+
+class Ending:
+    """How a run ended, for the process that asked for it."""
+
+    __slots__ = ("exit_code", "waiting")
+
+    def __init__(self, exit_code: int, waiting: Waiting | None) -> None:
+        """Take the exit code and why work is left."""
+        self.exit_code = exit_code
+        self.waiting = waiting
+
+
+def finished_code(n_failed: int, n_rejected: int) -> int:
+    """Return the exit code of a run with nothing left to send."""
+    return ExitCode.SOME_FAILED if n_failed or n_rejected else ExitCode.DONE
+
+
+class Roster:
+    """The live runs of one holder."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        clock: Clock,
+        process: Process,
+        wires: WireFactory,
+        own: Mapping[RunId, CallLimits],
+        scopes: Scopes,
+        feed: Feed,
+        database: Path,
+    ) -> None:
+        """Take what runs are made of; ``own`` are this process's, with the bounds of its call."""
+        self._writer = writer
+        self._clock = clock
+        self._process = process
+        self._wires = wires
+        self._own = own
+        self._scopes = scopes
+        self._feed = feed
+        self._database = database
+        self._runs: dict[RunId, LiveRun] = {}
+        #: Live processes that asked for a run that is drained here.
+        self._askers: dict[RunId, list[str]] = {}
+        #: Lock files of processes whose ask can't be taken here (no credential for it).
+        self._untaken: set[str] = set()
+        self.endings: dict[RunId, Ending] = {}
+        #: The own runs are over: finish what is in flight, start nothing new.
+        self.is_leaving = False
+
+    def __getitem__(self, run_id: RunId) -> LiveRun:
+        """Return a run that is or was live here."""
+        return self._runs[run_id]
+
+    @property
+    def every(self) -> Iterator[LiveRun]:
+        """Every run that is or was live here."""
+        return iter(self._runs.values())
+
+    @property
+    def live(self) -> list[LiveRun]:
+        """The runs that have not ended."""
+        return [run for run in self._runs.values() if not run.ended]
+
+    @property
+    def own_left(self) -> bool:
+        """Whether a run of this process is not over."""
+        return any(run_id not in self.endings for run_id in self._own)
+
+    def askers_live(self) -> bool:
+        """Whether somebody is there to take over every run that is left."""
+        return all(
+            any(is_alive(self._lock(name)) for name in self._askers.get(run.id, ()))
+            for run in self.live
+        )
+
+    def untaken_live(self) -> bool:
+        """Whether a live process waits for a run that can't be drained here."""
+        return any(is_alive(self._lock(name)) for name in self._untaken)
+
+    def _lock(self, name: str) -> Path:
+        return self._database.parent / name
+
+    async def start(self) -> None:
+        """Rescue what a dead holder left, then take up what is asked for."""
+        now, wall = int(self._clock.now()), int(self._clock.wall())
+
+        def begin(conn: sqlite3.Connection) -> statements.Rescued:
+            statements.prune_usage(conn, now=now, wall=wall)
+            return statements.rescue(conn, now=now, wall=wall)
+
+        rescued = await self._writer.transact(begin)
+        if rescued.n_jobs:
+            self._feed.notice(
+                f"{rescued.n_jobs} jobs were in flight when the last process died; they go again"
+                " and may have been executed twice"
+            )
+        for run_id, limits in self._own.items():
+            await self._take_up(run_id, limits)
+        await self.reload(is_taking=True)
+
+    async def reload(self, *, is_taking: bool) -> None:
+        """Read what other processes may have changed: states, limits, counts, asks."""
+        for run in self.live:
+            await self._writer.transact(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
+        asks = await self._writer.query(statements.load_asks)
+        self._askers = {}
+        for ask in asks:
+            if ask.process_id != self._process.id:
+                self._askers.setdefault(ask.run_id, []).append(ask.lock_file)
+        if not is_taking or self.is_leaving:
+            return
+        self._untaken = set()
+        for ask in asks:
+            if ask.process_id == self._process.id or not is_alive(self._lock(ask.lock_file)):
+                continue
+            kept = self._runs.get(ask.run_id)
+            if (kept is not None and not kept.ended) or ask.note == "ended":
+                continue
+            limits = CallLimits(
+                max_wait_s=ask.options.get("max_wait_s"),
+                deadline=_deadline(ask.options, self._clock.now()),
+            )
+            try:
+                await self._take_up(ask.run_id, limits)
+            except BatchrunnerError as error:
+                self._untaken.add(ask.lock_file)
+                note = f"the process that sends can't send it: {error.message}"
+                if ask.note != note:
+                    await self._writer.transact(
+                        lambda conn, ask=ask, note=note: statements.note_ask(  # type: ignore[misc]
+                            conn, ask.run_id, ask.process_id, note
+                        )
+                    )
+
+    def _reload_run(self, conn: sqlite3.Connection, run: LiveRun) -> None:
+        row = statements.load_run(conn, run.id)
+        if row is None or row.state in (StoredRunState.CANCELLED, StoredRunState.PAUSED):
+            word = "deleted" if row is None else row.state
+            if run.stop is None:
+                run.stop = Waiting(
+                    reason=WaitingReason.PAUSED,
+                    until=None,
+                    detail=f"somebody {word} the run",
+                    fix=f"batchrunner {'retry' if word == 'cancelled' else 'resume'} {run.row.name}",
+                )
+            if row is None:
+                return
+        run.row = row
+        run.counts = row.counts
+        run.priority = row.priority
+        _apply_options(run, row.options)
+        self._load_lanes(conn, run)
+
+    def _load_lanes(self, conn: sqlite3.Connection, run: LiveRun) -> None:
+        profile = run.wire.profile
+        run.account = self._scopes.load(conn, run.account.id, profile.day_zone)
+        run.is_rate_told = self._scopes.is_rate_told(run.account.id)
+        for row in statements.load_lanes(conn, run.id):
+            lane = run.lanes.get(row.model_id)
+            if lane is None:
+                pool_id = statements.scope_id(
+                    conn,
+                    kind="pool",
+                    provider=profile.name,
+                    key=profile.pool_of(row.model) or "all",
+                    parent_id=run.account.id,
+                )
+                pool = self._scopes.load(conn, pool_id, profile.day_zone)
+                lane = run.lanes[row.model_id] = Lane(
+                    model_id=row.model_id, model=row.model, pool=pool
+                )
+            else:
+                self._scopes.load(conn, lane.pool.id, profile.day_zone)
+            lane.fresh = row.fresh
+            lane.next_due = row.next_due
+
+    async def _take_up(self, run_id: RunId, limits: CallLimits) -> None:
+        is_own = run_id in self._own
+        row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
+        if row is None or row.state != StoredRunState.READY:
+            return
+        wire = self._wires(row)
+        wall = int(self._clock.wall())
+
+        def take(conn: sqlite3.Connection) -> LiveRun:
+            account_id = row.account_id
+            if account_id is None:
+                account_id = statements.scope_id(
+                    conn,
+                    kind="account",
+                    provider=row.provider,
+                    key=wire.account_key,
+                    parent_id=None,
+                )
+                statements.set_account(conn, run_id, account_id)
+            statements.take_up(conn, run_id, self._process.id, wall=wall)
+            statements.clear_holds(conn, run_id)
+            run = LiveRun(
+                row=row,
+                wire=wire,
+                account=self._scopes.load(conn, account_id, wire.profile.day_zone),
+                limits=limits,
+                is_own=is_own,
+                counts=row.counts,
+                priority=row.priority,
+                streak=Streak(limits.max_wait_s),
+                started_at=self._clock.now(),
+            )
+            run.requests, run.input_tokens, run.output_tokens = statements.load_totals(conn, run_id)
+            _apply_options(run, row.options)
+            self._load_lanes(conn, run)
+            return run
+
+        run = await self._writer.transact(take)
+        self._runs[run_id] = run
+        self._feed.started(run)
+
+    async def rebind(self) -> None:
+        """Bind runs to the account of the organization that their responses name."""
+        for run, organization in list(self._scopes.rebinds.items()):
+            del self._scopes.rebinds[run]
+            await self._writer.transact(
+                lambda conn, run=run, organization=organization: self._rebind(  # type: ignore[misc]
+                    conn, run, organization
+                )
+            )
+
+    def _rebind(self, conn: sqlite3.Connection, run: LiveRun, organization: str) -> None:
+        provider = run.row.provider
+        account: ScopeId | None = statements.account_of_organization(conn, provider, organization)
+        if account is None:
+            if self._scopes.organizations.get(run.account.id) == organization:
+                return
+            account = statements.scope_id(
+                conn, kind="account", provider=provider, key=organization, parent_id=None
+            )
+            statements.set_organization(conn, account, organization)
+        if account == run.account.id:
+            return
+        # The answered send is booked in the account it was thought to be; in the new one it counts too.
+        run.account = self._scopes.load(conn, account, run.wire.profile.day_zone)
+        statements.set_account(conn, run.id, account)
+        run.lanes.clear()
+        self._load_lanes(conn, run)
+
+    async def end(self, run: LiveRun, interrupted_code: int | None = None) -> None:
+        """Let a run go that is over or shall stop: nothing of it is out any more."""
+        wall = int(self._clock.wall())
+        if run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR:
+            n = await self._writer.transact(
+                lambda conn: statements.put_back(conn, run.id, list(run.first_failures))
+            )
+            run.add(JobState.FAILED, -n)
+            run.add(JobState.PENDING, n)
+        is_finished = run.counts.pending == 0
+        stop = None if is_finished else run.stop
+        is_cancelled = run.row.state == StoredRunState.CANCELLED
+        await self._writer.transact(
+            lambda conn: statements.end_run(
+                conn,
+                run.id,
+                None if is_cancelled else stop,
+                finished=is_finished and not is_cancelled,
+                wall=wall,
+            )
+        )
+        run.ended = True
+        run.waiting = None
+        for _ in range(len(run.senders)):
+            run.queue.put_nowait(None)
+        if is_finished and not is_cancelled:
+            code = finished_code(run.counts.failed, run.row.n_rejected)
+        elif stop is None:
+            code = ExitCode.WORK_LEFT
+        elif stop.reason is WaitingReason.INTERRUPTED and interrupted_code is not None:
+            code = interrupted_code
+        else:
+            code = STOP_CODES[stop.reason]
+        self.endings[run.id] = Ending(code, stop)
+        self._feed.ended(run, stop)
+
+    async def leave(self) -> None:
+        """Hand every run that is still live back, so that another process may take it up."""
+        for run in self.live:
+            await self._writer.transact(lambda conn, run=run: statements.let_go(conn, run.id))  # type: ignore[misc]
+
+    def disk_full(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
+        """Return the error that names the jobs whose answers could not be stored."""
+        keys = [settle.key for settle in settles if settle.outcome is not None]
+        if not keys:
+            return error
+        named = ", ".join(keys[:_NAMED]) + (
+            f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+        )
+        return type(error)(
+            f"{error.message}. The answers of these jobs could not be stored, they may be executed"
+            f" again: {named}. Everything committed before is kept",
+            fix=error.fix,
+            kind=error.kind,
+        )
+
+
+def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
+    run.max_attempts = options.get("max_attempts") or DEFAULT_MAX_ATTEMPTS
+    run.concurrency = options.get("concurrency") or "auto"
+    run.max_failures = options.get("max_failures")
+
+
+def _deadline(options: Mapping[str, Any], now: float) -> float | None:
+    seconds = options.get("max_time_s")
+    return None if seconds is None else now + float(seconds) * 1000.0

@@ -1,0 +1,183 @@
+"""The ledger's scopes and their rows: loaded at take-up, written through in the cycle.
+
+Also what responses tell of them: request limits that nobody typed, and the organization.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from batchrunner.clock import Clock
+from batchrunner.core.admission import Cap, Ledger, ScopeLedger
+from batchrunner.core.caps import RPD, RPM
+from batchrunner.core.headers import learn_request_limits
+from batchrunner.core.pause import PauseState
+from batchrunner.engine.live import Claim, LiveRun
+from batchrunner.models import Reply, ScopeId, WaitingReason
+from batchrunner.store import holder as statements
+from batchrunner.store.cycle import CapRow, ScopeRow
+
+#: Response headers that may name a request limit.
+_LIMIT_HEADERS: Final = (
+    "anthropic-ratelimit-requests-limit",
+    "x-ratelimit-limit-requests",
+    "ratelimit-policy",
+)
+
+
+class Scopes:
+    """Every scope that the live runs use."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, notice: Callable[[str], None]) -> None:
+        """Take the ledger to fill, and whom to tell of contradictions."""
+        self._ledger = ledger
+        self._clock = clock
+        self._notice = notice
+        self._rows: dict[ScopeId, ScopeRow] = {}
+        self._caps: dict[ScopeId, dict[tuple[str, str], Cap]] = {}
+        self._in_force: dict[ScopeId, list[Cap]] = {}
+        self._parents: dict[ScopeId, ScopeId | None] = {}
+        self._zones: dict[ScopeId, str] = {}
+        self.names: dict[ScopeId, str] = {}
+        self.organizations: dict[ScopeId, str | None] = {}
+        self._seen: dict[ScopeId, tuple[str | None, ...]] = {}
+        self._learned: list[CapRow] = []
+        self._new_organizations: list[tuple[ScopeId, str]] = []
+        #: Runs whose responses name another organization than their account's.
+        self.rebinds: dict[LiveRun, str] = {}
+
+    def load(self, conn: sqlite3.Connection, scope: ScopeId, day_zone: str) -> ScopeLedger:
+        """Return a scope's ledger, loaded where it is not known yet; caps are always read anew."""
+        state = statements.load_scope(conn, scope)
+        self._parents[scope] = state.parent_id
+        self._zones[scope] = day_zone
+        self._caps[scope] = {
+            (name, source): Cap(name, value, zone, source)
+            for name, value, zone, source in state.caps
+        }
+        if scope in self._ledger:
+            self._put_in_force(scope)
+            return self._ledger[scope]
+        now, wall = self._clock.now(), self._clock.wall()
+        usage = statements.load_usage(conn, scope, now=int(now), wall=int(wall))
+        ledger = ScopeLedger(
+            scope,
+            slots=usage,
+            next_send_at=state.next_send_at,
+            last_send_at=state.last_send_at,
+            pause=PauseState(
+                set_at=state.pause_set_at,
+                until=state.pause_until,
+                reason=WaitingReason(state.pause_reason) if state.pause_reason else None,
+                detail=state.pause_detail or "",
+                generation=state.pause_generation,
+                level=state.pause_level,
+                # As if set now: it lasts its stored length at most, whatever the clock did since.
+                known_at=now,
+            ),
+            default_zone=day_zone,
+        )
+        self._ledger.add(ledger)
+        self._put_in_force(scope)
+        self.names[scope] = state.key
+        self.organizations[scope] = state.organization
+        self._rows[scope] = _row(ledger)
+        return ledger
+
+    def is_rate_told(self, account: ScopeId) -> bool:
+        """Whether a person said how many requests a minute the account has, or that none is known."""
+        return (RPM, "flag") in self._caps[account]
+
+    def take_changed(self) -> list[ScopeRow]:
+        """Return the rows that differ from what was last taken."""
+        changed = []
+        for scope_id, ledger in self._ledger.scopes.items():
+            row = _row(ledger)
+            if row != self._rows[scope_id]:
+                self._rows[scope_id] = row
+                changed.append(row)
+        return changed
+
+    def forget_stored(self, rows: Iterable[ScopeRow]) -> None:
+        """Take these rows as not stored, because their commit failed."""
+        for row in rows:
+            self._rows[row.scope_id] = row._replace(pause_generation=-1)
+
+    def take_learned(self) -> tuple[list[CapRow], list[tuple[ScopeId, str]]]:
+        """Return limits and organizations to store."""
+        learned, self._learned = self._learned, []
+        organizations, self._new_organizations = self._new_organizations, []
+        return learned, organizations
+
+    def learn(self, claim: Claim, reply: Reply) -> None:
+        """Take from a reply's headers what limits its pool has and whose they are."""
+        headers = reply.headers
+        raw = tuple(headers.get(name) for name in _LIMIT_HEADERS)
+        pool = claim.lane.pool
+        if any(raw) and self._seen.get(pool.id) != raw:
+            self._learn_limits(claim, reply, raw)
+        organization = claim.run.wire.profile.organization(headers)
+        if organization is None:
+            return
+        account = claim.run.account.id
+        known = self.organizations.get(account)
+        if known is None:
+            self.organizations[account] = organization
+            self._new_organizations.append((account, organization))
+            self.rebinds[claim.run] = organization
+        elif known != organization:
+            self.rebinds[claim.run] = organization
+
+    def _learn_limits(self, claim: Claim, reply: Reply, raw: tuple[str | None, ...]) -> None:
+        learned = learn_request_limits(reply.headers, now_wall_ms=self._clock.wall())
+        if not learned:
+            return
+        pool = claim.lane.pool
+        self._seen[pool.id] = raw
+        caps = self._caps[pool.id]
+        for limit in learned:
+            caps[limit.limit, "header"] = Cap(limit.limit, limit.value, None, "header")
+            self._learned.append(CapRow(pool.id, limit.limit, limit.value))
+            self._tell_contradiction(claim, limit.limit, limit.value)
+        self._put_in_force(pool.id)
+
+    def _put_in_force(self, scope: ScopeId) -> None:
+        """Give the ledger the caps that hold: what a person typed for the account wins over what
+        its pools learned, *none* included."""
+        caps = self._caps[scope]
+        parent = self._parents[scope]
+        typed = (
+            {name for name, source in self._caps[parent] if source == "flag"} if parent else set()
+        )
+        in_force = [cap for cap in caps.values() if cap.limit_name not in typed]
+        if in_force != self._in_force.get(scope):
+            self._in_force[scope] = in_force
+            self._ledger[scope].set_caps(in_force, self._zones[scope])
+
+    def _tell_contradiction(self, claim: Claim, name: str, value: float) -> None:
+        typed = self._caps[claim.run.account.id].get((name, "flag"))
+        if typed is None or typed.value is None or name not in (RPM, RPD):
+            return
+        if value < typed.value:
+            self._notice(
+                f"{claim.lane.model}: the provider says {name} is {value:g}, you said"
+                f" {typed.value:g}; yours is kept to, so 429s may come. To follow the provider:"
+                f" batchrunner limits set {name}=auto"
+            )
+
+
+def _row(scope: ScopeLedger) -> ScopeRow:
+    pause = scope.pause
+    return ScopeRow(
+        scope.id,
+        scope.next_send_at,
+        scope.stored_last_send_at,
+        pause.set_at,
+        pause.until,
+        pause.reason.value if pause.reason else None,
+        pause.detail or None,
+        pause.generation,
+        pause.level,
+    )

@@ -1,0 +1,173 @@
+"""What a run waits for, when to look at it again, and when it shall stop with work left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from batchrunner.core.admission import PAUSE, Blocked
+from batchrunner.core.caps import MIN_INTERVAL, RPD, RPM
+from batchrunner.core.outcomes import HALTS
+from batchrunner.engine.live import LiveRun
+from batchrunner.engine.planning import HORIZON_MS
+from batchrunner.models import ErrorKind, ExitCode, Waiting, WaitingReason
+
+#: Exit codes of runs that stop with work left, by reason.
+STOP_CODES: Final[Mapping[WaitingReason, int]] = {
+    **dict.fromkeys(WaitingReason, ExitCode.WORK_LEFT),
+    **{halt.reason: halt.exit_code for halt in HALTS.values() if halt.halted},
+    WaitingReason.SPEND_LIMIT: ExitCode.REFUSED,
+    WaitingReason.INTERRUPTED: ExitCode.INTERRUPT,
+}
+#: Reasons that end a wait longer than ``--max-wait`` with ``halted`` rather than ``ready``.
+_FAR = 366 * 86_400_000.0
+
+
+def next_look(run: LiveRun, now: float) -> float:
+    """Return when (steady ms) the run may have something to send, or must be looked at."""
+    at = now + _FAR
+    if run.limits.deadline is not None:
+        at = min(at, run.limits.deadline)
+    if run.streak.is_outage:
+        return min(at, max(run.streak.probe_at, now)) if not run.outstanding else at
+    if run.room(now) <= 0:
+        return at
+    for model_id, lane in run.lanes.items():
+        if model_id in run.holds:
+            continue
+        if lane.blocked is not None:
+            if lane.blocked.until is not None:
+                # A little before, so that the claim is committed by the instant itself.
+                at = min(at, lane.blocked.until - HORIZON_MS / 2)
+        elif lane.next_due is not None and not lane.fresh:
+            at = min(at, lane.next_due)
+        elif lane.is_ready(now):
+            at = now
+    return at
+
+
+def what_it_waits_for(run: LiveRun, now: float, wall: float) -> Waiting | None:
+    """Return why nothing of the run goes out, or ``None`` where it is on its way.
+
+    Pacing and backoff are no waits; a pause, a day's end and an outage are.
+    """
+    if run.streak.is_outage:
+        return Waiting(
+            reason=run.streak.reason,
+            until=int(wall + max(0.0, run.streak.probe_at - now)),
+            detail=f"{run.streak.message}; one request at a time is tried until one succeeds",
+        )
+    if run.outstanding or not run.counts.pending:
+        return None
+    first: Blocked | None = None
+    for model_id, lane in run.lanes.items():
+        if model_id in run.holds:
+            continue
+        if lane.blocked is None:
+            if lane.is_ready(now) or lane.next_due is not None:
+                return None
+            continue
+        if first is None or _until(lane.blocked) < _until(first):
+            first = lane.blocked
+    if first is None or (first.limit in (RPM, MIN_INTERVAL) and first.until is not None):
+        return None
+    return Waiting(reason=first.reason, until=first.until_wall, detail=_detail(run, first))
+
+
+def _until(blocked: Blocked) -> float:
+    return blocked.until if blocked.until is not None else _FAR * 1e3
+
+
+def _detail(run: LiveRun, blocked: Blocked) -> str:
+    scopes = (run.account, *(lane.pool for lane in run.lanes.values()))
+    scope = next(scope for scope in scopes if scope.id == blocked.scope)
+    if blocked.limit == PAUSE:
+        return scope.pause.detail or "the provider asked to wait"
+    limit = next((limit for limit in scope.limits if limit.name == blocked.limit), None)
+    if limit is None:
+        return f"the limit {blocked.limit} is used up"
+    if blocked.until is None:
+        return f"the limit {blocked.limit} is {limit.n:g}: nothing may be sent"
+    if blocked.limit == RPD:
+        day = "any 24 hours" if limit.zone == "rolling" else f"a day ({limit.zone})"
+        return f"the limit of {limit.n:g} requests {day} is used up"
+    return f"the limit of {limit.n:g} requests a minute is used up"
+
+
+def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
+    """Return why the run shall stop now with work left, or ``None``."""
+    resume = f"batchrunner resume {run.row.name}"
+    if not run.counts.pending and not run.counts.running:
+        return None
+    if run.streak.is_hopeless:
+        return Waiting(
+            reason=run.streak.reason,
+            until=None,
+            detail=run.streak.message,
+            fix=f"check the network, the base URL and the proxy, then: {resume}",
+        )
+    if run.limits.deadline is not None and now >= run.limits.deadline:
+        return Waiting(
+            reason=WaitingReason.MAX_TIME,
+            until=None,
+            detail="--max-time is over",
+            fix=f"go on with: {resume}",
+        )
+    if run.max_failures is not None and run.counts.failed >= _most_failures(run):
+        return Waiting(
+            reason=WaitingReason.MAX_FAILURES,
+            until=None,
+            detail=f"{run.counts.failed} jobs have failed; --max-failures is {run.max_failures}",
+            fix=f"see why with: batchrunner errors {run.row.name}; then: {resume} --max-failures N",
+        )
+    return _held_back(run, now, resume) or _waits_too_long(run, now, wall, resume)
+
+
+def _most_failures(run: LiveRun) -> float:
+    assert run.max_failures is not None
+    if run.max_failures.endswith("%"):
+        return float(run.max_failures[:-1]) / 100.0 * run.counts.total
+    return float(run.max_failures)
+
+
+def _held_back(run: LiveRun, now: float, resume: str) -> Waiting | None:
+    """Halt where only jobs of held models are left."""
+    if not run.holds or run.outstanding or run.counts.running:
+        return None
+    for model_id, lane in run.lanes.items():
+        if model_id not in run.holds and (lane.is_ready(now) or lane.next_due is not None):
+            return None
+    kind, message, fix = next(iter(run.holds.values()))
+    models = [lane.model for model_id, lane in run.lanes.items() if model_id in run.holds]
+    return Waiting(
+        reason=HALTS[ErrorKind(kind)].reason,
+        until=None,
+        detail=f"{message} (the jobs left ask for {', '.join(sorted(models)) or 'that model'})",
+        fix=fix or f"replace the model with: {resume} --set model=NAME",
+    )
+
+
+def _waits_too_long(run: LiveRun, now: float, wall: float, resume: str) -> Waiting | None:
+    longest = run.limits.max_wait_s
+    if longest is None:
+        return None
+    waiting = what_it_waits_for(run, now, wall)
+    if waiting is None:
+        return None
+    if run.streak.is_outage and run.streak.since is not None:
+        is_too_long = now - run.streak.since > longest * 1000.0
+    else:
+        is_too_long = waiting.until is None or waiting.until - wall > longest * 1000.0
+    if not is_too_long:
+        return None
+    until = ""
+    if waiting.until is not None and not run.streak.is_outage:
+        at = datetime.fromtimestamp(waiting.until / 1000, UTC)
+        until = f", until {at:%Y-%m-%d %H:%M} UTC, longer than --max-wait"
+    return Waiting(
+        reason=waiting.reason,
+        until=None if run.streak.is_outage else waiting.until,
+        detail=waiting.detail + until,
+        fix=f"go on then with: {resume}; or wait without end with: {resume} --wait",
+    )

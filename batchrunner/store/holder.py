@@ -1,0 +1,429 @@
+"""What the holder reads and writes outside its cycle: rescue, take-up, lanes, scopes, stops.
+
+Like :mod:`batchrunner.store.cycle`, every function takes the writer's connection inside a
+transaction that somebody else began and will commit.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from batchrunner.core.admission import SlotRow
+from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
+from batchrunner.views import RequestCounts
+
+#: A sender never sends later than this after its planned instant, so that after a crash the usage
+#: of an orphan can be booked where no real send can have been later (milliseconds).
+MAX_LATE_MS: Final = 30_000
+
+_GRAIN_MS: Final = 250
+_MINUTE_MS: Final = 60_000
+
+
+class RunRow(NamedTuple):
+    """A run as the holder takes it up."""
+
+    id: RunId
+    uid: str
+    name: str
+    state: str
+    provider: str
+    account_id: ScopeId | None
+    options: dict[str, Any]
+    priority: int
+    counts: JobCounts
+    n_rejected: int
+    created_at: int
+    started_at: int | None
+
+
+class LaneRow(NamedTuple):
+    """The pending jobs of one run and model."""
+
+    model_id: ModelId
+    model: str
+    fresh: bool
+    #: Earliest ``not_before`` (steady ms) of its held-back retries.
+    next_due: int | None
+
+
+class AskRow(NamedTuple):
+    """An attached process that wants a run drained."""
+
+    run_id: RunId
+    process_id: int
+    options: dict[str, Any]
+    taken_by: int | None
+    note: str | None
+    lock_file: str
+
+
+class ScopeState(NamedTuple):
+    """A scope with its caps, as stored."""
+
+    id: ScopeId
+    kind: str
+    parent_id: ScopeId | None
+    key: str
+    organization: str | None
+    next_send_at: float
+    last_send_at: float
+    pause_set_at: int | None
+    pause_until: int | None
+    pause_reason: str | None
+    pause_detail: str | None
+    pause_generation: int
+    pause_level: int
+    #: (limit_name, value or None for none, zone, source)
+    caps: tuple[tuple[str, float | None, str | None, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescued:
+    """What a holder that died left behind."""
+
+    n_jobs: int
+    runs: Mapping[RunId, int]
+
+
+def seen_at(conn: sqlite3.Connection) -> float:
+    """Return the last steady time a holder stored, 0 where none did."""
+    row = conn.execute("SELECT value FROM meta WHERE key = 'seen_at'").fetchone()
+    return float(row[0]) if row else 0.0
+
+
+def rescue(conn: sqlite3.Connection, *, now: int, wall: int) -> Rescued:
+    """Put every ``running`` job back: whoever holds the lock knows that nobody sends it.
+
+    Each is marked as possibly executed, since claimed and sent look alike from here, and its
+    usage moves to the latest instant at which it can really have been sent.
+    """
+    orphans = conn.execute(
+        "SELECT j.id, j.run_id, j.claims, s.scope_id, s.planned_at"
+        " FROM job j LEFT JOIN send s ON s.job_id = j.id AND s.claim = j.claims"
+        " WHERE j.state = 'running'"
+    ).fetchall()
+    runs: dict[RunId, int] = {}
+    for job_id, run_id, claim, scope_id, planned_at in orphans:
+        runs[run_id] = runs.get(run_id, 0) + 1
+        if scope_id is not None:
+            _move_usage(conn, scope_id, planned_at, min(now, planned_at + MAX_LATE_MS))
+        conn.execute(
+            "UPDATE send SET outcome = 'interrupted', kind = 'interrupted', ended_at = ?,"
+            " maybe_executed = 1, message = 'the process that sent it died'"
+            " WHERE job_id = ? AND claim = ?",
+            (wall, job_id, claim),
+        )
+    conn.execute(
+        "UPDATE job SET state = 'pending', wait_reason = 'interrupted' WHERE state = 'running'"
+    )
+    for run_id, n in runs.items():
+        conn.execute(
+            "UPDATE run SET n_pending = n_pending + ?, n_running = n_running - ?,"
+            " n_sent = n_sent + ?, n_interrupted = n_interrupted + ? WHERE id = ?",
+            (n, n, n, n, run_id),
+        )
+    return Rescued(n_jobs=len(orphans), runs=runs)
+
+
+def _move_usage(conn: sqlite3.Connection, pool_id: int, planned_at: int, latest: int) -> None:
+    for grain in (_GRAIN_MS, _MINUTE_MS):
+        old, new = planned_at // grain, latest // grain
+        if old == new:
+            continue
+        for (scope_id,) in conn.execute(
+            "SELECT id FROM scope WHERE id = ?1"
+            " UNION SELECT parent_id FROM scope WHERE id = ?1 AND parent_id IS NOT NULL",
+            (pool_id,),
+        ).fetchall():
+            moved = conn.execute(
+                "UPDATE usage_slot SET n = n - 1 WHERE scope_id = ? AND unit = 'requests'"
+                " AND grain = ? AND slot = ? AND n > 0",
+                (scope_id, grain, old),
+            ).rowcount
+            if moved:
+                conn.execute(
+                    "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
+                    " VALUES (?, 'requests', ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
+                    (scope_id, grain, new),
+                )
+
+
+_RUN_COLUMNS = (
+    "id, uid, name, state, provider, account_id, options, priority, n_pending, n_running,"
+    " n_completed, n_failed, n_cancelled, n_rejected, created_at, started_at"
+)
+
+
+def load_run(conn: sqlite3.Connection, run_id: RunId) -> RunRow | None:
+    """Return a run, or ``None`` where it is gone."""
+    row = conn.execute(f"SELECT {_RUN_COLUMNS} FROM run WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 (a constant)
+    if row is None:
+        return None
+    counts = JobCounts(
+        pending=row[8], running=row[9], completed=row[10], failed=row[11], cancelled=row[12]
+    )
+    return RunRow(
+        id=run_id,
+        uid=row[1],
+        name=row[2],
+        state=row[3],
+        provider=row[4],
+        account_id=row[5],
+        options=json.loads(row[6]),
+        priority=row[7],
+        counts=counts,
+        n_rejected=row[13],
+        created_at=row[14],
+        started_at=row[15],
+    )
+
+
+def load_lanes(conn: sqlite3.Connection, run_id: RunId) -> list[LaneRow]:
+    """Return the lanes of a run that have pending jobs: a loose scan of the two claim indexes."""
+    models: dict[int, list[Any]] = {}
+    for model_id in _next_models(conn, run_id, "job_fresh", "not_before = 0"):
+        models[model_id] = [True, None]
+    for model_id in _next_models(conn, run_id, "job_due", "not_before > 0"):
+        (next_due,) = conn.execute(
+            "SELECT min(not_before) FROM job INDEXED BY job_due WHERE run_id = ?"
+            " AND model_id = ? AND state = 'pending' AND not_before > 0",
+            (run_id, model_id),
+        ).fetchone()
+        models.setdefault(model_id, [False, None])[1] = next_due
+    names = dict(conn.execute("SELECT id, name FROM model").fetchall())
+    return [
+        LaneRow(ModelId(model_id), names[model_id], fresh, next_due)
+        for model_id, (fresh, next_due) in sorted(models.items())
+    ]
+
+
+def _next_models(
+    conn: sqlite3.Connection, run_id: RunId, index: str, held_back: str
+) -> Iterator[int]:
+    last = -1
+    while True:
+        (model_id,) = conn.execute(
+            f"SELECT min(model_id) FROM job INDEXED BY {index} WHERE run_id = ?"  # noqa: S608 (constants)
+            f" AND state = 'pending' AND {held_back} AND model_id > ?",
+            (run_id, last),
+        ).fetchone()
+        if model_id is None:
+            return
+        yield model_id
+        last = model_id
+
+
+def load_holds(conn: sqlite3.Connection, run_id: RunId) -> dict[ModelId, tuple[str, str, str]]:
+    """Return the held models of a run: kind, message, fix."""
+    return {
+        ModelId(row[0]): (row[1], row[2], row[3])
+        for row in conn.execute(
+            "SELECT model_id, kind, message, fix FROM hold WHERE run_id = ?", (run_id,)
+        )
+    }
+
+
+def clear_holds(conn: sqlite3.Connection, run_id: RunId) -> None:
+    """Let the jobs of every held model go again: somebody asked for the run anew."""
+    conn.execute("DELETE FROM hold WHERE run_id = ?", (run_id,))
+
+
+def scope_id(
+    conn: sqlite3.Connection, *, kind: str, provider: str, key: str, parent_id: ScopeId | None
+) -> ScopeId:
+    """Return the id of a scope, made where it did not exist."""
+    row = conn.execute(
+        "SELECT id FROM scope WHERE provider = ? AND kind = ? AND key = ?"
+        " AND coalesce(parent_id, 0) = ?",
+        (provider, kind, key, parent_id or 0),
+    ).fetchone()
+    if row:
+        return ScopeId(row[0])
+    cursor = conn.execute(
+        "INSERT INTO scope (kind, provider, key, parent_id) VALUES (?, ?, ?, ?)",
+        (kind, provider, key, parent_id),
+    )
+    return ScopeId(cursor.lastrowid or 0)
+
+
+def load_scope(conn: sqlite3.Connection, scope: ScopeId) -> ScopeState:
+    """Return a scope with its caps."""
+    row = conn.execute(
+        "SELECT id, kind, parent_id, key, organization, next_send_at, last_send_at, pause_set_at,"
+        " pause_until, pause_reason, pause_detail, pause_generation, pause_level"
+        " FROM scope WHERE id = ?",
+        (scope,),
+    ).fetchone()
+    caps = conn.execute(
+        "SELECT limit_name, value, zone, source FROM cap WHERE scope_id = ?", (scope,)
+    ).fetchall()
+    return ScopeState._make((*row, tuple(caps)))
+
+
+def load_usage(conn: sqlite3.Connection, scope: ScopeId, *, now: int, wall: int) -> list[SlotRow]:
+    """Return the usage slots of a scope that any window may still look at."""
+    return [
+        SlotRow(*row)
+        for row in conn.execute(
+            "SELECT unit, grain, slot, n FROM usage_slot WHERE scope_id = ?"
+            " AND ((grain = 250 AND slot >= ?) OR (grain = 60000 AND slot >= ?))",
+            (scope, (now - 180_000) // _GRAIN_MS, (wall - 50 * 3_600_000) // _MINUTE_MS),
+        )
+    ]
+
+
+def prune_usage(conn: sqlite3.Connection, *, now: int, wall: int) -> None:
+    """Drop the usage slots that no window looks at any more."""
+    conn.execute(
+        "DELETE FROM usage_slot WHERE (grain = 250 AND slot < ?) OR (grain = 60000 AND slot < ?)",
+        ((now - 180_000) // _GRAIN_MS, (wall - 50 * 3_600_000) // _MINUTE_MS),
+    )
+
+
+def set_cap(
+    conn: sqlite3.Connection,
+    *,
+    scope: ScopeId,
+    limit: str,
+    value: float | None,
+    zone: str | None,
+    source: str,
+    wall: int,
+) -> None:
+    """Store a limit of a scope from one source."""
+    conn.execute(
+        "INSERT INTO cap (scope_id, limit_name, value, zone, source, set_at)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value,"
+        " zone = excluded.zone, set_at = excluded.set_at",
+        (scope, limit, value, zone, source, wall),
+    )
+
+
+def set_organization(conn: sqlite3.Connection, scope: ScopeId, organization: str) -> None:
+    """Remember which organization an account's responses name."""
+    conn.execute("UPDATE scope SET organization = ? WHERE id = ?", (organization, scope))
+
+
+def account_of_organization(
+    conn: sqlite3.Connection, provider: str, organization: str
+) -> ScopeId | None:
+    """Return the account whose responses named this organization."""
+    row = conn.execute(
+        "SELECT id FROM scope WHERE kind = 'account' AND provider = ? AND organization = ?"
+        " ORDER BY id LIMIT 1",
+        (provider, organization),
+    ).fetchone()
+    return ScopeId(row[0]) if row else None
+
+
+def set_account(conn: sqlite3.Connection, run_id: RunId, account: ScopeId) -> None:
+    """Bind a run to the account whose limits it uses."""
+    conn.execute("UPDATE run SET account_id = ? WHERE id = ?", (account, run_id))
+
+
+def take_up(conn: sqlite3.Connection, run_id: RunId, process_id: int, *, wall: int) -> None:
+    """Note that this process drains the run from now on."""
+    conn.execute(
+        "UPDATE run SET runner_id = ?, state = 'ready', started_at = coalesce(started_at, ?),"
+        " finished_at = NULL, stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
+        " stop_fix = NULL WHERE id = ?",
+        (process_id, wall, run_id),
+    )
+    conn.execute("UPDATE ask SET taken_by = ?, note = NULL WHERE run_id = ?", (process_id, run_id))
+
+
+def set_waiting(conn: sqlite3.Connection, run_id: RunId, waiting: Waiting | None) -> None:
+    """Note what a live run waits for."""
+    conn.execute(
+        "UPDATE run SET stop_reason = ?, stop_until = ?, stop_detail = ?, stop_fix = ?"
+        " WHERE id = ?",
+        (*_stop_columns(waiting), run_id),
+    )
+
+
+def end_run(
+    conn: sqlite3.Connection, run_id: RunId, stop: Waiting | None, *, finished: bool, wall: int
+) -> None:
+    """Leave a run: finished, or stopped with work left and the reason why."""
+    conn.execute(
+        "UPDATE run SET runner_id = NULL, stop_reason = ?, stop_until = ?, stop_detail = ?,"
+        " stop_fix = ? WHERE id = ?",
+        (*_stop_columns(stop), run_id),
+    )
+    if finished:
+        conn.execute(
+            "UPDATE run SET state = 'finished', finished_at = ? WHERE id = ? AND state = 'ready'",
+            (wall, run_id),
+        )
+    conn.execute("UPDATE ask SET taken_by = NULL, note = 'ended' WHERE run_id = ?", (run_id,))
+
+
+def let_go(conn: sqlite3.Connection, run_id: RunId) -> None:
+    """Leave a run to whoever takes it up next; it stays as it is."""
+    conn.execute("UPDATE run SET runner_id = NULL WHERE id = ?", (run_id,))
+    conn.execute("UPDATE ask SET taken_by = NULL, note = NULL WHERE run_id = ?", (run_id,))
+
+
+def load_totals(
+    conn: sqlite3.Connection, run_id: RunId
+) -> tuple[RequestCounts, int | None, int | None]:
+    """Return a run's sends by outcome and its tokens so far."""
+    row = conn.execute(
+        "SELECT n_sent, n_retried, n_rate_limited, n_interrupted, input_tokens, output_tokens"
+        " FROM run WHERE id = ?",
+        (run_id,),
+    ).fetchone()
+    counts = RequestCounts(sent=row[0], retried=row[1], rate_limited=row[2], interrupted=row[3])
+    return counts, row[4], row[5]
+
+
+def _stop_columns(stop: Waiting | None) -> tuple[str | None, int | None, str | None, str | None]:
+    if stop is None:
+        return (None, None, None, None)
+    return (stop.reason.value, stop.until, stop.detail, stop.fix)
+
+
+def load_asks(conn: sqlite3.Connection) -> list[AskRow]:
+    """Return what attached processes ask for, oldest process first."""
+    return [
+        AskRow(row[0], row[1], json.loads(row[2]), *row[3:])
+        for row in conn.execute(
+            "SELECT a.run_id, a.process_id, a.options, a.taken_by, a.note, p.lock_file"
+            " FROM ask a JOIN process p ON p.id = a.process_id ORDER BY a.process_id"
+        )
+    ]
+
+
+def note_ask(conn: sqlite3.Connection, run_id: RunId, process_id: int, note: str) -> None:
+    """Tell an asker why its run is not taken up."""
+    conn.execute(
+        "UPDATE ask SET note = ? WHERE run_id = ? AND process_id = ?", (note, run_id, process_id)
+    )
+
+
+def drop_asks(conn: sqlite3.Connection, process_ids: Iterable[int]) -> None:
+    """Forget processes that are gone, with what they asked for."""
+    for process_id in process_ids:
+        conn.execute("DELETE FROM ask WHERE process_id = ?", (process_id,))
+        conn.execute("DELETE FROM process WHERE id = ?", (process_id,))
+
+
+def put_back(conn: sqlite3.Connection, run_id: RunId, job_ids: Sequence[JobId]) -> int:
+    """Make failed jobs pending again with attempts from 0; return how many."""
+    n = 0
+    for job in job_ids:
+        n += conn.execute(
+            "UPDATE job SET state = 'pending', attempts = 0, not_before = 0, finished_at = NULL,"
+            " error_kind = NULL WHERE id = ? AND state = 'failed'",
+            (job,),
+        ).rowcount
+    conn.execute(
+        "UPDATE run SET n_pending = n_pending + ?, n_failed = n_failed - ? WHERE id = ?",
+        (n, n, run_id),
+    )
+    return n
