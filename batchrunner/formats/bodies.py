@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batchrunner.formats.requests import RefusedLineError
+from batchrunner.formats.faults import RefusedLineError
 from batchrunner.options import DEFAULT_MAX_TOKENS
 
 __all__ = [
@@ -107,7 +107,7 @@ def check_and_fill(body: Body, endpoint: Endpoint, fill: Fill, *, demands_max_to
     """
     if not _SECRET_FIELDS.isdisjoint(body):
         raise RefusedLineError("the body holds a credential; keys come from the environment")
-    if body.get("stream"):
+    if body.get("stream") is True:
         raise RefusedLineError("`stream` is on; a stored answer can't be streamed, leave it out")
     if (name := endpoint.required) is not None:
         if name not in body:

@@ -9,13 +9,10 @@ the same request are equal, whatever their shape: POST to the provider's default
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from batchrunner.core.credentials import redact
 from batchrunner.errors import UsageError
 from batchrunner.formats.bodies import (
     Body,
@@ -26,20 +23,14 @@ from batchrunner.formats.bodies import (
     endpoint_of,
     prompt_to_body,
 )
-from batchrunner.formats.requests import (
-    RefusedLineError,
-    check_headers,
-    check_method,
-    check_url,
-)
+from batchrunner.formats.faults import Notes, RefusedLineError, fault_of, printable
+from batchrunner.formats.requests import check_headers, check_method, check_url
 from batchrunner.formats.sources import MAX_LINE, RawLine
 from batchrunner.models import JobLine, LineFault, Shape
 
-__all__ = ["Fill", "LineRules", "Notes", "detect_provider", "excerpt", "peek", "read_lines"]
+__all__ = ["Fill", "LineRules", "Notes", "object_of", "read_lines"]
 
 _MESSAGES_PATH: Final = "/v1/messages"
-_EXCERPT: Final = 80
-_MAX_WARNINGS: Final = 20
 _NO_BODY_METHODS: Final = frozenset(("GET", "HEAD"))
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -73,23 +64,6 @@ class LineRules(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class Notes:
-    """What reading a whole input brought to light besides jobs; filled while lines are read."""
-
-    #: Jobs whose key is ``line-N``.
-    n_generated: int = 0
-    #: The first 20 warnings; the lines they are about were taken.
-    warnings: list[LineFault] = field(default_factory=list)
-    n_warnings: int = 0
-
-    def warn(self, raw: RawLine, reason: str, named: str = "") -> None:
-        """Count one warning, and keep it while there are few; ``named`` comes out of the line."""
-        self.n_warnings += 1
-        if self.n_warnings <= _MAX_WARNINGS:
-            self.warnings.append(_fault(raw, reason.format(_named(named))))
-
-
 def read_lines(
     lines: Iterable[RawLine],
     provider: LineRules,
@@ -110,17 +84,6 @@ def read_lines(
         yield reader.read(raw)
 
 
-def _fault(raw: RawLine, reason: str) -> LineFault:
-    return LineFault(file=raw.file, line=raw.line, reason=reason, excerpt=excerpt(raw.data))
-
-
-def excerpt(data: bytes) -> str:
-    """Return the start of a line: printable, without secrets, at most 80 characters."""
-    text = redact(data[: 8 * _EXCERPT].decode("utf-8", "replace"), ())
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
-
-
 class _Reader:
     """Turns raw lines into jobs for one provider."""
 
@@ -136,11 +99,11 @@ class _Reader:
         try:
             if len(raw.data) > MAX_LINE:
                 raise RefusedLineError(f"longer than {MAX_LINE // 2**20} MB")
-            return self._job(raw, _object(raw.data))
+            return self._job(raw, object_of(raw.data))
         except RefusedLineError as refused:
-            return _fault(raw, str(refused))
+            return fault_of(raw, str(refused))
         except RecursionError:
-            return _fault(raw, "nested too deeply")
+            return fault_of(raw, "nested too deeply")
 
     def _job(self, raw: RawLine, line: Body) -> JobLine:
         for name, shape, read in _SHAPES:
@@ -193,7 +156,7 @@ class _Reader:
         if not _PROMPT_FIELDS.issuperset(line):
             unknown = next(name for name in line if name not in _PROMPT_FIELDS)
             raise RefusedLineError(
-                f"unknown field `{_named(unknown)}`; a line with `prompt` takes {_PROMPT_LIST};"
+                f"unknown field `{printable(unknown)}`; a line with `prompt` takes {_PROMPT_LIST};"
                 " put anything else in `metadata`"
             )
         for name in ("prompt", "system"):
@@ -232,7 +195,7 @@ class _Reader:
         ours, theirs = self._plain_path == _MESSAGES_PATH, path == _MESSAGES_PATH
         if ours != theirs:
             raise RefusedLineError(
-                f"`url` {_named(path)} is {'Anthropic' if theirs else 'OpenAI'}'s; this run's"
+                f"`url` {printable(path)} is {'Anthropic' if theirs else 'OpenAI'}'s; this run's"
                 f" provider is {self._rules.name} (--provider {'anthropic' if theirs else 'openai'})"
             )
         if check_method(line.get("method") or "POST") != "POST":
@@ -347,12 +310,8 @@ _PROMPT_LIST: Final = ", ".join(f"`{name}`" for name in _PROMPT_ORDER)
 _NO_FILL: Final = Fill()
 
 
-def _named(name: str) -> str:
-    """Return a name out of the file, fit for a message."""
-    return excerpt(name.encode())
-
-
-def _object(data: bytes) -> Body:
+def object_of(data: bytes) -> Body:
+    """Return the JSON object a line is; ``RefusedLineError`` with the reason where it is none."""
     try:
         line = _decode(data)
     except UnicodeDecodeError:
@@ -371,49 +330,3 @@ def _metadata(line: Mapping[str, Any]) -> bytes | None:
     if not isinstance(metadata, dict):
         raise RefusedLineError("`metadata` is not an object")
     return _encode(metadata)
-
-
-# -- which provider a file is for ---------------------------------------------------------------
-
-#: What a model's name says, first match first.
-_MODEL_PREFIXES: Final = (
-    ("claude-", "anthropic"),
-    ("gpt-", "openai"),
-    ("o1", "openai"),
-    ("o3", "openai"),
-    ("o4", "openai"),
-    ("chatgpt-", "openai"),
-    ("text-embedding-", "openai"),
-)
-
-
-def detect_provider(first: Iterable[RawLine], *, model: str | None = None) -> str | None:
-    """Return the provider that the first lines are for, ``None`` where they do not say.
-
-    ``model`` is what would be filled in. Lines that can't be read are passed over: that they are
-    faulty is said when they are read.
-    """
-    for raw in first:
-        try:
-            line = _object(raw.data)
-        except (RefusedLineError, RecursionError):
-            continue
-        if "params" in line:
-            return "anthropic"
-        if "url" in line:
-            return "openai"
-        return _provider_of(line.get("model") or model)
-    return _provider_of(model)
-
-
-def _provider_of(model: object) -> str | None:
-    if not isinstance(model, str):
-        return None
-    return next((name for prefix, name in _MODEL_PREFIXES if model.startswith(prefix)), None)
-
-
-def peek(lines: Iterable[RawLine], n: int = 20) -> tuple[tuple[RawLine, ...], Iterator[RawLine]]:
-    """Return the first ``n`` lines, and all of them, none lost."""
-    rest = iter(lines)
-    first = tuple(islice(rest, n))
-    return first, chain(first, rest)

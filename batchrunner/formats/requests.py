@@ -11,8 +11,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from batchrunner.core.credentials import redact
+from batchrunner.formats.faults import RefusedLineError
 
-__all__ = ["RefusedLineError", "check_headers", "check_method", "check_url"]
+__all__ = ["check_headers", "check_method", "check_url"]
 
 _METHOD: Final = re.compile(r"[A-Z]{1,20}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -27,10 +28,6 @@ _SECRET_HEADERS: Final = frozenset(
     ["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"]
 )
 _PORTS: Final = {"http": 80, "https": 443}
-
-
-class RefusedLineError(Exception):
-    """One line can't become a job; the text is the reason, for a person."""
 
 
 def check_method(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -222,32 +223,28 @@ def test_anthropic_rows(fields: dict[str, Any], response: bytes | None, result: 
     assert line("anthropic", response, **fields) == {"custom_id": "k", "result": result}
 
 
+LONG = "x" * 100_000
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_rows_are_streamed(kind: str) -> None:
     """Rows are written while more are read, so that memory does not grow with the run."""
     out = io.BytesIO()
     seen = []
 
-    def rows() -> Any:
+    def rows() -> Iterator[ExportRow]:
         for n in range(20):
             seen.append(out.tell())
-            yield row(
-                b'"' + b"x" * 100_000 + b'"',
-                key=str(n),
-                output_text="y" * 100_000,
-                model="m" * 100_000,
+            yield ExportRow(
+                job=JobView(
+                    key=str(n), status="completed", attempts=1, http_status=200, output_text=LONG
+                ),
+                request=json.dumps({"messages": [LONG]}).encode(),
+                response=json.dumps(LONG).encode(),
+                shape=Shape.BODY,
             )
 
-    source = (
-        ExportRow(
-            job=r.job,
-            request=b'{"messages":["' + b"z" * 100_000 + b'"]}',
-            response=r.response,
-            shape=r.shape,
-        )
-        for r in rows()
-    )
-    assert write_rows(source, kind, out, profile=profile("anthropic")) == 20
+    assert write_rows(rows(), kind, out, profile=profile("anthropic")) == 20
     assert seen[-1] > 500_000
 
 

@@ -12,16 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrunner.errors import UsageError
-from batchrunner.formats.lines import (
-    Fill,
-    Notes,
-    detect_provider,
-    excerpt,
-    peek,
-    read_lines,
-)
+from batchrunner.formats.detect import detect_provider, peek
+from batchrunner.formats.faults import excerpt
+from batchrunner.formats.lines import Fill, Notes, read_lines
 from batchrunner.formats.sources import MAX_LINE, RawLine
 from batchrunner.models import JobLine, LineFault, Shape
+from batchrunner.providers import detect
 
 
 @dataclass(frozen=True)
@@ -462,5 +458,5 @@ def test_detect_provider(lines: list[Any], model: str | None, provider: str | No
     """params is Anthropic's, url OpenAI's, else the model's name says it, else nobody does."""
     raws = [RawLine("f", n, n, json.dumps(line).encode()) for n, line in enumerate(lines, 1)]
     first, whole = peek(iter(raws), 5)
-    assert detect_provider(first, model=model) == provider
+    assert detect_provider(first, detect, model=model) == provider
     assert list(whole) == raws
