@@ -189,9 +189,12 @@ class _Reader:
         self._warn_unsent(raw, line, _URL_FIELDS)
         if self._rules.allow_any_url:
             return self._any_request(raw, line, shape)
-        path = check_url(line["url"], base_url=None)
-        if not path.startswith("/"):
-            raise RefusedLineError("`url` is not a path such as /v1/chat/completions")
+        given = line["url"]
+        if not isinstance(given, str) or not given.startswith("/") or given.startswith("//"):
+            raise RefusedLineError(
+                "`url` is not a path such as /v1/chat/completions; others are for --provider http"
+            )
+        path = check_url(given, base_url=None)
         ours, theirs = self._plain_path == _MESSAGES_PATH, path == _MESSAGES_PATH
         if ours != theirs:
             raise RefusedLineError(
