@@ -188,7 +188,11 @@ def test_an_exported_input_survives_set(provider: str, sets: list[tuple[str, str
 
 WORDS = st.text('aé"\\\n\x00 ', max_size=6)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | WORDS | st.floats(allow_nan=False),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | WORDS
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=6,
 )
