@@ -52,8 +52,10 @@ __all__ = [
 LATE_MS: Final = GUARD_MS / 4
 #: How far ahead a late send may be moved.
 REBOOK_HORIZON_MS: Final = 5_000.0
-#: Late sends may catch up with so much of the pace at once; more would be a burst to the server.
+#: Real sends may run so much ahead of the pace after a stall; more would be a burst to the server.
 CATCH_UP_MS: Final = 500.0
+#: From so much on the plan is put off by what the real sends run ahead.
+DEBT_MS: Final = 150.0
 
 REQUESTS: Final = "requests"
 MINUTE_GRAIN: Final = 250
@@ -104,8 +106,8 @@ class Grant(NamedTuple):
     day_slot: int
     #: ``(next_send_at, planned_at)`` of each scope before, so that the last grant can be undone.
     before: tuple[tuple[float, float], ...] = ()
-    #: Moved by :meth:`Ledger.rebook`, which has paced it already.
-    late: bool = False
+    #: Moved by :meth:`Ledger.rebook`, which has paced its real send.
+    moved: bool = False
 
 
 class Blocked(NamedTuple):
@@ -145,6 +147,7 @@ class ScopeLedger:
         "_interval",
         "_pace",
         "_paid_until",
+        "_put_off",
         "_rolling",
         "_swept_at",
         "_windows",
@@ -184,8 +187,10 @@ class ScopeLedger:
         self.planned_at = last_send_at
         self.pause = pause
         self.changed = False
-        #: Pacing of sends that were late, by the instants they really went at.
+        #: The pace of the real sends: what ``next_send_at`` is to the planned ones.
         self._paid_until = 0.0
+        #: How much of the real sends' lead the plan has been put off by already.
+        self._put_off = 0.0
         self._swept_at = 0.0
         self.limits: tuple[Limit, ...] = ()
         self.set_caps(caps, default_zone)
@@ -211,7 +216,7 @@ class ScopeLedger:
 
         Pacing is never more than one interval and the slack ahead of the last booking.
         """
-        self._paid_until = 0.0
+        self._paid_until = self._put_off = 0.0
         if self._pace is None:
             self.next_send_at = 0.0
             return
@@ -242,12 +247,20 @@ class ScopeLedger:
     def stored_last_send_at(self) -> float:
         """What to store as ``last_send_at``: the latest send, or one that may still go.
 
-        A crash hides whether a planned send went; its instant is committed before it goes.
+        A crash hides whether a planned send went; its instant is committed before it goes, and it may
+        go a little later.
         """
-        return max(self.last_send_at, self.planned_at)
+        if self.planned_at <= self.last_send_at:
+            return self.last_send_at
+        return self.planned_at + LATE_MS
 
-    def earliest(self, t: float, *, now: float, wall: float, late: bool) -> tuple[float, str]:
-        """Return the first instant from ``t`` on that this scope admits, and what moved it last."""
+    def earliest(
+        self, t: float, *, now: float, wall: float, late_ms: float | None
+    ) -> tuple[float, str]:
+        """Return the first instant from ``t`` on that this scope admits, and what moved it last.
+
+        ``late_ms`` is how long ago a send was planned that is to be moved; ``None``: a new one.
+        """
         pause = self.pause
         moved_by = ""
         if pause.until is not None:
@@ -258,31 +271,35 @@ class ScopeLedger:
             return t, moved_by
         if self._forever:
             return FOREVER, self._forever
-        at, by = self._after_minute(t, late=late)
-        at, by_day = self._after_day(at, wall - now)
+        at, by = self._after_minute(t, late_ms)
+        at, by_day = self._after_day(at, wall - now, late_ms)
         return at, by_day or by or moved_by
 
-    def _after_minute(self, t: float, *, late: bool) -> tuple[float, str]:
+    def _after_minute(self, t: float, late_ms: float | None) -> tuple[float, str]:
         """Move ``t`` to where the pace, the windows and the interval admit it, all on steady time."""
         moved_by = ""
+        is_new = late_ms is None
         if pace := self._pace:
-            free = self._paid_until - CATCH_UP_MS if late else self.next_send_at - pace.slack_ms
+            free = self.next_send_at - pace.slack_ms if is_new else self._paid_until - CATCH_UP_MS
             if free > t:
                 t, moved_by = free, RPM
         for name, window in self._windows:
-            if (free := window.earliest(t)) > t:
+            free = window.earliest(t) if late_ms is None else window.earliest_moved(t, late_ms)
+            if free > t:
                 t, moved_by = free, name
         if self._interval:
-            before = self.last_send_at if late else max(self.planned_at, self.last_send_at)
+            before = max(self.planned_at, self.last_send_at) if is_new else self.last_send_at
             if before + self._interval > t:
                 t, moved_by = before + self._interval, MIN_INTERVAL
         return t, moved_by
 
-    def _after_day(self, t: float, skew: float) -> tuple[float, str]:
+    def _after_day(self, t: float, skew: float, late_ms: float | None) -> tuple[float, str]:
         """Move ``t`` to where the days admit it; they are on wall time, ``skew`` ahead of steady."""
         moved_by = ""
         for name, rolling in self._rolling:
-            if (free := rolling.earliest(t + skew)) > t + skew:
+            at = t + skew
+            free = rolling.earliest(at) if late_ms is None else rolling.earliest_moved(at, late_ms)
+            if free > at:
                 t, moved_by = free - skew, name
         # Last, since a calendar day alone can refuse an instant after one that it admits.
         for name, day in self._days:
@@ -290,17 +307,39 @@ class ScopeLedger:
                 t, moved_by = free - skew, name
         return t, moved_by
 
-    def book(self, t: float, minute_slot: int, day_slot: int, *, late: bool) -> None:
+    def wait_ms(self, now: float, *, moved: bool) -> float:
+        """Return how long a send must still wait so that the real sends keep interval and pace."""
+        wait = 0.0
+        if self._interval:
+            wait = self.last_send_at + self._interval - now
+        if self._pace and not moved:
+            wait = max(wait, self._paid_until - CATCH_UP_MS - now)
+        return max(0.0, wait)
+
+    def book(self, t: float, minute_slot: int, day_slot: int, *, moved: bool) -> None:
         """Count one send at ``t``, which :meth:`earliest` admitted."""
         self.minute.add(minute_slot, 1)
         self.day.add(day_slot, 1)
         self.planned_at = max(self.planned_at, t)
         self.changed = True
         if pace := self._pace:
-            if late:
-                self._paid_until = max(self._paid_until, t) + pace.interval_ms
+            if moved:
+                self._pay(t, pace)
             else:
                 self.next_send_at = max(self.next_send_at, t) + pace.interval_ms
+
+    def _pay(self, at: float, pace: Pace) -> None:
+        """Pace a real send at ``at``, and put the plan off by what the sends run ahead.
+
+        Late sends join those that were planned for now. A server that refills evenly has lost what
+        was not sent in time, so what is sent now is missing later.
+        """
+        ahead = max(0.0, self._paid_until - at)
+        self._paid_until = at + ahead + pace.interval_ms
+        self._put_off = min(self._put_off, ahead)
+        if ahead - self._put_off > DEBT_MS:
+            self.next_send_at += ahead - self._put_off
+            self._put_off = ahead
 
     def unbook(self, minute_slot: int, day_slot: int) -> None:
         """Take one send out of its slots."""
@@ -313,12 +352,12 @@ class ScopeLedger:
         if self.planned_at == t and self.next_send_at == paced:
             self.next_send_at, self.planned_at = before
 
-    def went(self, at: float, *, late: bool) -> None:
+    def went(self, at: float, *, moved: bool) -> None:
         """Note the instant of a real send."""
         self.last_send_at = max(self.last_send_at, at)
         self.changed = True
-        if self._pace and not late:
-            self._paid_until = max(self._paid_until, at) + self._pace.interval_ms
+        if self._pace and not moved:
+            self._pay(at, self._pace)
 
     def sweep(self, now: float, wall: float) -> None:
         """Drop usage that no limit looks at any more."""
@@ -392,7 +431,7 @@ class Ledger:
         Returns:
             The grant, or ``Blocked``, and then nothing has changed.
         """
-        return self._place(account, pool, now, wall, horizon_ms, late=False)
+        return self._place(account, pool, now, wall, horizon_ms, late_ms=None)
 
     def _place(
         self,
@@ -402,15 +441,15 @@ class Ledger:
         wall: float,
         horizon_ms: float,
         *,
-        late: bool,
+        late_ms: float | None,
     ) -> Grant | Blocked:
         chain = self._chain(account, pool)
-        last = now + horizon_ms
+        last, moved = now + horizon_ms, late_ms is not None
         t = now
         while True:
             start = t
             for scope in chain:
-                t, moved_by = scope.earliest(t, now=now, wall=wall, late=late)
+                t, moved_by = scope.earliest(t, now=now, wall=wall, late_ms=late_ms)
                 if t > last:
                     return _blocked(t, now, wall, moved_by, scope)
             # Two scopes may move each other on; once neither does, both admit it.
@@ -419,43 +458,44 @@ class Ledger:
         minute_slot, day_slot = int(t // MINUTE_GRAIN), int((t + wall - now) // DAY_GRAIN)
         before = tuple((scope.next_send_at, scope.planned_at) for scope in chain)
         for scope in chain:
-            scope.book(t, minute_slot, day_slot, late=late)
+            scope.book(t, minute_slot, day_slot, moved=moved)
             scope.sweep(now, wall)
-        return Grant(t, account, pool, minute_slot, day_slot, before, late)
+        return Grant(t, account, pool, minute_slot, day_slot, before, moved)
 
     def release(self, grant: Grant) -> None:
         """Give back a grant that was not sent, once. Pacing stays unless it was the last grant."""
         for scope, before in zip(self._chain(grant.account, grant.pool), grant.before, strict=True):
             scope.unbook(grant.minute_slot, grant.day_slot)
-            if not grant.late:
+            if not grant.moved:
                 scope.undo_plan(grant.instant, before)
 
     def rebook(self, grant: Grant, now: float, wall: float) -> Grant | Blocked:
         """Move a late send to now, or to the next instant within some seconds that is free.
 
         Its own booking does not count. With ``Blocked`` its usage has been given back and the send
-        must not go. It has been paced once; only a burst of late sends is paced again.
+        must not go. It has been paced once and does not queue again behind what is planned by now.
         """
         for scope in self._chain(grant.account, grant.pool):
             scope.unbook(grant.minute_slot, grant.day_slot)
-        return self._place(grant.account, grant.pool, now, wall, REBOOK_HORIZON_MS, late=True)
+        late_ms = now - grant.instant
+        return self._place(grant.account, grant.pool, now, wall, REBOOK_HORIZON_MS, late_ms=late_ms)
 
     def may_send(self, grant: Grant, now: float) -> float:
-        """Return how long (ms) the send must wait for ``min_interval``; 0: send, and say so.
+        """Return how long (ms) the send must still wait for those before it; 0: send, and say so.
 
-        Others may go in that time: ask again after the wait, and call :meth:`sent` in the same step
-        in which this returned 0.
+        ``min_interval`` holds between real sends, and after a stall the real sends are paced anew.
+        Others may go during the wait: ask again after it (and rebook, if it is late by then), and
+        call :meth:`sent` in the same step in which this returned 0.
         """
-        wait = 0.0
-        for scope in self._chain(grant.account, grant.pool):
-            if scope.min_interval_ms:
-                wait = max(wait, scope.last_send_at + scope.min_interval_ms - now)
-        return wait
+        return max(
+            scope.wait_ms(now, moved=grant.moved)
+            for scope in self._chain(grant.account, grant.pool)
+        )
 
     def sent(self, grant: Grant, at: float) -> None:
         """Note that the send really went at ``at`` (steady)."""
         for scope in self._chain(grant.account, grant.pool):
-            scope.went(at, late=grant.late)
+            scope.went(at, moved=grant.moved)
 
     def take_dirty(self) -> list[DirtySlot]:
         """Return the slots to upsert, and take them as stored; see :meth:`put_back`."""

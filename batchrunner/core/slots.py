@@ -135,6 +135,20 @@ class Window:
             return t
         return max(t, (head + 1) * slots.grain + self.window_ms + GUARD_MS)
 
+    def earliest_moved(self, t: float, late_ms: float) -> float:
+        """Return the first instant from ``t`` on for a send booked ``late_ms`` before it.
+
+        Its own booking must have been taken out. Bookings after ``t`` were admitted while it counted
+        earlier in their windows; it still does, so only the window that ends at ``t`` is asked.
+        """
+        slots = self._slots
+        if late_ms < self.window_ms / 2:
+            first = (t - self.window_ms - GUARD_MS) // slots.grain
+            last = t // slots.grain
+            if sum(n for slot, n in slots.counts.items() if first <= slot <= last) < self._n:
+                return t
+        return self.earliest(t)
+
     def used(self, t: float) -> int:
         """Return the sends that count at ``t``."""
         return self._slots.since(int((t - self.window_ms - GUARD_MS) // self._slots.grain))

@@ -1,0 +1,3 @@
+"""The property suite."""
+
+from __future__ import annotations

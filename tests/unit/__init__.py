@@ -1,0 +1,3 @@
+"""The unit suite."""
+
+from __future__ import annotations
