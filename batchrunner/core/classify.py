@@ -122,10 +122,7 @@ def classify(
     if reply.fault is None and 200 <= status < 300:
         if not tongue.answers_json:
             return Decision(verdict=Verdict.COMPLETE, usage=_read(tongue, reply.body, url).usage)
-        try:
-            answer = tongue.read(reply.body, url)
-        except ValueError:
-            answer = _read(tongue, reply.body, url)
+        answer = _read(tongue, reply.body, url)
         if not answer.is_error:
             return Decision(verdict=Verdict.COMPLETE, usage=answer.usage)
     facts = _facts(reply)
@@ -137,7 +134,7 @@ def _read(tongue: Tongue, body: bytes, url: str) -> Answer:
     """Read a body whose form is unusual: an object without an error is an answer all the same."""
     try:
         return tongue.read(body, url)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = _decoded(body)
         return Answer(Usage(), not isinstance(value, dict) or bool(value.get("error")))
 

@@ -163,7 +163,7 @@ _decode_content: Final = msgspec.json.Decoder(_Content).decode
 def _output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
     try:
         content = _decode_content(body).content
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if content is None:
         return None

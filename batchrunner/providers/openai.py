@@ -166,7 +166,7 @@ def _output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
     """Return the first choice's text, a response's output text, or the first vector as JSON."""
     try:
         result = _decode_output(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if result.choices:
         choice = result.choices[0]

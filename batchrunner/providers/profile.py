@@ -131,7 +131,7 @@ class Profile:
         """Return what an answer says it cost; all unknown where it can't be read."""
         try:
             return self.read(body, path).usage
-        except ValueError:
+        except (ValueError, RecursionError):
             return Usage()
 
     def organization(self, headers: Mapping[str, str]) -> str | None:
