@@ -14,28 +14,26 @@ calendar's (days, pauses). See :mod:`batchrunner.clock`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from batchrunner.core.caps import (
-    DAY_MS,
-    MIN_INTERVAL,
-    MINUTE_MS,
-    ROLLING,
-    RPD,
-    RPM,
-    Cap,
-    Limit,
-    Pace,
-    effective_caps,
-    pace_of,
+from batchrunner.core.caps import MIN_INTERVAL, RPD, RPM, Cap, Limit, effective_caps
+from batchrunner.core.scope import (
+    DAY_GRAIN,
+    LATE_MS,
+    MINUTE_GRAIN,
+    PAUSE,
+    REQUESTS,
+    LimitUse,
+    ScopeLedger,
+    SlotRow,
 )
-from batchrunner.core.pause import NO_PAUSE, PauseState, remaining_ms
-from batchrunner.core.slots import FOREVER, GUARD_MS, Day, Slots, Window
+from batchrunner.core.slots import FOREVER
 from batchrunner.models import ScopeId, WaitingReason
 
 __all__ = [
     "LATE_MS",
+    "PAUSE",
     "Blocked",
     "Cap",
     "DirtySlot",
@@ -48,24 +46,8 @@ __all__ = [
     "effective_caps",
 ]
 
-#: A send this late is still covered by its booking: a quarter of the guard, the rest is the wire's.
-LATE_MS: Final = GUARD_MS / 4
 #: How far ahead a late send may be moved.
 REBOOK_HORIZON_MS: Final = 5_000.0
-#: Real sends may run so much ahead of the pace after a stall; more would be a burst to the server.
-CATCH_UP_MS: Final = 500.0
-#: From so much on the plan is put off by what the real sends run ahead.
-DEBT_MS: Final = 150.0
-
-REQUESTS: Final = "requests"
-MINUTE_GRAIN: Final = 250
-DAY_GRAIN: Final = 60_000
-KEEP_MINUTE_MS: Final = 3 * MINUTE_MS
-KEEP_DAY_MS: Final = 50 * 3_600_000
-#: Old slots are dropped about so often.
-_SWEEP_MS: Final = 15_000
-
-PAUSE: Final = "pause"
 
 #: What a person is told a wait for a cap of our own is.
 _REASONS: Final = {
@@ -73,15 +55,6 @@ _REASONS: Final = {
     MIN_INTERVAL: WaitingReason.RATE_LIMITED,
     RPD: WaitingReason.DAILY_LIMIT,
 }
-
-
-class SlotRow(NamedTuple):
-    """A row of ``usage_slot`` of one scope, as it is loaded."""
-
-    unit: str
-    grain: int
-    slot: int
-    n: int
 
 
 class DirtySlot(NamedTuple):
@@ -121,277 +94,6 @@ class Blocked(NamedTuple):
     #: ``rpm``, ``rpd``, ``min_interval`` or ``pause``.
     limit: str
     scope: ScopeId
-
-
-class LimitUse(NamedTuple):
-    """One limit in force and what is used of it, for views."""
-
-    limit: Limit
-    used: int | None
-    remaining: int | None
-    #: Wall ms: the next reset of a calendar day, else when the next place becomes free if none is.
-    resets_at: int | None
-
-
-class ScopeLedger:
-    """The ledger of one scope: usage, caps, pacing and pause.
-
-    ``next_send_at``, ``last_send_at`` and :attr:`pause` mirror the columns of the row ``scope``;
-    :attr:`changed` says whether the first two did since it was last set to ``False``.
-    """
-
-    __slots__ = (
-        "_days",
-        "_forever",
-        "_free",
-        "_interval",
-        "_pace",
-        "_paid_until",
-        "_put_off",
-        "_rolling",
-        "_swept_at",
-        "_windows",
-        "changed",
-        "day",
-        "id",
-        "last_send_at",
-        "limits",
-        "minute",
-        "next_send_at",
-        "pause",
-        "planned_at",
-    )
-
-    def __init__(
-        self,
-        scope_id: ScopeId,
-        *,
-        caps: Iterable[Cap] = (),
-        slots: Iterable[SlotRow] = (),
-        next_send_at: float = 0.0,
-        last_send_at: float = 0.0,
-        pause: PauseState = NO_PAUSE,
-        default_zone: str = "UTC",
-    ) -> None:
-        """Load a scope from its rows; a new one needs none."""
-        by_grain: dict[int, list[tuple[int, int]]] = {MINUTE_GRAIN: [], DAY_GRAIN: []}
-        for row in slots:
-            if row.unit == REQUESTS:
-                by_grain[row.grain].append((row.slot, row.n))
-        self.id = scope_id
-        self.minute = Slots(MINUTE_GRAIN, by_grain[MINUTE_GRAIN])
-        self.day = Slots(DAY_GRAIN, by_grain[DAY_GRAIN])
-        self.next_send_at = next_send_at
-        self.last_send_at = last_send_at
-        #: The latest instant that was granted: later sends keep the interval from it.
-        self.planned_at = last_send_at
-        self.pause = pause
-        self.changed = False
-        #: The pace of the real sends: what ``next_send_at`` is to the planned ones.
-        self._paid_until = 0.0
-        #: How much of the real sends' lead the plan has been put off by already.
-        self._put_off = 0.0
-        self._swept_at = 0.0
-        self.limits: tuple[Limit, ...] = ()
-        self.set_caps(caps, default_zone)
-
-    def set_caps(self, caps: Iterable[Cap], default_zone: str = "UTC") -> None:
-        """Put these caps in force, in place of all former ones."""
-        self.limits = effective_caps(caps, default_zone)
-        self._windows: list[tuple[str, Window]] = []
-        self._rolling: list[tuple[str, Window]] = []
-        self._days: list[tuple[str, Day]] = []
-        self._pace: Pace | None = None
-        self._interval = 0.0
-        self._forever = ""
-        for limit in self.limits:
-            self._put(limit)
-        self.minute.watch(window for _, window in self._windows)
-        self.day.watch([*(w for _, w in self._rolling), *(d for _, d in self._days)])
-        self._free = not self.limits
-        self._trim_pacing()
-
-    def _trim_pacing(self) -> None:
-        """Take back what a former, slower pace has put off.
-
-        Pacing is never more than one interval and the slack ahead of the last booking.
-        """
-        self._paid_until = self._put_off = 0.0
-        if self._pace is None:
-            self.next_send_at = 0.0
-            return
-        booked = (self.minute.newest + 1) * MINUTE_GRAIN if self.minute.counts else 0.0
-        ahead = self._pace.interval_ms + self._pace.slack_ms
-        self.next_send_at = min(self.next_send_at, max(booked, self.last_send_at) + ahead)
-
-    def _put(self, limit: Limit) -> None:
-        name, n = limit.name, limit.n
-        if name == MIN_INTERVAL:
-            self._interval = n
-        elif n <= 0:
-            self._forever = name
-        elif name == RPM:
-            self._windows.append((name, Window(self.minute, int(n), MINUTE_MS)))
-            self._pace = pace_of(int(n), MINUTE_MS)
-        elif name == RPD and limit.zone == ROLLING:
-            self._rolling.append((name, Window(self.day, int(n), DAY_MS)))
-        elif name == RPD:
-            self._days.append((name, Day(self.day, int(n), limit.zone or "UTC")))
-
-    @property
-    def min_interval_ms(self) -> float:
-        """The interval that two sends keep; 0 for none."""
-        return self._interval
-
-    @property
-    def stored_last_send_at(self) -> float:
-        """What to store as ``last_send_at``: the latest send, or one that may still go.
-
-        A crash hides whether a planned send went; its instant is committed before it goes, and it may
-        go a little later.
-        """
-        if self.planned_at <= self.last_send_at:
-            return self.last_send_at
-        return self.planned_at + LATE_MS
-
-    def earliest(
-        self, t: float, *, now: float, wall: float, late_ms: float | None
-    ) -> tuple[float, str]:
-        """Return the first instant from ``t`` on that this scope admits, and what moved it last.
-
-        ``late_ms`` is how long ago a send was planned that is to be moved; ``None``: a new one.
-        """
-        pause = self.pause
-        moved_by = ""
-        if pause.until is not None:
-            ends = now + remaining_ms(pause, now=now, wall=wall)
-            if ends > t:
-                t, moved_by = ends, PAUSE
-        if self._free:
-            return t, moved_by
-        if self._forever:
-            return FOREVER, self._forever
-        at, by = self._after_minute(t, late_ms)
-        at, by_day = self._after_day(at, wall - now, late_ms)
-        return at, by_day or by or moved_by
-
-    def _after_minute(self, t: float, late_ms: float | None) -> tuple[float, str]:
-        """Move ``t`` to where the pace, the windows and the interval admit it, all on steady time."""
-        moved_by = ""
-        is_new = late_ms is None
-        if pace := self._pace:
-            free = self.next_send_at - pace.slack_ms if is_new else self._paid_until - CATCH_UP_MS
-            if free > t:
-                t, moved_by = free, RPM
-        for name, window in self._windows:
-            free = window.earliest(t) if late_ms is None else window.earliest_moved(t, late_ms)
-            if free > t:
-                t, moved_by = free, name
-        if self._interval:
-            before = max(self.planned_at, self.last_send_at) if is_new else self.last_send_at
-            if before + self._interval > t:
-                t, moved_by = before + self._interval, MIN_INTERVAL
-        return t, moved_by
-
-    def _after_day(self, t: float, skew: float, late_ms: float | None) -> tuple[float, str]:
-        """Move ``t`` to where the days admit it; they are on wall time, ``skew`` ahead of steady."""
-        moved_by = ""
-        for name, rolling in self._rolling:
-            at = t + skew
-            free = rolling.earliest(at) if late_ms is None else rolling.earliest_moved(at, late_ms)
-            if free > at:
-                t, moved_by = free - skew, name
-        # Last, since a calendar day alone can refuse an instant after one that it admits.
-        for name, day in self._days:
-            if (free := day.earliest(t + skew)) > t + skew:
-                t, moved_by = free - skew, name
-        return t, moved_by
-
-    def wait_ms(self, now: float, *, moved: bool) -> float:
-        """Return how long a send must still wait so that the real sends keep interval and pace."""
-        wait = 0.0
-        if self._interval:
-            wait = self.last_send_at + self._interval - now
-        if self._pace and not moved:
-            wait = max(wait, self._paid_until - CATCH_UP_MS - now)
-        return max(0.0, wait)
-
-    def book(self, t: float, minute_slot: int, day_slot: int, *, moved: bool) -> None:
-        """Count one send at ``t``, which :meth:`earliest` admitted."""
-        self.minute.add(minute_slot, 1)
-        self.day.add(day_slot, 1)
-        self.planned_at = max(self.planned_at, t)
-        self.changed = True
-        if pace := self._pace:
-            if moved:
-                self._pay(t, pace)
-            else:
-                self.next_send_at = max(self.next_send_at, t) + pace.interval_ms
-
-    def _pay(self, at: float, pace: Pace) -> None:
-        """Pace a real send at ``at``, and put the plan off by what the sends run ahead.
-
-        Late sends join those that were planned for now. A server that refills evenly has lost what
-        was not sent in time, so what is sent now is missing later.
-        """
-        ahead = max(0.0, self._paid_until - at)
-        self._paid_until = at + ahead + pace.interval_ms
-        self._put_off = min(self._put_off, ahead)
-        if ahead - self._put_off > DEBT_MS:
-            self.next_send_at += ahead - self._put_off
-            self._put_off = ahead
-
-    def unbook(self, minute_slot: int, day_slot: int) -> None:
-        """Take one send out of its slots."""
-        self.minute.add(minute_slot, -1)
-        self.day.add(day_slot, -1)
-
-    def undo_plan(self, t: float, before: tuple[float, float]) -> None:
-        """Put pacing back if the plan at ``t`` was the last one."""
-        paced = before[0] if not self._pace else max(before[0], t) + self._pace.interval_ms
-        if self.planned_at == t and self.next_send_at == paced:
-            self.next_send_at, self.planned_at = before
-
-    def went(self, at: float, *, moved: bool) -> None:
-        """Note the instant of a real send."""
-        self.last_send_at = max(self.last_send_at, at)
-        self.changed = True
-        if self._pace and not moved:
-            self._pay(at, self._pace)
-
-    def sweep(self, now: float, wall: float) -> None:
-        """Drop usage that no limit looks at any more."""
-        if now - self._swept_at < _SWEEP_MS:
-            return
-        self._swept_at = now
-        self.minute.forget_before(int((now - KEEP_MINUTE_MS) // MINUTE_GRAIN))
-        # The earlier clock: a wall that ran ahead for a while must not lose a day's counts.
-        self.day.forget_before(int((min(now, wall) - KEEP_DAY_MS) // DAY_GRAIN))
-
-    def uses(self, *, now: float, wall: float) -> Sequence[LimitUse]:
-        """Return every limit in force with what is used of it."""
-        counters: dict[str, tuple[int, int]] = {}
-        for name, window in self._windows:
-            free_at = window.earliest(now) + wall - now
-            counters[name] = (window.used(now), int(free_at))
-        for name, rolling in self._rolling:
-            counters[name] = (rolling.used(wall), int(rolling.earliest(wall)))
-        for name, day in self._days:
-            counters[name] = (day.used(wall), day.resets_at(wall))
-        uses = []
-        for limit in self.limits:
-            used, resets_at = counters.get(limit.name, (None, None))
-            if used is None:
-                uses.append(LimitUse(limit, None, None, None))
-                continue
-            remaining = max(0, int(limit.n) - used)
-            is_calendar = limit.name == RPD and limit.zone != ROLLING
-            uses.append(
-                LimitUse(
-                    limit, used, remaining, resets_at if is_calendar or not remaining else None
-                )
-            )
-        return uses
 
 
 class Ledger:
