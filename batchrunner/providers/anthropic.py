@@ -217,7 +217,6 @@ ANTHROPIC: Final = Profile(
     needs_model=True,
     demands_max_tokens=True,
     allow_any_url=False,
-    paths=(_MESSAGES, "/v1/messages/count_tokens"),
     answers_json=True,
     default_api_version="2023-06-01",
     organization_header="anthropic-organization-id",

@@ -51,8 +51,6 @@ class Profile:
     demands_max_tokens: bool
     #: Lines may name any method and address (plain HTTP).
     allow_any_url: bool
-    #: Paths (like ``/v1/messages``) that lines may name; empty for any.
-    paths: tuple[str, ...] = ()
     #: A 2xx that is no JSON object is no answer.
     answers_json: bool
     default_api_version: str | None = None
