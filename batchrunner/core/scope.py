@@ -151,8 +151,7 @@ class ScopeLedger:
         """
         self._paid_until = self._put_off = 0.0
         if self._pace is None:
-            self.next_send_at = 0.0
-            return
+            return  # kept: the caps of a scope may come after its row
         booked = (self.minute.newest + 1) * MINUTE_GRAIN if self.minute.counts else 0.0
         ahead = self._pace.interval_ms + self._pace.slack_ms
         self.next_send_at = min(self.next_send_at, max(booked, self.last_send_at) + ahead)

@@ -386,6 +386,19 @@ def test_raised_limit_frees_at_once() -> None:
     assert isinstance(ledger.reserve(ACCOUNT, POOL, START, START, 1_000), Grant)
 
 
+def test_pace_survives_a_restart_in_which_caps_come_later() -> None:
+    """A process that takes over keeps the pace of the one before, whenever it learns the caps."""
+    disk = Disk()
+    ledger = disk.load({ACCOUNT: [rpm(10)]})
+    ledger.reserve(ACCOUNT, POOL, START, START, 0)
+    disk.save(ledger)
+    again = disk.load({})
+    again[ACCOUNT].set_caps([rpm(10)])
+    blocked = again.reserve(ACCOUNT, POOL, START, START, 1_000)
+    assert isinstance(blocked, Blocked)
+    assert blocked.until == pytest.approx(START + 6_050, abs=1)
+
+
 def test_dirty_rows_are_absolute_and_can_be_put_back() -> None:
     """A failed commit loses no usage: its rows come again, with the counts of then."""
     ledger = fresh()
