@@ -257,6 +257,26 @@ async def test_openai_forms_are_spoken() -> None:
         assert int(refused.headers["retry-after"]) in range(1, 61)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user"}], "max_tokens": "many"}),
+        ("/v1/chat/completions", {"messages": "hello"}),
+        ("/v1/responses", {"input": [{"role": "system"}]}),
+        ("/v1/responses", {"input": "x", "max_output_tokens": 0}),
+        ("/v1/embeddings", {"input": 3}),
+        ("/v1/embeddings", {"input": []}),
+    ],
+    ids=["limit", "messages", "no-user", "zero", "number", "empty"],
+)
+async def test_openai_forms_refuse_nonsense(path: str, body: dict[str, Any]) -> None:
+    """A body of the wrong shape is a 400 in OpenAI's form, never a crash."""
+    async with running() as client:
+        refused = await client.post(path, {"model": "m"} | body)
+    assert refused.status == 400
+    assert refused.json["error"]["type"] == "invalid_request_error"
+
+
 async def test_plain_http_is_spoken() -> None:
     """GET and POST find the same place at the same spot."""
     async with running() as client:

@@ -42,7 +42,7 @@ class OpenAI:
             for m in messages
             if m.get("role") in {"system", "developer"}
         )
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        limit = wire.limit(body, "max_completion_tokens", "max_tokens")
         return Asked(model, wire.text(messages[-1].get("content")), system, limit)
 
     def answer(self, asked: Asked, request_id: str, /) -> bytes:
@@ -95,13 +95,10 @@ class Responses(OpenAI):
         """Read a Responses request."""
         model = wire.required(body, "model", str)
         given = body.get("input")
-        prompt = (
-            given
-            if isinstance(given, str)
-            else wire.text(wire.messages(body, "input")[-1]["content"])
-        )
-        instructions = body.get("instructions") or ""
-        return Asked(model, prompt, instructions, body.get("max_output_tokens"))
+        if not isinstance(given, str):
+            given = wire.text(wire.messages(body, "input")[-1].get("content"))
+        limit = wire.limit(body, "max_output_tokens")
+        return Asked(model, given, wire.text(body.get("instructions")), limit)
 
     def answer(self, asked: Asked, request_id: str, /) -> bytes:
         """Write a response."""
@@ -140,7 +137,7 @@ class Embeddings(OpenAI):
     def asked(self, body: Any) -> Asked:
         """Read an embeddings request."""
         model, given = wire.required(body, "model", str), body.get("input")
-        inputs = (given,) if isinstance(given, str) else tuple(given or ())
+        inputs = tuple(given) if isinstance(given, list) else (given,)
         if not inputs or not all(isinstance(text, str) for text in inputs):
             raise InvalidBodyError("'input' must be a string or a list of strings")
         return Asked(model, "\n".join(inputs), inputs=inputs)
