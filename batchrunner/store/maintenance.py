@@ -1,0 +1,136 @@
+"""Looking after the database file: ``db check``, ``db backup``, ``db upgrade``."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from batchrunner.errors import UsageError
+from batchrunner.store.database import Database, copy_database, upgrade
+from batchrunner.store.faults import translated
+from batchrunner.store.locks import is_alive, sender_lock_path
+from batchrunner.store.runs import driver
+
+__all__ = ["backup", "check", "someone_sends", "upgrade"]
+
+#: Problems of one sort that are listed one by one.
+_LISTED: Final = 20
+
+#: Rows that must not be there, each with the sentence that describes one of them.
+_INVARIANTS: Final = (
+    (
+        """SELECT j.id, r.name, j.key FROM job j JOIN run r ON r.id = j.run_id
+           LEFT JOIN payload p ON p.job_id = j.id WHERE p.job_id IS NULL LIMIT {limit}""",
+        "job {2!r} of run {1} has no request",
+    ),
+    (
+        """SELECT p.job_id FROM payload p LEFT JOIN job j ON j.id = p.job_id
+           WHERE j.id IS NULL LIMIT {limit}""",
+        "request {0} belongs to no job",
+    ),
+    (
+        """SELECT j.id, r.name, j.key FROM job j JOIN run r ON r.id = j.run_id
+           WHERE j.run_id != j.id >> 32 LIMIT {limit}""",
+        "job {2!r} of run {1} stands outside its run",
+    ),
+    (
+        """SELECT j.id, r.name, j.key FROM job j JOIN run r ON r.id = j.run_id
+           LEFT JOIN response a ON a.job_id = j.id
+           WHERE j.state = 'completed' AND a.job_id IS NULL LIMIT {limit}""",
+        "job {2!r} of run {1} is completed and has no answer",
+    ),
+)
+_COUNTERS: Final = ("pending", "running", "completed", "failed", "cancelled")
+
+
+def check(db: Database) -> list[str]:
+    """Return the problems of a database, in sentences; an empty list: none.
+
+    Reads everything, in one snapshot, so that a run that is being drained shows no false problem.
+    """
+    with db.read() as connection:
+        return list(_problems(driver(connection)))
+
+
+def _problems(conn: sqlite3.Connection) -> Iterator[str]:
+    try:
+        yield from (
+            f"the file is damaged: {row[0]}"
+            for row in conn.execute(f"PRAGMA integrity_check({_LISTED})")
+            if row[0] != "ok"
+        )
+        for table, row, parent, _ in conn.execute("PRAGMA foreign_key_check").fetchmany(_LISTED):
+            yield f"row {row} of {table} points to a row of {parent} that is not there"
+        for statement, sentence in _INVARIANTS:
+            for row in conn.execute(statement.format(limit=_LISTED)):
+                yield sentence.format(*row)
+        yield from _wrong_counters(conn)
+    except sqlite3.DatabaseError as error:
+        yield f"the file is damaged: {error}"
+
+
+def _wrong_counters(conn: sqlite3.Connection) -> Iterator[str]:
+    counted: dict[int, dict[str, int]] = {}
+    for run_id, state, n in conn.execute(
+        "SELECT run_id, state, count(*) FROM job GROUP BY run_id, state"
+    ):
+        counted.setdefault(run_id, {})[state] = n
+    for run_id, name, *stored in conn.execute(
+        "SELECT id, name, n_pending, n_running, n_completed, n_failed, n_cancelled FROM run"
+        " WHERE state != 'loading'"
+    ):
+        found = counted.get(run_id, {})
+        for state, n in zip(_COUNTERS, stored, strict=True):
+            if found.get(state, 0) != n:
+                yield f"run {name} counts {n} jobs {state}, and has {found.get(state, 0)}"
+
+
+def backup(db: Database, destination: Path) -> None:
+    """Copy the database as it stands to a new file, whole or not at all; at any time.
+
+    Raises :class:`UsageError` where the file exists, :class:`DatabaseError` where it can't be made.
+    """
+    destination = Path(os.path.abspath(destination))  # noqa: PTH100 -- a link must not be followed
+    if os.path.lexists(destination):
+        raise UsageError(f"{destination} exists.", fix="Name a file that does not exist yet.")
+    partial = destination.with_name(f"{destination.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with db.read() as connection, translated(destination):
+            copy_database(driver(connection), partial)
+        with translated(destination):
+            _forget_processes(partial)
+            _sync(partial)
+            # A link fails where the name was taken meanwhile; a rename would replace it.
+            os.link(partial, destination)
+    except FileExistsError as error:
+        raise UsageError(f"{destination} exists.", fix="Name another file.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _forget_processes(path: Path) -> None:
+    """Processes and asks belong to the place of the original."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM process")
+        connection.execute("UPDATE run SET runner_id = NULL")
+    finally:
+        connection.close()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def someone_sends(db: Database) -> bool:
+    """Return whether a process holds the sender lock now."""
+    return is_alive(sender_lock_path(db.path))

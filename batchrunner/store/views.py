@@ -1,0 +1,425 @@
+"""What people are shown of the database, as values of :mod:`batchrunner.views`.
+
+Counters, never a count: a view of a run costs the same whatever its size. Jobs are read in pages,
+each a short read of its own, so that a slow reader holds nothing up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from batchrunner.core.caps import (
+    DAY_MS,
+    DAY_RESETS,
+    MINUTE_MS,
+    ROLLING,
+    RPD,
+    RPM,
+    SOURCES,
+    Cap,
+    effective_caps,
+)
+from batchrunner.core.days import day_start, next_reset
+from batchrunner.errors import UsageError
+from batchrunner.models import RunId, ScopeId, Waiting, WaitingReason
+from batchrunner.options import JobFilter
+from batchrunner.store.choose import JOB, PAYLOAD, RESPONSE, chosen
+from batchrunner.store.database import Database
+from batchrunner.store.runs import StoredRun, all_runs, find_run, runner_of, state_of
+from batchrunner.views import (
+    ErrorGroup,
+    JobDetail,
+    JobView,
+    LimitView,
+    RequestCounts,
+    RunView,
+    SendView,
+)
+
+__all__ = ["errors", "find_run", "jobs", "limits", "run_view", "runs", "show", "status"]
+
+#: The text of an answer: (response body, the job's path or ``None``) → text.
+OutputText = Callable[[bytes, str | None], str | None]
+#: The provider's own day, where nobody named one: provider → zone or ``rolling``.
+DayZone = Callable[[str], str]
+
+_PAGE: Final = 500
+_MINUTE_GRAIN: Final = 250
+_DAY_GRAIN: Final = 60_000
+
+
+def _utc(provider: str) -> str:  # noqa: ARG001 -- has the shape of DayZone
+    return "UTC"
+
+
+# Runs
+
+
+def runs(db: Database, *, now_ms: int, day_zone: DayZone = _utc) -> list[RunView]:
+    """Return every run, newest first."""
+    with db.read() as connection:
+        return [
+            run_view(connection, db, run, now_ms=now_ms, day_zone=day_zone)
+            for run in all_runs(connection)
+        ]
+
+
+def status(db: Database, name: str | None, *, now_ms: int, day_zone: DayZone = _utc) -> RunView:
+    """Return one run by name or id; ``None``: the latest. Raises :class:`UsageError`."""
+    run = find_run(db, name)
+    with db.read() as connection:
+        return run_view(connection, db, run, now_ms=now_ms, day_zone=day_zone)
+
+
+def run_view(
+    connection: sa.Connection,
+    db: Database,
+    run: StoredRun,
+    *,
+    now_ms: int,
+    day_zone: DayZone = _utc,
+) -> RunView:
+    """Return a run as it stands, live state told from locks."""
+    runner = runner_of(connection, db.path, run)
+    in_force = (
+        _limits_of_account(connection, run.account_id, now_ms, day_zone) if run.account_id else []
+    )
+    pace = None
+    if runner is not None and run.account_id is not None:
+        pace = float(_used_in_minute(connection, run.account_id, now_ms))
+    return RunView(
+        id=run.uid,
+        name=run.name,
+        state=state_of(run, is_live=runner is not None),
+        provider=run.provider,
+        created_at=run.created_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        runner=runner,
+        jobs=run.counts,
+        requests=RequestCounts(
+            sent=run.n_sent,
+            retried=run.n_retried,
+            rate_limited=run.n_rate_limited,
+            interrupted=run.n_interrupted,
+        ),
+        waiting=_waiting(run),
+        limits=in_force,
+        input_tokens=run.input_tokens,
+        output_tokens=run.output_tokens,
+        cost_usd=run.cost_usd,
+        requests_per_minute=pace,
+        eta=_eta(run, pace, now_ms),
+        holds=_holds(connection, run.id),
+        maybe_executed=run.n_interrupted,
+        n_rejected=run.n_rejected,
+    )
+
+
+def _waiting(run: StoredRun) -> Waiting | None:
+    if run.stop_reason is None:
+        return None
+    return Waiting(
+        reason=WaitingReason(run.stop_reason),
+        until=run.stop_until,
+        detail=run.stop_detail or "",
+        fix=run.stop_fix or "",
+    )
+
+
+def _holds(connection: sa.Connection, run_id: RunId) -> dict[str, str]:
+    rows = connection.exec_driver_sql(
+        "SELECT m.name, h.message FROM hold h JOIN model m ON m.id = h.model_id"
+        " WHERE h.run_id = ? ORDER BY m.name",
+        (run_id,),
+    )
+    return {row.name: row.message for row in rows}
+
+
+def _eta(run: StoredRun, pace: float | None, now_ms: int) -> int | None:
+    left = run.counts.pending + run.counts.running
+    if not pace or not left:
+        return None
+    start = max(now_ms, run.stop_until or 0)
+    return start + int(left / pace * MINUTE_MS)
+
+
+# Jobs
+
+
+_COLUMNS: Final = (
+    JOB.c.id,
+    JOB.c.key,
+    JOB.c.state,
+    JOB.c.attempts,
+    JOB.c.error_kind,
+    JOB.c.finished_at,
+    RESPONSE.c.http_status,
+    RESPONSE.c.error_message,
+    RESPONSE.c.model,
+    RESPONSE.c.finish_reason,
+    RESPONSE.c.input_tokens,
+    RESPONSE.c.output_tokens,
+    RESPONSE.c.cost_usd,
+    RESPONSE.c.latency_ms,
+    RESPONSE.c.request_id,
+    RESPONSE.c.body.label("response"),
+    PAYLOAD.c.shape,
+    PAYLOAD.c.method,
+    PAYLOAD.c.url,
+    PAYLOAD.c.headers,
+    PAYLOAD.c.body.label("request"),
+    PAYLOAD.c.metadata,
+    sa.literal_column("(SELECT name FROM model WHERE model.id = job.model_id)", sa.String).label(
+        "asked_model"
+    ),
+    # The primary key of the send log begins with the job, so that this is one look-up.
+    sa.literal_column(
+        "(SELECT coalesce(s.sent_at, s.planned_at) FROM send s WHERE s.job_id = job.id"
+        " ORDER BY s.claim LIMIT 1)",
+        sa.Integer,
+    ).label("started_at"),
+)
+_SOURCE: Final = JOB.join(PAYLOAD, PAYLOAD.c.job_id == JOB.c.id).outerjoin(
+    RESPONSE, RESPONSE.c.job_id == JOB.c.id
+)
+
+
+def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE) -> Iterator[Any]:
+    """Yield the chosen jobs with request and response, in input order, a page a read."""
+    after, left = 0, jobs.limit
+    while left is None or left > 0:
+        statement = (
+            sa.select(*_COLUMNS)
+            .select_from(_SOURCE)
+            .where(*chosen(run_id, jobs), JOB.c.id > after)
+            .order_by(JOB.c.id)
+            .limit(page if left is None else min(page, left))
+        )
+        with db.read() as connection:
+            rows: Sequence[Any] = connection.execute(statement).all()
+        if not rows:
+            return
+        yield from rows
+        after = rows[-1].id
+        left = None if left is None else left - len(rows)
+
+
+def job_view(row: Any, output_text: OutputText | None) -> JobView:
+    """Make the values of the export's columns of a row of :func:`job_rows`."""
+    text = None
+    if output_text is not None and row.state == "completed" and row.response is not None:
+        text = output_text(row.response, row.url)
+    return JobView(
+        key=row.key,
+        status=row.state,
+        attempts=row.attempts,
+        http_status=row.http_status,
+        error_kind=row.error_kind,
+        error_message=row.error_message if row.state != "completed" else None,
+        model=row.model or row.asked_model or None,
+        output_text=text,
+        finish_reason=row.finish_reason,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cost_usd=row.cost_usd,
+        latency_ms=row.latency_ms,
+        request_id=row.request_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        metadata=row.metadata,
+    )
+
+
+def jobs(
+    db: Database, run: StoredRun, jobs: JobFilter, output_text: OutputText | None = None
+) -> Iterator[JobView]:
+    """Yield the chosen jobs of a run in input order."""
+    for row in job_rows(db, run.id, jobs):
+        yield job_view(row, output_text)
+
+
+def show(
+    db: Database, run: StoredRun, key: str, output_text: OutputText | None = None
+) -> JobDetail:
+    """Return one job whole. Raises :class:`UsageError` where the run has none of this key."""
+    row = next(job_rows(db, run.id, JobFilter(keys=(key,))), None)
+    if row is None:
+        raise UsageError(
+            f"Run {run.name} has no job {key!r}.", fix=f"`batchrunner jobs {run.name}` lists them."
+        )
+    with db.read() as connection:
+        sends = connection.exec_driver_sql(
+            "SELECT claim, planned_at, sent_at, ended_at, outcome, kind, http_status, request_id,"
+            " message, maybe_executed FROM send WHERE job_id = ? ORDER BY claim",
+            (row.id,),
+        ).mappings()
+        log = [
+            SendView(**{**send, "maybe_executed": bool(send["maybe_executed"])}) for send in sends
+        ]
+        held = connection.exec_driver_sql(
+            "SELECT not_before, wait_reason FROM job WHERE id = ?", (row.id,)
+        ).one()
+    return JobDetail(
+        job=job_view(row, output_text),
+        method=row.method or "POST",
+        url=row.url,
+        request=row.request,
+        response=row.response,
+        sends=log,
+        not_before=held.not_before or None,
+        wait_reason=held.wait_reason,
+    )
+
+
+def errors(db: Database, run: StoredRun, *, fix_of: Callable[[str], str]) -> list[ErrorGroup]:
+    """Return the run's failures by kind and status, the most frequent first.
+
+    ``fix_of`` gives the sentence that helps for a kind. Held models are among them.
+    """
+    with db.read() as connection:
+        groups = connection.exec_driver_sql(
+            "SELECT j.error_kind AS kind, r.http_status, count(*) AS n, min(j.id) AS example"
+            " FROM job j INDEXED BY job_failed LEFT JOIN response r ON r.job_id = j.id"
+            " WHERE j.run_id = ? AND j.state = 'failed'"
+            " GROUP BY j.error_kind, r.http_status ORDER BY n DESC, kind",
+            (run.id,),
+        ).all()
+        return [_error_group(connection, group, fix_of) for group in groups]
+
+
+def _error_group(
+    connection: sa.Connection, group: sa.Row[Any], fix_of: Callable[[str], str]
+) -> ErrorGroup:
+    example = connection.exec_driver_sql(
+        "SELECT j.key, coalesce(r.error_message, (SELECT s.message FROM send s"
+        " WHERE s.job_id = j.id ORDER BY s.claim DESC LIMIT 1), '') AS message"
+        " FROM job j LEFT JOIN response r ON r.job_id = j.id WHERE j.id = ?",
+        (group.example,),
+    ).one()
+    return ErrorGroup(
+        kind=group.kind,
+        http_status=group.http_status,
+        count=group.n,
+        example_key=example.key,
+        example_message=example.message,
+        fix=fix_of(group.kind),
+    )
+
+
+# Limits
+
+
+def limits(db: Database, *, now_ms: int, day_zone: DayZone = _utc) -> list[LimitView]:
+    """Return the limits in force of every account, with what is used and left."""
+    with db.read() as connection:
+        accounts = connection.exec_driver_sql(
+            "SELECT id FROM scope WHERE kind = 'account' ORDER BY provider, key"
+        ).scalars()
+        return [
+            view
+            for account in accounts.all()
+            for view in _limits_of_account(connection, account, now_ms, day_zone)
+        ]
+
+
+class _Scope(NamedTuple):
+    id: ScopeId
+    name: str
+    provider: str
+
+
+def _limits_of_account(
+    connection: sa.Connection, account: ScopeId, now_ms: int, day_zone: DayZone
+) -> list[LimitView]:
+    rows = connection.exec_driver_sql(
+        "SELECT s.id, s.provider, s.key, s.kind, a.key AS account_key FROM scope s"
+        " LEFT JOIN scope a ON a.id = s.parent_id"
+        " WHERE s.id = ?1 OR s.parent_id = ?1 ORDER BY s.kind, s.key",
+        (account,),
+    ).all()
+    views: list[LimitView] = []
+    for row in rows:
+        is_pool = row.kind == "pool"
+        name = f"{row.account_key}/{row.key}" if is_pool else row.key
+        scope = _Scope(row.id, name, row.provider)
+        views += _limits_of_scope(connection, scope, now_ms, day_zone)
+    return views
+
+
+def _limits_of_scope(
+    connection: sa.Connection, scope: _Scope, now_ms: int, day_zone: DayZone
+) -> Iterable[LimitView]:
+    caps = [
+        Cap(*row)
+        for row in connection.exec_driver_sql(
+            "SELECT limit_name, value, zone, source FROM cap WHERE scope_id = ?", (scope.id,)
+        )
+    ]
+    in_force = effective_caps(caps, day_zone(scope.provider))
+    for limit in in_force:
+        used, resets_at = _used(connection, scope.id, limit.name, limit.zone, now_ms)
+        yield LimitView(
+            scope=scope.name,
+            limit=limit.name,
+            value=limit.n,
+            source=limit.source,
+            used=used,
+            remaining=None if used is None else max(0, int(limit.n) - used),
+            resets_at=resets_at,
+            zone=limit.zone,
+        )
+    named = {limit.name for limit in in_force} | {DAY_RESETS}
+    for cap in sorted(caps, key=lambda cap: SOURCES.index(cap.source)):
+        if cap.limit_name not in named:
+            named.add(cap.limit_name)
+            used, _ = _used(connection, scope.id, cap.limit_name, ROLLING, now_ms)
+            yield LimitView(
+                scope=scope.name,
+                limit=cap.limit_name,
+                value=None,
+                source=cap.source,
+                used=used,
+                remaining=None,
+                resets_at=None,
+            )
+
+
+def _used(
+    connection: sa.Connection, scope: ScopeId, limit: str, zone: str | None, now_ms: int
+) -> tuple[int | None, int | None]:
+    """Return what is used of a limit, and when some of it comes back."""
+    if limit == RPM:
+        return _window(connection, scope, _MINUTE_GRAIN, now_ms - MINUTE_MS, MINUTE_MS)
+    if limit == RPD and zone == ROLLING:
+        return _window(connection, scope, _DAY_GRAIN, now_ms - DAY_MS, DAY_MS)
+    if limit == RPD:
+        zone = zone or "UTC"
+        since = day_start(now_ms, zone) - _DAY_GRAIN
+        used, _ = _window(connection, scope, _DAY_GRAIN, since, DAY_MS)
+        return used, next_reset(now_ms, zone)
+    return None, None
+
+
+def _window(
+    connection: sa.Connection, scope: ScopeId, grain: int, since: int, length: int
+) -> tuple[int, int | None]:
+    """Sum the slots that end after ``since``, and say when the first of them drops out."""
+    row = connection.exec_driver_sql(
+        "SELECT coalesce(sum(n), 0) AS used, min(slot) AS first FROM usage_slot"
+        " WHERE scope_id = ? AND unit = 'requests' AND grain = ? AND slot > ? AND n > 0",
+        (scope, grain, since // grain - 1),
+    ).one()
+    return int(row.used), None if row.first is None else (row.first + 1) * grain + length
+
+
+def _used_in_minute(connection: sa.Connection, account: ScopeId, now_ms: int) -> int:
+    row = connection.exec_driver_sql(
+        "SELECT coalesce(sum(n), 0) FROM usage_slot WHERE scope_id = ? AND unit = 'requests'"
+        " AND grain = ? AND slot > ? AND slot <= ?",
+        (account, _MINUTE_GRAIN, (now_ms - MINUTE_MS) // _MINUTE_GRAIN, now_ms // _MINUTE_GRAIN),
+    ).scalar_one()
+    return int(row)
