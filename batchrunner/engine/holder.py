@@ -87,7 +87,7 @@ class Holder:
             writer=writer,
             clock=clock,
             process=process,
-            wires=wires,
+            wires=lambda row: wires(row, self._gate.at_send),
             own=own,
             scopes=self._scopes,
             feed=feed,

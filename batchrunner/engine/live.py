@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final, Literal, Protocol
@@ -227,6 +228,9 @@ class LiveRun:
 class WireFactory(Protocol):
     """Makes the way to a run's provider."""
 
-    def __call__(self, row: RunRow) -> Wire:
-        """Return it; raises ``RefusedError`` or ``UsageError`` where this process has no key."""
+    def __call__(self, row: RunRow, on_headers: Callable[[Claim], Awaitable[None]]) -> Wire:
+        """Return it; raises ``RefusedError`` or ``UsageError`` where this process has no key.
+
+        ``on_headers`` is asked right before a limited send's first byte.
+        """
         ...

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from batchrunner.clock import Clock
 from batchrunner.engine.feed import Feed
-from batchrunner.engine.live import CallLimits, Lane, LiveRun, WireFactory
+from batchrunner.engine.live import CallLimits, Lane, LiveRun
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES
-from batchrunner.errors import BatchrunnerError, DatabaseError
+from batchrunner.engine.wire import Wire
+from batchrunner.errors import BatchrunnerError, DatabaseError, RefusedError
 from batchrunner.models import (
     ExitCode,
     JobState,
@@ -27,6 +28,7 @@ from batchrunner.options import DEFAULT_MAX_ATTEMPTS
 from batchrunner.store import holder as statements
 from batchrunner.store.commands import Process
 from batchrunner.store.cycle import Settle
+from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
 from batchrunner.store.writer import Writer
 
@@ -59,7 +61,7 @@ class Roster:
         writer: Writer,
         clock: Clock,
         process: Process,
-        wires: WireFactory,
+        wires: Callable[[RunRow], Wire],
         own: Mapping[RunId, CallLimits],
         scopes: Scopes,
         feed: Feed,
@@ -131,8 +133,25 @@ class Roster:
                 " and may have been executed twice"
             )
         for run_id, limits in self._own.items():
-            await self._take_up(run_id, limits)
+            try:
+                await self._take_up(run_id, limits)
+            except RefusedError as refused:
+                await self._refuse(run_id, refused)
         await self.reload(is_taking=True)
+
+    async def _refuse(self, run_id: RunId, refused: RefusedError) -> None:
+        """Halt an own run whose credential is missing or can't be right: nothing is sent."""
+        stop = Waiting(
+            reason=WaitingReason.AUTHENTICATION,
+            until=None,
+            detail=refused.message,
+            fix=refused.fix,
+        )
+        wall = int(self._clock.wall())
+        await self._writer.transact(
+            lambda conn: statements.end_run(conn, run_id, stop, finished=False, wall=wall)
+        )
+        self.endings[run_id] = Ending(refused.exit_code, stop)
 
     async def reload(self, *, is_taking: bool) -> None:
         """Read what other processes may have changed: states, limits, counts, asks."""
@@ -214,6 +233,11 @@ class Roster:
         is_own = run_id in self._own
         row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
         if row is None or row.state != StoredRunState.READY:
+            if is_own:
+                # Somebody else finished, paused or cancelled it before it came to its turn.
+                is_over = row is not None and row.state == StoredRunState.FINISHED
+                code = finished_code(row.counts.failed, row.n_rejected) if row and is_over else 3
+                self.endings[run_id] = Ending(code, None)
             return
         wire = self._wires(row)
         wall = int(self._clock.wall())

@@ -1,0 +1,138 @@
+"""A follower: another process sends; this one watches its own runs, and takes over when it can."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from batchrunner.clock import Clock
+from batchrunner.engine.live import CallLimits
+from batchrunner.engine.roster import Ending, finished_code
+from batchrunner.engine.stops import Stops
+from batchrunner.engine.waits import STOP_CODES
+from batchrunner.models import ExitCode, RunId, RunState, Waiting, WaitingReason
+from batchrunner.store.commands import Process
+from batchrunner.store.database import Database
+from batchrunner.store.locks import FileLock
+from batchrunner.store.runs import driver, run_by_id
+from batchrunner.store.views import run_view
+from batchrunner.views import Listener, Progress, RunView
+
+#: How often a follower looks (seconds).
+LOOK_S: Final = 0.25
+#: How long a holder that handed over waits before it wants the lock again (seconds).
+PATIENCE_S: Final = 2.0
+
+
+class Follower:
+    """Watches runs that another process drains."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        lock: FileLock,
+        process: Process,
+        own: Mapping[RunId, CallLimits],
+        clock: Clock,
+        stops: Stops,
+        listener: Listener | None,
+    ) -> None:
+        """Take the lock to wait for and the runs to watch."""
+        self._db = db
+        self._lock = lock
+        self._process = process
+        self._own = own
+        self._clock = clock
+        self._stops = stops
+        self._listener = listener
+        self._wake = asyncio.Event()
+        self._said: dict[RunId, str] = {}
+        self._started_at = clock.now()
+        self.endings: dict[RunId, Ending] = {}
+
+    async def follow(self, *, patience_s: float = 0.0) -> bool:
+        """Watch until the lock is ours (``True``) or there is nothing left to watch (``False``)."""
+        self._stops.watch(self._wake.set)
+        not_before = self._clock.now() + patience_s * 1000.0
+        while True:
+            if self._clock.now() >= not_before and self._lock.try_acquire():
+                return True
+            for run_id in [run_id for run_id in self._own if run_id not in self.endings]:
+                view, note = await asyncio.to_thread(self._look, run_id)
+                self._judge(run_id, view, note)
+            if all(run_id in self.endings for run_id in self._own):
+                return False
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    def _look(self, run_id: RunId) -> tuple[RunView | None, str | None]:
+        with self._db.read() as connection:
+            run = run_by_id(connection, run_id)
+            if run is None:
+                return None, None
+            view = run_view(connection, self._db, run, now_ms=int(self._clock.wall()))
+            conn: sqlite3.Connection = driver(connection)
+            row = conn.execute(
+                "SELECT note FROM ask WHERE run_id = ? AND process_id = ?",
+                (run_id, self._process.id),
+            ).fetchone()
+            return view, row[0] if row else None
+
+    def _judge(self, run_id: RunId, view: RunView | None, note: str | None) -> None:
+        """Note how a run ended, or show where it stands."""
+        if view is None:
+            self.endings[run_id] = Ending(ExitCode.WORK_LEFT, None)
+        elif view.state is RunState.FINISHED:
+            self.endings[run_id] = Ending(finished_code(view.jobs.failed, view.n_rejected), None)
+        elif view.state in (RunState.CANCELLED, RunState.PAUSED):
+            self.endings[run_id] = Ending(ExitCode.WORK_LEFT, view.waiting)
+        elif self._stops.asked:
+            assert self._stops.exit_code is not None
+            self.endings[run_id] = Ending(
+                self._stops.exit_code,
+                Waiting(
+                    reason=WaitingReason.INTERRUPTED,
+                    until=None,
+                    detail="this process stopped following; the run goes on where it is sent",
+                ),
+            )
+        elif note == "ended" and view.waiting is not None:
+            self.endings[run_id] = Ending(STOP_CODES[view.waiting.reason], view.waiting)
+        elif (limit := self._own[run_id].deadline) is not None and self._clock.now() >= limit:
+            waiting = Waiting(
+                reason=WaitingReason.MAX_TIME, until=None, detail="--max-time is over"
+            )
+            self.endings[run_id] = Ending(ExitCode.WORK_LEFT, waiting)
+        else:
+            self._show(run_id, view, note)
+
+    def _show(self, run_id: RunId, view: RunView, note: str | None) -> None:
+        if self._listener is None:
+            return
+        if note and note != "ended" and self._said.get(run_id) != note:
+            self._said[run_id] = note
+            self._listener.notice(f"{view.name} waits: {note}")
+        self._listener.progress(
+            Progress(
+                run=view,
+                in_flight=view.jobs.running,
+                concurrency=0,
+                allowed_per_minute=_allowed(view),
+                elapsed_s=(self._clock.now() - self._started_at) / 1000.0,
+                following=view.runner,
+            )
+        )
+
+
+def _allowed(view: RunView) -> float | None:
+    values: Iterable[float] = (
+        limit.value for limit in view.limits if limit.limit == "rpm" and limit.value is not None
+    )
+    return min(values, default=None)

@@ -1,0 +1,124 @@
+"""One call's time on a database: hold the lock and send, or follow who holds it, until it is over."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from batchrunner.clock import SystemClock
+from batchrunner.engine.feed import Feed
+from batchrunner.engine.follow import PATIENCE_S, Follower
+from batchrunner.engine.holder import Holder, Left
+from batchrunner.engine.live import CallLimits, WireFactory
+from batchrunner.engine.roster import Ending
+from batchrunner.engine.stops import Stops
+from batchrunner.models import ExitCode, RunId, Waiting, WaitingReason
+from batchrunner.options import CallOptions
+from batchrunner.store import commands
+from batchrunner.store.commands import Process
+from batchrunner.store.database import Database
+from batchrunner.store.holder import seen_at
+from batchrunner.store.locks import FileLock, sender_lock_path
+from batchrunner.store.runs import driver
+from batchrunner.views import Listener, Runner
+
+
+async def run_session(
+    db: Database,
+    run_ids: list[RunId],
+    *,
+    call: CallOptions,
+    wires: WireFactory,
+    stops: Stops,
+    listener: Listener | None,
+    process: Process,
+) -> Mapping[RunId, Ending]:
+    """Have the runs drained, here or by whoever holds the lock, and return how each ended.
+
+    ``process`` is registered already; its lock is held as long as the caller holds it.
+    """
+    with db.read() as connection:
+        clock = SystemClock(seen_at(driver(connection)))
+    deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
+    own = {run_id: CallLimits(max_wait_s=call.max_wait_s, deadline=deadline) for run_id in run_ids}
+    bounds: dict[str, Any] = {"max_wait_s": call.max_wait_s, "max_time_s": call.max_time_s}
+    for run_id in run_ids:
+        commands.ask(db, run_id, process, bounds)
+    endings: dict[RunId, Ending] = {}
+    lock = FileLock(sender_lock_path(db.path))
+    patience_s = 0.0
+    try:
+        while True:
+            left = {run_id: limits for run_id, limits in own.items() if run_id not in endings}
+            if not left:
+                return endings
+            if patience_s or not lock.try_acquire():
+                if call.no_wait and not patience_s:
+                    return endings | dict.fromkeys(left, _not_followed())
+                follower = Follower(
+                    db=db, lock=lock, process=process, own=left, clock=clock, stops=stops,
+                    listener=listener,
+                )  # fmt: skip
+                is_ours = await follower.follow(patience_s=patience_s)
+                endings |= follower.endings
+                patience_s = 0.0
+                if not is_ours:
+                    return endings
+                left = {run_id: own[run_id] for run_id in left if run_id not in endings}
+            ended_as = await _hold(
+                db, left, clock=clock, wires=wires, stops=stops, listener=listener,
+                process=process, endings=endings,
+            )  # fmt: skip
+            lock.release(unlink=True)
+            if ended_as is Left.DONE:
+                return endings
+            patience_s = PATIENCE_S
+    finally:
+        if lock.is_held:
+            lock.release(unlink=True)
+
+
+async def _hold(
+    db: Database,
+    own: dict[RunId, CallLimits],
+    *,
+    clock: SystemClock,
+    wires: WireFactory,
+    stops: Stops,
+    listener: Listener | None,
+    process: Process,
+    endings: dict[RunId, Ending],
+) -> Left:
+    commands.set_role(db, process, "holder")
+    me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
+    try:
+        async with db.writer() as writer:
+            holder = Holder(
+                writer=writer,
+                clock=clock,
+                process=process,
+                wires=wires,
+                own=own,
+                feed=Feed(listener, clock, me),
+                stops=stops,
+                database=db.path,
+            )
+            left = await holder.drain()
+            endings |= holder.roster.endings
+            return left
+    finally:
+        commands.set_role(db, process, "follower")
+
+
+def _not_followed() -> Ending:
+    return Ending(
+        ExitCode.WORK_LEFT,
+        Waiting(
+            reason=WaitingReason.INTERRUPTED,
+            until=None,
+            detail="another process sends on this database; with --no-wait it is not followed",
+            fix="the run is stored and that process takes it up; look with: batchrunner status",
+        ),
+    )

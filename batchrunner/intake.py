@@ -1,0 +1,326 @@
+"""Files into a run: read, check, store, and tell whether the same content is here already.
+
+A file is taken whole or not at all, unless the person asked to skip invalid lines. Memory is flat:
+lines stream from the files into the database in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import msgspec
+
+from batchrunner.core.credentials import redact
+from batchrunner.errors import InputError, UsageError
+from batchrunner.formats.detect import detect_provider, peek
+from batchrunner.formats.identity import Digest
+from batchrunner.formats.lines import Fill, Notes, read_lines
+from batchrunner.formats.sources import RawLine, open_lines
+from batchrunner.models import JobLine, LineFault, RunId
+from batchrunner.providers import Profile, detect, profile
+from batchrunner.store.database import Database
+from batchrunner.store.load import Loader
+from batchrunner.store.merge import Diff, compare, merge_update
+from batchrunner.store.runs import StoredRun, find_by_digest, find_by_name, free_name
+
+#: Lines handed to the store at once.
+CHUNK: Final = 2_000
+#: Faults that are listed; the rest is counted.
+LISTED: Final = 20
+
+
+class InterruptedIntakeError(Exception):
+    """A signal came while the file was read; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a person asked for: which files become which run, and how."""
+
+    files: Sequence[str]
+    stdin: BinaryIO | None
+    provider: str | None
+    #: What absolute addresses of plain HTTP lines are held to.
+    base_url: str | None
+    fill: Fill
+    name: str | None
+    uid: str
+    options_json: str
+    priority: int
+    is_new: bool
+    is_update: bool
+    skips_invalid: bool
+
+
+class Taken(NamedTuple):
+    """What became of the files."""
+
+    run_id: RunId
+    name: str
+    #: ``stored``: a new run; ``same``: the content is here, its run goes on; ``updated``.
+    how: str
+    n_jobs: int
+    n_rejected: int
+    diff: Diff | None
+    warnings: Sequence[LineFault]
+    n_warnings: int
+
+
+@dataclass(slots=True)
+class _Rejects:
+    """Lines that were refused: the first few for the message, all of them for the rejects file."""
+
+    path: Path | None
+    first: list[LineFault] = field(default_factory=list)
+    n: int = 0
+    file: BinaryIO | None = None
+
+    def add(self, fault: LineFault, raw: bytes | None) -> None:
+        self.n += 1
+        if len(self.first) < LISTED:
+            self.first.append(fault)
+        if self.path is None:
+            return
+        if self.file is None:
+            self.file = self.path.open("wb")
+        row = {
+            "file": fault.file,
+            "line": fault.line,
+            "reason": fault.reason,
+            "text": redact((raw or b"").decode("utf-8", "replace")),
+        }
+        self.file.write(msgspec.json.encode(row) + b"\n")
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+class Intake:
+    """Takes one order into a database."""
+
+    def __init__(
+        self,
+        db: Database,
+        order: Order,
+        *,
+        process_id: int,
+        now_ms: int,
+        is_gentle: Callable[[], bool],
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Take the order; nothing is read before :meth:`take`."""
+        self._db = db
+        self._order = order
+        self._process_id = process_id
+        self._now_ms = now_ms
+        self._is_gentle = is_gentle
+        self._is_stopped = is_stopped
+        self._raw: RawLine | None = None
+        self._notes = Notes()
+        self.name = order.name or name_of(order.files)
+
+    def provider(self) -> tuple[Profile, Iterator[RawLine]]:
+        """Return the provider the order is for, and its lines, none lost."""
+        first, lines = peek(open_lines(self._order.files, stdin=self._order.stdin))
+        name = self._order.provider or detect_provider(first, detect, model=self._order.fill.model)
+        if name is None:
+            raise UsageError(
+                "The lines do not say which provider they are for.",
+                fix="Say it with --provider anthropic, openai, http or simulator.",
+            )
+        return profile(name), lines
+
+    def take(self) -> Taken:
+        """Read, check and store; or find the run that has the same content.
+
+        Raises :class:`InputError` with every faulty line (nothing is stored then), and
+        :class:`UsageError` where the name is another content's.
+        """
+        rules, lines = self.provider()
+        if not self._order.is_new and self._can_read_twice():
+            same = self._find_same(rules, lines)
+            if same is not None:
+                return self._as_same(same)
+            self._notes = Notes()
+            lines = open_lines(self._order.files, stdin=None)
+        return self._store(rules, lines)
+
+    # --- finding the same content
+
+    def _can_read_twice(self) -> bool:
+        """Whether looking first is worth it: there are runs, and the files can be read again."""
+        if any(name == "-" or not Path(name).is_file() for name in self._order.files):
+            return False
+        with self._db.read() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT 1 FROM run WHERE state != 'loading' LIMIT 1"
+            ).first()
+        return row is not None
+
+    def _find_same(self, rules: Profile, lines: Iterator[RawLine]) -> StoredRun | None:
+        digest = Digest(rules.name)
+        for n, value in enumerate(self._read(rules, lines)):
+            if isinstance(value, JobLine):
+                digest.add(value)
+            elif not self._order.skips_invalid:
+                return None
+            if n % CHUNK == 0:
+                self._check_stopped()
+        return find_by_digest(self._db, digest.digest())
+
+    def _as_same(self, run: StoredRun) -> Taken:
+        return Taken(
+            run.id, run.name, "same", run.counts.total, run.n_rejected, None,
+            self._notes.warnings, self._notes.n_warnings,
+        )  # fmt: skip
+
+    # --- storing
+
+    def _store(self, rules: Profile, lines: Iterator[RawLine]) -> Taken:
+        order = self._order
+        taken_name = find_by_name(self._db, self.name)
+        if order.is_new or taken_name is None:
+            self.name = free_name(self._db, self.name)
+            taken_name = None
+        rejects = _Rejects(Path(f"{self.name}.rejects.jsonl") if order.skips_invalid else None)
+        digest = Digest(rules.name)
+        try:
+            with Loader(
+                self._db,
+                name=self.name,
+                uid=order.uid,
+                provider=rules.name,
+                options_json=order.options_json,
+                priority=order.priority,
+                now_ms=self._now_ms,
+                loader_process_id=self._process_id,
+                gentle=self._is_gentle,
+            ) as loader:
+                self._load(loader, rules, lines, digest, rejects)
+                return self._finish(loader, digest.digest(), rejects, taken_name)
+        finally:
+            rejects.close()
+
+    def _load(
+        self,
+        loader: Loader,
+        rules: Profile,
+        lines: Iterator[RawLine],
+        digest: Digest,
+        rejects: _Rejects,
+    ) -> None:
+        chunk: list[JobLine] = []
+        raws: dict[tuple[str, int], bytes] = {}
+        for value in self._read(rules, lines):
+            if isinstance(value, LineFault):
+                rejects.add(value, self._raw.data if self._raw else None)
+                continue
+            chunk.append(value)
+            if rejects.path is not None and self._raw is not None:
+                raws[value.file, value.line] = self._raw.data
+            if len(chunk) >= CHUNK:
+                self._add(loader, chunk, digest, rejects, raws)
+                chunk, raws = [], {}
+        self._add(loader, chunk, digest, rejects, raws)
+
+    def _add(
+        self,
+        loader: Loader,
+        chunk: list[JobLine],
+        digest: Digest,
+        rejects: _Rejects,
+        raws: dict[tuple[str, int], bytes],
+    ) -> None:
+        self._check_stopped()
+        taken: set[tuple[str, int]] = set()
+        for fault in loader.add(chunk) if chunk else ():
+            taken.add((fault.file, fault.line))
+            rejects.add(fault, raws.get((fault.file, fault.line)))
+        for job in chunk:
+            if not taken or (job.file, job.line) not in taken:
+                digest.add(job)
+
+    def _finish(
+        self, loader: Loader, digest: bytes, rejects: _Rejects, taken_name: StoredRun | None
+    ) -> Taken:
+        order = self._order
+        if rejects.n and not order.skips_invalid:
+            more = f"; the first {LISTED} follow" if rejects.n > LISTED else ""
+            plural = "s" if rejects.n > 1 else ""
+            raise InputError(
+                f"{rejects.n} line{plural} can't become jobs{more}. Nothing was stored.",
+                faults=sorted(rejects.first, key=self._place),
+                n_faults=rejects.n,
+                fix="mend the lines, or leave them out with --skip-invalid",
+            )
+        if loader.n_jobs == 0:
+            raise InputError(
+                f"There are no jobs in {', '.join(order.files)}. Nothing was stored.",
+                fix="give a file with one JSON object a line",
+            )
+        if not order.is_new and (same := find_by_digest(self._db, digest)) is not None:
+            return self._as_same(same)
+        notes = self._notes
+        if taken_name is None:
+            run_id = loader.finish(digest, n_rejected=rejects.n)
+            return Taken(
+                run_id, self.name, "stored", loader.n_jobs, rejects.n, None,
+                notes.warnings, notes.n_warnings,
+            )  # fmt: skip
+        if not order.is_update:
+            raise self._name_taken(taken_name, compare(self._db, taken_name.id, loader.run_id))
+        diff = merge_update(self._db, taken_name.id, loader.run_id, digest=digest)
+        return Taken(
+            taken_name.id, taken_name.name, "updated", loader.n_jobs, rejects.n, diff,
+            notes.warnings, notes.n_warnings,
+        )  # fmt: skip
+
+    def _name_taken(self, run: StoredRun, diff: Diff) -> UsageError:
+        return UsageError(
+            f"There is a run {run.name!r} with other content: {diff.same} jobs are the same,"
+            f" {diff.changed} changed, {diff.new} new, {diff.gone} gone. Nothing was stored.",
+            fix="take the file into that run with --update, name another with --name NAME, or make"
+            " a new run beside it with --new",
+            kind="name_taken",
+        )
+
+    # --- reading
+
+    def _read(self, rules: Profile, lines: Iterator[RawLine]) -> Iterator[JobLine | LineFault]:
+        return read_lines(
+            self._noted(lines),
+            rules,
+            self._order.fill,
+            base_url=self._order.base_url,
+            notes=self._notes,
+        )
+
+    def _noted(self, lines: Iterator[RawLine]) -> Iterator[RawLine]:
+        """Remember the line that is being read, for the rejects file."""
+        for raw in lines:
+            self._raw = raw
+            yield raw
+
+    def _place(self, fault: LineFault) -> tuple[int, int]:
+        files = [*self._order.files]
+        return (files.index(fault.file) if fault.file in files else len(files), fault.line)
+
+    def _check_stopped(self) -> None:
+        if self._is_stopped():
+            raise InterruptedIntakeError
+
+
+def name_of(files: Sequence[str]) -> str:
+    """Return a run's name from its first file: without folder and endings."""
+    first = files[0]
+    if first == "-":
+        return "stdin"
+    name = Path(first).name
+    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json"):
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            name = name[: -len(ending)]
+    return name

@@ -1,0 +1,55 @@
+"""Accounts as people name them: found, bound to runs, and their limits told in words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from batchrunner.errors import UsageError
+from batchrunner.models import RunId, ScopeId
+from batchrunner.store import holder
+from batchrunner.store.commands import LimitChange
+from batchrunner.store.database import Database
+from batchrunner.store.runs import driver
+
+__all__ = ["bind_account", "find_account", "sentence"]
+
+_WORDS: Final = {
+    "rpm": "requests a minute",
+    "rpd": "requests a day",
+    "min_interval": "milliseconds between two requests",
+    "day_resets": "the day resets",
+}
+
+
+def find_account(db: Database, name: str | None) -> ScopeId:
+    """Return an account by name, or the only one. Raises :class:`UsageError`."""
+    with db.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT id, key, organization FROM scope WHERE kind = 'account' ORDER BY id"
+        ).all()
+    found = [row.id for row in rows if name in (None, row.key, row.organization)]
+    if len(found) == 1:
+        return ScopeId(found[0])
+    if not rows:
+        raise UsageError(
+            "No account is known yet: one becomes known when a run is submitted.",
+            fix="Give the limit there: batchrunner submit FILE --rpm N.",
+        )
+    names = ", ".join(row.key for row in rows)
+    what = f"There is no account {name!r}" if not found else "There are several accounts"
+    raise UsageError(f"{what}.", fix=f"Say which with --account: {names}.")
+
+
+def bind_account(db: Database, run_id: RunId, account: ScopeId) -> None:
+    """Have a run use this account's limits from now on."""
+    with db.write() as connection:
+        holder.set_account(driver(connection), run_id, account)
+
+
+def sentence(change: LimitChange) -> str:
+    """Return one change as a person reads it: old → new."""
+    if change.limit == "day_resets":
+        return f"the day resets: {change.old_zone or 'not said'} → {change.new_zone}"
+    old = "not said" if change.old is None else change.old
+    new = "auto" if change.new is None else change.new
+    return f"{change.limit} ({_WORDS.get(change.limit, change.limit)}): {old} → {new}"

@@ -1,0 +1,152 @@
+"""Opens a run's way to its provider: profile, base URL, credential, headers, connections.
+
+Configuration and environment are read anew at each call; what a person typed is stored with the
+run and comes first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from yarl import URL
+
+from batchrunner.core.credentials import Credential
+from batchrunner.engine.live import Claim
+from batchrunner.engine.wire import Wire
+from batchrunner.errors import UsageError
+from batchrunner.options import (
+    DEFAULT_CONNECT_TIMEOUT_S,
+    DEFAULT_MAX_RESPONSE,
+    DEFAULT_TIMEOUT_S,
+)
+from batchrunner.providers import Profile, profile
+from batchrunner.providers.credentials import find_credential
+from batchrunner.store.holder import RunRow
+from batchrunner.transport import Transport
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+#: The pool is never smaller than what may be in flight; more costs nothing.
+_LEAST_POOL: Final = 128
+_NO_ACCOUNT: Final = "no-credential"
+
+
+class Wiring:
+    """Makes wires for runs, one a call, and closes them."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        notice: Callable[[str], None],
+        *,
+        simulator_url: str | None = None,
+    ) -> None:
+        """Take the environment to read and whom to tell of what was mended in it."""
+        self._environ = environ
+        self._notice = notice
+        self._simulator_url = simulator_url
+        self._transports: list[Transport] = []
+        self._said: set[str] = set()
+
+    def __call__(self, row: RunRow, on_headers: Callable[[Claim], Awaitable[None]]) -> Wire:
+        """Return the way to a run's provider.
+
+        Raises :class:`RefusedError` without a usable credential, :class:`UsageError` where the
+        base URL, a header or its variable is missing.
+        """
+        options = row.options
+        known = profile(row.provider)
+        base_url = self.base_url(known, options.get("base_url"))
+        credential = self.credential(known, base_url)
+        headers = {
+            "content-type": "application/json",
+            **known.headers(credential, options.get("api_version"), self._environ),
+            **self._typed_headers(options.get("headers") or ()),
+        }
+        concurrency = options.get("concurrency")
+        transport = Transport(
+            connect_timeout_s=options.get("connect_timeout_s") or DEFAULT_CONNECT_TIMEOUT_S,
+            total_timeout_s=options.get("timeout_s") or DEFAULT_TIMEOUT_S,
+            pool_size=max(_LEAST_POOL, concurrency if isinstance(concurrency, int) else 0),
+            max_response=options.get("max_response") or DEFAULT_MAX_RESPONSE,
+            on_headers=on_headers,
+            environ=self._environ,
+        )
+        self._transports.append(transport)
+        return Wire(
+            profile=known,
+            base_url=base_url,
+            headers=headers,
+            secrets=self._secrets(credential, options),
+            transport=transport,
+            account_key=account_key(options, credential, base_url),
+            fill=self.fill,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for transport in self._transports:
+            await transport.close()
+
+    def base_url(self, known: Profile, typed: str | None) -> str:
+        """Return where requests go: typed, the environment's, the provider's own."""
+        found = known.base_url(typed, self._environ)
+        if found is None and known.name == "simulator":
+            found = self._simulator_url
+        if found is None:
+            raise UsageError(
+                f"--provider {known.name} needs to know where requests go.",
+                fix="Say it with --base-url URL.",
+            )
+        if URL(found).scheme not in ("http", "https") or not URL(found).host:
+            raise UsageError(
+                f"The base URL {found!r} is not one.", fix="Write it like https://host/path."
+            )
+        return found
+
+    def credential(self, known: Profile, base_url: str) -> Credential | None:
+        """Return the credential for a provider at an address, ``None`` where none is needed."""
+        found = find_credential(known, self._environ, base_url_is_own=known.is_own(base_url))
+        if found is not None and found.notice and found.notice not in self._said:
+            self._said.add(found.notice)
+            self._notice(found.notice)
+        return found
+
+    def fill(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return headers with every ``${VAR}`` filled in."""
+        return {name: _VARIABLE.sub(self._variable, value) for name, value in headers.items()}
+
+    def _variable(self, match: re.Match[str]) -> str:
+        value = self._environ.get(match[1], "").strip()
+        if not value:
+            raise UsageError(
+                f"A header wants ${{{match[1]}}}, and {match[1]} is not set.",
+                fix=f"Set {match[1]} and try again.",
+            )
+        return value
+
+    def _typed_headers(self, typed: tuple[str, ...] | list[str]) -> Mapping[str, str]:
+        pairs = (header.partition(":") for header in typed)
+        return self.fill({name.strip().lower(): value.strip() for name, _, value in pairs})
+
+    def _secrets(
+        self, credential: Credential | None, options: Mapping[str, Any]
+    ) -> tuple[str, ...]:
+        filled = [
+            self._environ.get(name, "")
+            for header in options.get("headers") or ()
+            for name in _VARIABLE.findall(header)
+        ]
+        found = [credential.value] if credential else []
+        return tuple(value for value in (*found, *filled) if value)
+
+
+def account_key(options: Mapping[str, Any], credential: Credential | None, base_url: str) -> str:
+    """Return whose limits a run uses: the name typed, the credential's, the address's."""
+    if options.get("account"):
+        return str(options["account"])
+    if credential is not None:
+        return credential.fingerprint()
+    url = URL(base_url)
+    return str(url.origin()) if url.host else _NO_ACCOUNT
