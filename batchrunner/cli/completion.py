@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from batchrunner.cli.house import Command
-from batchrunner.cli.root import PROGRAM, root
+from batchrunner.cli.root import COMPLETION_VARIABLE, PROGRAM, root
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -27,5 +27,5 @@ def completion_command(shell: str) -> int:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    click.echo(kind(root, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    click.echo(kind(root, {}, PROGRAM, COMPLETION_VARIABLE).source())
     return 0

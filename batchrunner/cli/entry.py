@@ -1,7 +1,7 @@
 """Where the command line begins and ends: arguments in, exit code out (CONTRACT §4).
 
 Every way out passes here: results, refusals of click, our own errors, Ctrl-C, a reader that went
-away, and defects. Only :class:`SystemExit` of the shell completion leaves as an exception.
+away, and defects. No exception leaves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from batchrunner.cli.root import PROGRAM, root
+from batchrunner.cli.root import COMPLETION_VARIABLE, PROGRAM, root
 
 _INTERRUPT: Final = 130
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = root.main(args, prog_name=PROGRAM, standalone_mode=False)
+        code = _run(list(args))
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_stdout()
@@ -39,6 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPT
     except Exception as error:
         return _failed(error, as_json=wants_json(args))
+    return code
+
+
+def _run(args: list[str]) -> int:
+    """Do what click's own ``main`` does, save for its exits: a closed pipe is 1 there."""
+    completion = os.environ.get(COMPLETION_VARIABLE)
+    if completion:
+        from click.shell_completion import shell_complete  # noqa: PLC0415 (only the shell asks)
+
+        return shell_complete(root, {}, PROGRAM, COMPLETION_VARIABLE, completion)
+    try:
+        with root.make_context(PROGRAM, args) as ctx:
+            code = root.invoke(ctx)
+    except click.exceptions.Exit as left:
+        return left.exit_code
     return code if isinstance(code, int) else 0
 
 

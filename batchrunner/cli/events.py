@@ -23,6 +23,7 @@ class Events:
         self._stdout = stdout
         self._stderr = stderr
         self._quiet = quiet
+        self.wants_jobs = True
 
     def __enter__(self) -> Self:
         """Do nothing: a line needs no set-up."""

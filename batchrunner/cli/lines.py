@@ -57,6 +57,7 @@ class Lines:
         self._db_name = db_name
         self._quiet = quiet
         self._verbose = verbose
+        self.wants_jobs = verbose
         self._wall = wall
         self._shown: dict[str, _Shown] = {}
         self._told_at: dict[str, float] = {}

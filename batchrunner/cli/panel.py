@@ -58,6 +58,7 @@ class Panel:
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
         self._db_name = db_name
         self._verbose = verbose
+        self.wants_jobs = verbose
         self._wall = wall
         self._latest: dict[str, Progress] = {}
         self._live = Live(

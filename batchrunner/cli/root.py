@@ -14,6 +14,8 @@ from batchrunner import __version__
 from batchrunner.cli.house import Group, global_options
 
 PROGRAM: Final = "batchrunner"
+#: Set by a shell that asks for completions.
+COMPLETION_VARIABLE: Final = "_BATCHRUNNER_COMPLETE"
 
 
 class Entry(NamedTuple):

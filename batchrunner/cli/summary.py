@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.text import duration, plural, printable
 from batchrunner.cli.words import EXIT_MEANINGS, waiting_words
 from batchrunner.models import ExitCode, RunState
 from batchrunner.views import RunResult
+
+#: States that name the end of a call themselves.
+_ENDS: Final = {
+    RunState.FINISHED: "finished",
+    RunState.PAUSED: "paused",
+    RunState.CANCELLED: "cancelled",
+}
 
 
 def summary(
@@ -43,11 +52,9 @@ def _outcome(result: RunResult, elapsed_s: float) -> str:
         for n, word in ((jobs.failed, "failed"), (jobs.cancelled, "cancelled"), (left, "left"))
         if n
     ]
-    word = {
-        RunState.FINISHED: "finished",
-        RunState.PAUSED: "paused",
-        RunState.CANCELLED: "cancelled",
-    }.get(run.state, "stopped" if left else "finished")
+    # With work left and nothing wrong, the call was told only to store.
+    other = "stored" if result.exit_code == ExitCode.DONE else "stopped"
+    word = _ENDS.get(run.state, other if left else "finished")
     return f"{printable(run.name)} {word}: {', '.join(counts)}, in {duration(elapsed_s)}"
 
 

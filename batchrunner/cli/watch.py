@@ -10,11 +10,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from batchrunner.app import Batchrunner
 from batchrunner.cli.events import Events
 from batchrunner.cli.lines import Lines, wall_ms
 from batchrunner.cli.settings import Settings
@@ -24,11 +23,15 @@ from batchrunner.cli.words import EXIT_MEANINGS
 from batchrunner.models import ExitCode
 from batchrunner.views import Listener, RunResult
 
+if TYPE_CHECKING:
+    from batchrunner.app import Batchrunner
+
+    Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult]]
+
 LOOP_VARIABLE: Final = "BATCHRUNNER_LOOP"
 _DUMB_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
 
 _T = TypeVar("_T")
-Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult]]
 
 
 def watcher(settings: Settings) -> AbstractContextManager[Listener]:
