@@ -1,4 +1,4 @@
-"""What people's commands write: pause, cancel, retry, asks and processes, limits.
+"""What people's commands make of a run: pause, cancel, retry, resume.
 
 Every command keeps a run's counters equal to its jobs' states in the same transaction, works in
 short transactions whatever a run's size, and is conditional on the state it found, so that it may
@@ -7,28 +7,37 @@ be given while a holder sends.
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
-import secrets
-import socket
 import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Self
+from collections.abc import Iterator
+from typing import Final
 
 import sqlalchemy as sa
 
-from batchrunner.core.caps import DAY_RESETS, MIN_INTERVAL, RPD, RPM
 from batchrunner.errors import UsageError
-from batchrunner.models import JobState, RunId, ScopeId, StoredRunState
-from batchrunner.options import JobFilter, LimitOptions, LimitValue
+from batchrunner.models import JobState, RunId, StoredRunState
+from batchrunner.options import JobFilter
 from batchrunner.store import holder
 from batchrunner.store.choose import JOB, chosen
 from batchrunner.store.database import Database
-from batchrunner.store.locks import FileLock, ProcessLock, process_lock_files
-from batchrunner.store.runs import StoredRun, driver, process_is_alive
+from batchrunner.store.limits import (
+    LimitChange,
+    clear_limit,
+    scope_for,
+    set_limit,
+    store_limits,
+)
+from batchrunner.store.processes import (
+    Process,
+    ask,
+    register_process,
+    set_role,
+    sweep_dead_processes,
+    unask,
+    unregister,
+)
+from batchrunner.store.runs import StoredRun, driver
 
+#: Every command of the store, those of its neighbours included.
 __all__ = [
     "LimitChange",
     "Process",
@@ -50,109 +59,8 @@ __all__ = [
     "unregister",
 ]
 
-Role = Literal["holder", "follower", "loader"]
-
 #: Jobs changed in one transaction: some 20 ms.
 _CHUNK: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """This process, as others on the database see it."""
-
-    id: int
-    role: Role
-    lock: ProcessLock
-
-
-# Processes
-
-
-def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
-    """Attach this process to the database: take a lock file of its own and say who it is."""
-    lock = ProcessLock.create(db.path)
-    # Ids are never used again, so that a run's runner_id can't come to mean somebody else.
-    process_id = now_ms << 12 | secrets.randbits(12)
-    try:
-        with db.write() as connection:
-            driver(connection).execute(
-                "INSERT INTO process (id, pid, host, user, since, role, lock_file)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (process_id, os.getpid(), socket.gethostname(), _user(), now_ms, role,
-                 lock.path.name),
-            )  # fmt: skip
-    except BaseException:
-        lock.release(unlink=True)
-        raise
-    return Process(id=process_id, role=role, lock=lock)
-
-
-def set_role(db: Database, process: Process, role: Role) -> Process:
-    """Say what this process does now."""
-    with db.write() as connection:
-        driver(connection).execute("UPDATE process SET role = ? WHERE id = ?", (role, process.id))
-    return Process(id=process.id, role=role, lock=process.lock)
-
-
-def unregister(db: Database, process: Process) -> None:
-    """Detach this process; its asks go with it. Its lock is given up even if the row can't be."""
-    try:
-        with db.write() as connection:
-            _forget(driver(connection), process.id)
-    finally:
-        process.lock.release(unlink=True)
-
-
-def sweep_dead_processes(db: Database) -> int:
-    """Remove the rows and lock files of processes that are gone; return how many rows."""
-    with db.write() as connection:
-        conn = driver(connection)
-        rows = conn.execute("SELECT id, lock_file FROM process").fetchall()
-        dead = [id_ for id_, lock_file in rows if not process_is_alive(db.path, lock_file)]
-        for process_id in dead:
-            _forget(conn, process_id)
-    for path in process_lock_files(db.path):
-        lock = FileLock(path)
-        if lock.try_acquire():
-            lock.release(unlink=True)
-    return len(dead)
-
-
-def _forget(conn: sqlite3.Connection, process_id: int) -> None:
-    conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (process_id,))
-    conn.execute("DELETE FROM process WHERE id = ?", (process_id,))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run as a number that no name belongs to.
-        return str(os.getuid())
-
-
-# Asks
-
-
-def ask(db: Database, run_id: RunId, process: Process, options: Mapping[str, Any]) -> None:
-    """Want a run drained, on behalf of ``process``; asking again replaces the options."""
-    with db.write() as connection:
-        driver(connection).execute(
-            "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET options = excluded.options, note = NULL",
-            (run_id, process.id, json.dumps(dict(options))),
-        )
-
-
-def unask(db: Database, run_id: RunId, process: Process) -> None:
-    """Want it no more."""
-    with db.write() as connection:
-        driver(connection).execute(
-            "DELETE FROM ask WHERE run_id = ? AND process_id = ?", (run_id, process.id)
-        )
-
-
-# Runs
 
 
 def pause(db: Database, run: StoredRun) -> bool:
@@ -312,140 +220,3 @@ def store_options(db: Database, run_id: RunId, options_json: str, *, priority: i
             "UPDATE run SET options = ?, priority = ? WHERE id = ?",
             (options_json, priority, run_id),
         )
-
-
-# Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitChange:
-    """What a person's word did to one limit of an account."""
-
-    scope: ScopeId
-    limit: str
-    old: LimitValue
-    new: LimitValue
-    old_zone: str | None = None
-    new_zone: str | None = None
-
-    @property
-    def is_change(self) -> bool:
-        """Whether anything is different now."""
-        return (self.old, self.old_zone) != (self.new, self.new_zone)
-
-
-def scope_for(db: Database, provider: str, account_key: str, *, pool: str | None = None) -> ScopeId:
-    """Return the account's scope, or its pool's, made where it did not exist."""
-    with db.write() as connection:
-        conn = driver(connection)
-        account = holder.scope_id(
-            conn, kind="account", provider=provider, key=account_key, parent_id=None
-        )
-        if pool is None:
-            return account
-        return holder.scope_id(conn, kind="pool", provider=provider, key=pool, parent_id=account)
-
-
-def set_limit(
-    db: Database,
-    scope: ScopeId,
-    limit: str,
-    value: float | Literal["none"],
-    *,
-    zone: str | None = None,
-    now_ms: int,
-) -> LimitChange:
-    """Store a person's limit; ``zone`` goes with the name ``day_resets``, which has no number."""
-    with db.write() as connection:
-        return _say(driver(connection), scope, limit, _Said.of(value, zone), now_ms)
-
-
-def clear_limit(db: Database, scope: ScopeId, limit: str) -> LimitChange:
-    """Forget a person's limit, so that it is learned from response headers again (``auto``)."""
-    with db.write() as connection:
-        return _unsay(driver(connection), scope, limit)
-
-
-def store_limits(
-    db: Database, scope: ScopeId, limits: LimitOptions, *, now_ms: int
-) -> list[LimitChange]:
-    """Store everything ``limits`` says, in one transaction; return what it touched, old → new."""
-    said: list[tuple[str, LimitValue | float, str | None]] = [
-        (RPM, limits.rpm, None),
-        (RPD, limits.rpd, None),
-    ]
-    if limits.day_resets is not None:
-        said.append((DAY_RESETS, "none", limits.day_resets))
-    if limits.min_interval_s is not None:
-        said.append((MIN_INTERVAL, limits.min_interval_s * 1000.0 or "none", None))
-    changes: list[LimitChange] = []
-    with db.write() as connection:
-        conn = driver(connection)
-        for name, value, zone in said:
-            if value == "auto":
-                changes.append(_unsay(conn, scope, name))
-            elif value is not None:
-                changes.append(_say(conn, scope, name, _Said.of(value, zone), now_ms))
-    return changes
-
-
-class _Said(NamedTuple):
-    """A person's word on one limit; ``value`` ``None``: no such limit."""
-
-    value: float | None
-    zone: str | None
-
-    @classmethod
-    def of(cls, value: float | str, zone: str | None) -> Self:
-        return cls(None if isinstance(value, str) else float(value), zone)
-
-    @property
-    def word(self) -> LimitValue:
-        return "none" if self.value is None else int(self.value)
-
-
-def _said(conn: sqlite3.Connection, scope: ScopeId) -> dict[str, _Said]:
-    return {
-        name: _Said(value, zone)
-        for name, value, zone in conn.execute(
-            "SELECT limit_name, value, zone FROM cap WHERE scope_id = ? AND source = 'flag'",
-            (scope,),
-        )
-    }
-
-
-def _say(
-    conn: sqlite3.Connection, scope: ScopeId, limit: str, said: _Said, now_ms: int
-) -> LimitChange:
-    old = _said(conn, scope).get(limit)
-    holder.set_cap(
-        conn,
-        scope=scope,
-        limit=limit,
-        value=said.value,
-        zone=said.zone,
-        source="flag",
-        wall=now_ms,
-    )
-    return LimitChange(
-        scope=scope,
-        limit=limit,
-        old=old.word if old else "auto",
-        new=said.word,
-        old_zone=old.zone if old else None,
-        new_zone=said.zone,
-    )
-
-
-def _unsay(conn: sqlite3.Connection, scope: ScopeId, limit: str) -> LimitChange:
-    old = _said(conn, scope).get(limit)
-    conn.execute(
-        "DELETE FROM cap WHERE scope_id = ? AND limit_name = ? AND source = 'flag'", (scope, limit)
-    )
-    return LimitChange(
-        scope=scope,
-        limit=limit,
-        old=old.word if old else "auto",
-        new="auto",
-        old_zone=old.zone if old else None,
-    )

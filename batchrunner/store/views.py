@@ -6,34 +6,28 @@ each a short read of its own, so that a slow reader holds nothing up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchrunner.core.caps import (
-    DAY_MS,
-    DAY_RESETS,
-    MINUTE_MS,
-    ROLLING,
-    RPD,
-    RPM,
-    SOURCES,
-    Cap,
-    effective_caps,
-)
-from batchrunner.core.days import day_start, next_reset
 from batchrunner.errors import UsageError
-from batchrunner.models import RunId, ScopeId, Waiting, WaitingReason
+from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.options import JobFilter
 from batchrunner.store.choose import JOB, PAYLOAD, RESPONSE, chosen
 from batchrunner.store.database import Database
+from batchrunner.store.limits import (
+    DayZone,
+    limits,
+    limits_of_account,
+    requests_in_last_minute,
+    utc,
+)
 from batchrunner.store.runs import StoredRun, all_runs, find_run, runner_of, state_of
 from batchrunner.views import (
     ErrorGroup,
     JobDetail,
     JobView,
-    LimitView,
     RequestCounts,
     RunView,
     SendView,
@@ -43,22 +37,12 @@ __all__ = ["errors", "find_run", "jobs", "limits", "run_view", "runs", "show", "
 
 #: The text of an answer: (response body, the job's path or ``None``) → text.
 OutputText = Callable[[bytes, str | None], str | None]
-#: The provider's own day, where nobody named one: provider → zone or ``rolling``.
-DayZone = Callable[[str], str]
-
 _PAGE: Final = 500
-_MINUTE_GRAIN: Final = 250
-_DAY_GRAIN: Final = 60_000
-
-
-def _utc(provider: str) -> str:  # noqa: ARG001 -- has the shape of DayZone
-    return "UTC"
-
 
 # Runs
 
 
-def runs(db: Database, *, now_ms: int, day_zone: DayZone = _utc) -> list[RunView]:
+def runs(db: Database, *, now_ms: int, day_zone: DayZone = utc) -> list[RunView]:
     """Return every run, newest first."""
     with db.read() as connection:
         return [
@@ -67,7 +51,7 @@ def runs(db: Database, *, now_ms: int, day_zone: DayZone = _utc) -> list[RunView
         ]
 
 
-def status(db: Database, name: str | None, *, now_ms: int, day_zone: DayZone = _utc) -> RunView:
+def status(db: Database, name: str | None, *, now_ms: int, day_zone: DayZone = utc) -> RunView:
     """Return one run by name or id; ``None``: the latest. Raises :class:`UsageError`."""
     run = find_run(db, name)
     with db.read() as connection:
@@ -80,16 +64,16 @@ def run_view(
     run: StoredRun,
     *,
     now_ms: int,
-    day_zone: DayZone = _utc,
+    day_zone: DayZone = utc,
 ) -> RunView:
     """Return a run as it stands, live state told from locks."""
     runner = runner_of(connection, db.path, run)
     in_force = (
-        _limits_of_account(connection, run.account_id, now_ms, day_zone) if run.account_id else []
+        limits_of_account(connection, run.account_id, now_ms, day_zone) if run.account_id else []
     )
     pace = None
     if runner is not None and run.account_id is not None:
-        pace = float(_used_in_minute(connection, run.account_id, now_ms))
+        pace = float(requests_in_last_minute(connection, run.account_id, now_ms))
     return RunView(
         id=run.uid,
         name=run.name,
@@ -144,7 +128,7 @@ def _eta(run: StoredRun, pace: float | None, now_ms: int) -> int | None:
     if not pace or not left:
         return None
     start = max(now_ms, run.stop_until or 0)
-    return start + int(left / pace * MINUTE_MS)
+    return start + int(left / pace * 60_000)
 
 
 # Jobs
@@ -308,118 +292,3 @@ def _error_group(
         example_message=example.message,
         fix=fix_of(group.kind),
     )
-
-
-# Limits
-
-
-def limits(db: Database, *, now_ms: int, day_zone: DayZone = _utc) -> list[LimitView]:
-    """Return the limits in force of every account, with what is used and left."""
-    with db.read() as connection:
-        accounts = connection.exec_driver_sql(
-            "SELECT id FROM scope WHERE kind = 'account' ORDER BY provider, key"
-        ).scalars()
-        return [
-            view
-            for account in accounts.all()
-            for view in _limits_of_account(connection, account, now_ms, day_zone)
-        ]
-
-
-class _Scope(NamedTuple):
-    id: ScopeId
-    name: str
-    provider: str
-
-
-def _limits_of_account(
-    connection: sa.Connection, account: ScopeId, now_ms: int, day_zone: DayZone
-) -> list[LimitView]:
-    rows = connection.exec_driver_sql(
-        "SELECT s.id, s.provider, s.key, s.kind, a.key AS account_key FROM scope s"
-        " LEFT JOIN scope a ON a.id = s.parent_id"
-        " WHERE s.id = ?1 OR s.parent_id = ?1 ORDER BY s.kind, s.key",
-        (account,),
-    ).all()
-    views: list[LimitView] = []
-    for row in rows:
-        is_pool = row.kind == "pool"
-        name = f"{row.account_key}/{row.key}" if is_pool else row.key
-        scope = _Scope(row.id, name, row.provider)
-        views += _limits_of_scope(connection, scope, now_ms, day_zone)
-    return views
-
-
-def _limits_of_scope(
-    connection: sa.Connection, scope: _Scope, now_ms: int, day_zone: DayZone
-) -> Iterable[LimitView]:
-    caps = [
-        Cap(*row)
-        for row in connection.exec_driver_sql(
-            "SELECT limit_name, value, zone, source FROM cap WHERE scope_id = ?", (scope.id,)
-        )
-    ]
-    in_force = effective_caps(caps, day_zone(scope.provider))
-    for limit in in_force:
-        used, resets_at = _used(connection, scope.id, limit.name, limit.zone, now_ms)
-        yield LimitView(
-            scope=scope.name,
-            limit=limit.name,
-            value=limit.n,
-            source=limit.source,
-            used=used,
-            remaining=None if used is None else max(0, int(limit.n) - used),
-            resets_at=resets_at,
-            zone=limit.zone,
-        )
-    named = {limit.name for limit in in_force} | {DAY_RESETS}
-    for cap in sorted(caps, key=lambda cap: SOURCES.index(cap.source)):
-        if cap.limit_name not in named:
-            named.add(cap.limit_name)
-            used, _ = _used(connection, scope.id, cap.limit_name, ROLLING, now_ms)
-            yield LimitView(
-                scope=scope.name,
-                limit=cap.limit_name,
-                value=None,
-                source=cap.source,
-                used=used,
-                remaining=None,
-                resets_at=None,
-            )
-
-
-def _used(
-    connection: sa.Connection, scope: ScopeId, limit: str, zone: str | None, now_ms: int
-) -> tuple[int | None, int | None]:
-    """Return what is used of a limit, and when some of it comes back."""
-    if limit == RPM:
-        return _window(connection, scope, _MINUTE_GRAIN, now_ms - MINUTE_MS, MINUTE_MS)
-    if limit == RPD and zone == ROLLING:
-        return _window(connection, scope, _DAY_GRAIN, now_ms - DAY_MS, DAY_MS)
-    if limit == RPD:
-        zone = zone or "UTC"
-        since = day_start(now_ms, zone) - _DAY_GRAIN
-        used, _ = _window(connection, scope, _DAY_GRAIN, since, DAY_MS)
-        return used, next_reset(now_ms, zone)
-    return None, None
-
-
-def _window(
-    connection: sa.Connection, scope: ScopeId, grain: int, since: int, length: int
-) -> tuple[int, int | None]:
-    """Sum the slots that end after ``since``, and say when the first of them drops out."""
-    row = connection.exec_driver_sql(
-        "SELECT coalesce(sum(n), 0) AS used, min(slot) AS first FROM usage_slot"
-        " WHERE scope_id = ? AND unit = 'requests' AND grain = ? AND slot > ? AND n > 0",
-        (scope, grain, since // grain - 1),
-    ).one()
-    return int(row.used), None if row.first is None else (row.first + 1) * grain + length
-
-
-def _used_in_minute(connection: sa.Connection, account: ScopeId, now_ms: int) -> int:
-    row = connection.exec_driver_sql(
-        "SELECT coalesce(sum(n), 0) FROM usage_slot WHERE scope_id = ? AND unit = 'requests'"
-        " AND grain = ? AND slot > ? AND slot <= ?",
-        (account, _MINUTE_GRAIN, (now_ms - MINUTE_MS) // _MINUTE_GRAIN, now_ms // _MINUTE_GRAIN),
-    ).scalar_one()
-    return int(row)

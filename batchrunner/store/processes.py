@@ -1,0 +1,125 @@
+"""Processes attached to a database, and the runs they ask for.
+
+A process is alive while it holds its own lock file; its row only says who it is. What it asks for
+goes with its row; what a holder has taken up stays with the holder.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import socket
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from batchrunner.models import RunId
+from batchrunner.store.database import Database
+from batchrunner.store.locks import FileLock, ProcessLock, process_lock_files
+from batchrunner.store.runs import driver, process_is_alive
+
+__all__ = [
+    "Process",
+    "Role",
+    "ask",
+    "register_process",
+    "set_role",
+    "sweep_dead_processes",
+    "unask",
+    "unregister",
+]
+
+Role = Literal["holder", "follower", "loader"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """This process, as others on the database see it."""
+
+    id: int
+    role: Role
+    lock: ProcessLock
+
+
+def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
+    """Attach this process to the database: take a lock file of its own and say who it is."""
+    lock = ProcessLock.create(db.path)
+    # Ids are never used again, so that a run's runner_id can't come to mean somebody else.
+    process_id = now_ms << 12 | secrets.randbits(12)
+    try:
+        with db.write() as connection:
+            driver(connection).execute(
+                "INSERT INTO process (id, pid, host, user, since, role, lock_file)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (process_id, os.getpid(), socket.gethostname(), _user(), now_ms, role,
+                 lock.path.name),
+            )  # fmt: skip
+    except BaseException:
+        lock.release(unlink=True)
+        raise
+    return Process(id=process_id, role=role, lock=lock)
+
+
+def set_role(db: Database, process: Process, role: Role) -> Process:
+    """Say what this process does now."""
+    with db.write() as connection:
+        driver(connection).execute("UPDATE process SET role = ? WHERE id = ?", (role, process.id))
+    return Process(id=process.id, role=role, lock=process.lock)
+
+
+def unregister(db: Database, process: Process) -> None:
+    """Detach this process; its asks go with it. Its lock is given up even if the row can't be."""
+    try:
+        with db.write() as connection:
+            _forget(driver(connection), process.id)
+    finally:
+        process.lock.release(unlink=True)
+
+
+def sweep_dead_processes(db: Database) -> int:
+    """Remove the rows and lock files of processes that are gone; return how many rows."""
+    with db.write() as connection:
+        conn = driver(connection)
+        rows = conn.execute("SELECT id, lock_file FROM process").fetchall()
+        dead = [id_ for id_, lock_file in rows if not process_is_alive(db.path, lock_file)]
+        for process_id in dead:
+            _forget(conn, process_id)
+    for path in process_lock_files(db.path):
+        lock = FileLock(path)
+        if lock.try_acquire():
+            lock.release(unlink=True)
+    return len(dead)
+
+
+def _forget(conn: sqlite3.Connection, process_id: int) -> None:
+    conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (process_id,))
+    conn.execute("DELETE FROM process WHERE id = ?", (process_id,))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that no name belongs to.
+        return str(os.getuid())
+
+
+def ask(db: Database, run_id: RunId, process: Process, options: Mapping[str, Any]) -> None:
+    """Want a run drained, on behalf of ``process``; asking again replaces the options."""
+    with db.write() as connection:
+        driver(connection).execute(
+            "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET options = excluded.options, note = NULL",
+            (run_id, process.id, json.dumps(dict(options))),
+        )
+
+
+def unask(db: Database, run_id: RunId, process: Process) -> None:
+    """Want it no more."""
+    with db.write() as connection:
+        driver(connection).execute(
+            "DELETE FROM ask WHERE run_id = ? AND process_id = ?", (run_id, process.id)
+        )
