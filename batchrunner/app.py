@@ -51,8 +51,9 @@ from batchrunner.options import (
 )
 from batchrunner.providers import Profile, profile
 from batchrunner.providers.fixes import fix_of
-from batchrunner.store import commands, maintenance, merge
+from batchrunner.store import commands, maintenance, merge, processes
 from batchrunner.store import export as store_export
+from batchrunner.store import limits as store_limits
 from batchrunner.store import views as store_views
 from batchrunner.store.accounts import bind_account, find_account, sentence
 from batchrunner.store.database import Database, upgrade
@@ -258,7 +259,7 @@ class Batchrunner:
 
     def limits(self) -> list[LimitView]:
         """Return the limits in force of every account."""
-        return store_views.limits(self._open(), now_ms=_now(), day_zone=_day_zone)
+        return store_limits.limits(self._open(), now_ms=_now(), day_zone=_day_zone)
 
     # --- changes
 
@@ -290,7 +291,7 @@ class Batchrunner:
         check_options(RunOptions(), limits)
         db = self._open()
         scope = find_account(db, account)
-        changes = commands.store_limits(db, scope, limits, now_ms=_now())
+        changes = store_limits.store_limits(db, scope, limits, now_ms=_now())
         return [sentence(change) for change in changes]
 
     def export(self, name: str | None, options: ExportOptions, out: BinaryIO) -> int:
@@ -327,15 +328,15 @@ class Batchrunner:
         return Database.open(self.path, create=False)
 
     @asynccontextmanager
-    async def _attached(self, db: Database) -> AsyncIterator[commands.Process]:
+    async def _attached(self, db: Database) -> AsyncIterator[processes.Process]:
         """Be known to other processes on the database while the context lasts."""
-        commands.sweep_dead_processes(db)
+        processes.sweep_dead_processes(db)
         sweep_loading(db)
-        process = commands.register_process(db, "follower", now_ms=_now())
+        process = processes.register_process(db, "follower", now_ms=_now())
         try:
             yield process
         finally:
-            commands.unregister(db, process)
+            processes.unregister(db, process)
 
     async def _take(
         self,
@@ -410,9 +411,9 @@ class Batchrunner:
             key = self._account_key(stored, options)
             if key is None and limits == LimitOptions():
                 return
-            scope = commands.scope_for(db, stored.provider, key or f"run {stored.uid}")
+            scope = store_limits.scope_for(db, stored.provider, key or f"run {stored.uid}")
             bind_account(db, stored.id, scope)
-        for change in commands.store_limits(db, scope, limits, now_ms=_now()):
+        for change in store_limits.store_limits(db, scope, limits, now_ms=_now()):
             if listener is not None and change.is_change:
                 listener.notice(sentence(change))
 
@@ -452,7 +453,7 @@ class Batchrunner:
         call: CallOptions,
         stops: Stops,
         listener: Listener | None,
-        process: commands.Process,
+        process: processes.Process,
     ) -> RunResult:
         notice = listener.notice if listener is not None else (lambda _text: None)
         async with self._simulator(db, run_ids) as simulator_url:

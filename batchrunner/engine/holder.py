@@ -29,7 +29,7 @@ from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
 from batchrunner.models import JobState, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store.commands import Process
+from batchrunner.store.processes import Process
 from batchrunner.store.cycle import Cycle, CycleResult, Settle, run_cycle
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.writer import Writer

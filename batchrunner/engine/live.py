@@ -37,7 +37,7 @@ AUTO_LEAST: Final = 8
 AUTO_MOST: Final = 64
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Lane:
     """The jobs of one run that ask for one model: the unit that is claimed from."""
 
@@ -58,7 +58,7 @@ class Lane:
         return self.fresh or (self.next_due is not None and self.next_due <= now)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Claim:
     """One claimed job on its way through a sender."""
 
@@ -97,7 +97,7 @@ class CallLimits:
     deadline: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LiveRun:
     """One run that this holder drains."""
 

@@ -26,7 +26,7 @@ from batchrunner.models import (
 )
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS
 from batchrunner.store import holder as statements
-from batchrunner.store.commands import Process
+from batchrunner.store.processes import Process
 from batchrunner.store.cycle import Settle
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive

@@ -16,8 +16,8 @@ from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.models import ExitCode, RunId, Waiting, WaitingReason
 from batchrunner.options import CallOptions
-from batchrunner.store import commands
-from batchrunner.store.commands import Process
+from batchrunner.store import processes
+from batchrunner.store.processes import Process
 from batchrunner.store.database import Database
 from batchrunner.store.holder import seen_at
 from batchrunner.store.locks import FileLock, sender_lock_path
@@ -45,7 +45,7 @@ async def run_session(
     own = {run_id: CallLimits(max_wait_s=call.max_wait_s, deadline=deadline) for run_id in run_ids}
     bounds: dict[str, Any] = {"max_wait_s": call.max_wait_s, "max_time_s": call.max_time_s}
     for run_id in run_ids:
-        commands.ask(db, run_id, process, bounds)
+        processes.ask(db, run_id, process, bounds)
     endings: dict[RunId, Ending] = {}
     lock = FileLock(sender_lock_path(db.path))
     patience_s = 0.0
@@ -91,7 +91,7 @@ async def _hold(
     process: Process,
     endings: dict[RunId, Ending],
 ) -> Left:
-    commands.set_role(db, process, "holder")
+    processes.set_role(db, process, "holder")
     me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
     try:
         async with db.writer() as writer:
@@ -109,7 +109,7 @@ async def _hold(
             endings |= holder.roster.endings
             return left
     finally:
-        commands.set_role(db, process, "follower")
+        processes.set_role(db, process, "follower")
 
 
 def _not_followed() -> Ending:

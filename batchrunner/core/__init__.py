@@ -1,0 +1,1 @@
+"""The decisions, sans-IO: time, randomness and ids are arguments."""
