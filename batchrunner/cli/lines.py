@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Self, TextIO
 from batchrunner.cli.text import clock_time, plural, printable
 from batchrunner.cli.words import (
     DRAINING_HINT,
+    STOPPING_HINT,
     Tally,
     eta_words,
     event_words,
@@ -115,7 +116,11 @@ class Lines:
                 f"process {runner.pid} on {printable(runner.host)} sends; following it, and taking over when it ends"
             )
         if shown.is_draining and not (before and before.is_draining):
-            lines.append(f"finishing {progress.in_flight} in flight. {DRAINING_HINT}")
+            lines.append(
+                f"finishing {progress.in_flight} in flight. {DRAINING_HINT}"
+                if progress.in_flight
+                else STOPPING_HINT
+            )
         if run.waiting is not None:
             lines.append(f"{run.state}: {waiting_words(run.waiting, now)}")
         elif before is not None and before.state != run.state:

@@ -130,7 +130,7 @@ class RunBlock:
         if progress.following is not None:
             runner = progress.following
             yield Text(f"process {runner.pid} on {printable(runner.host)} sends; following it")
-        if progress.draining:
+        if progress.draining and progress.in_flight:
             yield Text(f"finishing {progress.in_flight} in flight", style="yellow")
         if run.waiting is not None:
             yield Text(f"waits: {waiting_words(run.waiting, self._now_ms)}", style="yellow")

@@ -139,7 +139,7 @@ def retry_command(ctx: click.Context, /, run: str | None, **values: Any) -> int:
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Export the answers there.",
+    help="Export the answers there. [default: demo.csv]",
 )
 @click.pass_context
 def demo_command(ctx: click.Context, /, output: Path | None) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.text import duration, plural, printable
 from batchrunner.cli.words import EXIT_MEANINGS, waiting_words
-from batchrunner.models import ExitCode, RunState
+from batchrunner.models import ExitCode, RunState, WaitingReason
 from batchrunner.views import RunResult
 
 #: States that name the end of a call themselves.
@@ -27,7 +27,8 @@ def summary(
     """
     lines = [_outcome(result, elapsed_s)]
     if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:
-        lines += _stopped(result, now_ms)
+        # Nothing of a demo stays, so that there is nothing to go on with.
+        lines += [f"exit {result.exit_code}"] if is_demo else _stopped(result, now_ms)
     if result.n_rejected:
         lines.append(
             f"rejected: {plural(result.n_rejected, 'line')}, with reasons in the rejects file"
@@ -55,7 +56,11 @@ def _outcome(result: RunResult, elapsed_s: float) -> str:
     # With work left and nothing wrong, the call was told only to store.
     other = "stored" if result.exit_code == ExitCode.DONE else "stopped"
     word = _ENDS.get(run.state, other if left else "finished")
-    return f"{printable(run.name)} {word}: {', '.join(counts)}, in {duration(elapsed_s)}"
+    return f"{printable(run.name)} {word}: {', '.join(counts)}, in {_took(elapsed_s)}"
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
 
 
 def _stopped(result: RunResult, now_ms: float) -> list[str]:
@@ -63,13 +68,16 @@ def _stopped(result: RunResult, now_ms: float) -> list[str]:
     lines = []
     meaning = EXIT_MEANINGS.get(result.exit_code, "stopped")
     waiting = result.waiting or result.run.waiting
-    why = f": {waiting_words(waiting, now_ms)}" if waiting else ""
+    # An interrupt's reason only repeats what the exit code means.
+    is_news = waiting is not None and waiting.reason is not WaitingReason.INTERRUPTED
+    why = f": {waiting_words(waiting, now_ms)}" if waiting and is_news else ""
     lines.append(f"{meaning}{why} (exit {result.exit_code})")
     lines += [
         f"held back: {printable(model)}: {printable(text)}"
         for model, text in result.run.holds.items()
     ]
-    if waiting and waiting.fix:
+    # How to go on is said below, with the database it needs.
+    if waiting and waiting.fix and waiting.fix != f"batchrunner resume {result.run.name}":
         lines.append(f"fix: {printable(waiting.fix)}")
     return lines
 

@@ -34,25 +34,27 @@ _DUMB_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
 _T = TypeVar("_T")
 
 
-def watcher(settings: Settings) -> AbstractContextManager[Listener]:
-    """Return who watches: events, a panel on a terminal, lines anywhere else."""
+def watcher(settings: Settings, db_name: str) -> AbstractContextManager[Listener]:
+    """Return who watches: events, a panel on a terminal, lines anywhere else.
+
+    ``db_name`` is how they name the database.
+    """
     if settings.json:
         return Events(sys.stdout, sys.stderr, quiet=settings.quiet)
     has_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS
     if has_terminal and not settings.quiet:
         from batchrunner.cli.panel import Panel  # noqa: PLC0415 (rich, for a terminal only)
 
-        return Panel(sys.stderr, db_name=settings.db_name, verbose=settings.verbose)
-    return Lines(
-        sys.stderr, db_name=settings.db_name, quiet=settings.quiet, verbose=settings.verbose
-    )
+        return Panel(sys.stderr, db_name=db_name, verbose=settings.verbose)
+    return Lines(sys.stderr, db_name=db_name, quiet=settings.quiet, verbose=settings.verbose)
 
 
 def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     """Run ``call`` under a watcher, print the last words, return the exit code."""
     app = settings.app()
     began = time.monotonic()
-    with watcher(settings) as listener:
+    db_name = "a temporary one" if is_demo else settings.db_name
+    with watcher(settings, db_name) as listener:
         result = run_async(call(app, listener), os.environ)
     if settings.json:
         if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:

@@ -25,6 +25,7 @@ INTERRUPT_HINT: Final = (
 )
 WAITING_HINT: Final = "Ctrl-C stops the waiting at once; everything is stored"
 DRAINING_HINT: Final = "Ctrl-C again aborts them; they go back to pending, maybe sent"
+STOPPING_HINT: Final = "stopping; everything is stored"
 FOLLOWING_HINT: Final = "Ctrl-C stops watching; the run goes on"
 
 
@@ -82,7 +83,7 @@ def hint(progress: Progress) -> str:
     if progress.following is not None:
         return FOLLOWING_HINT
     if progress.draining:
-        return DRAINING_HINT
+        return DRAINING_HINT if progress.in_flight else STOPPING_HINT
     return INTERRUPT_HINT if progress.in_flight else WAITING_HINT
 
 

@@ -29,6 +29,7 @@ from batchrunner.cli.words import (
     DRAINING_HINT,
     FOLLOWING_HINT,
     INTERRUPT_HINT,
+    STOPPING_HINT,
     WAITING_HINT,
     Tally,
     waiting_words,
@@ -277,6 +278,29 @@ def test_summary_of_a_stopped_run(code: int, meaning: str) -> None:
     assert "go on: batchrunner resume tickets" in text
 
 
+def test_summary_of_an_interrupt_says_it_once() -> None:
+    """An interrupt is told once, and so is the command that goes on."""
+    why = Waiting(
+        reason=WaitingReason.INTERRUPTED,
+        until=None,
+        detail="stopped by a signal",
+        fix="batchrunner resume tickets",
+    )
+    text = told(replace(RUN, state=RunState.READY, waiting=None), 130, waiting=why)
+    assert text.count("interrupted") == 1
+    assert text.count("batchrunner resume") == 1
+
+
+def test_summary_of_a_demo_promises_nothing() -> None:
+    """A demo's database is gone, so that neither it nor resume is named."""
+    result = RunResult(run=RUN, exit_code=130, waiting=RUN.waiting)
+    text = "\n".join(summary(result, Settings(), elapsed_s=0.61, now_ms=AT, is_demo=True))
+    assert "in 0.6s" in text
+    assert "exit 130" in text
+    assert "resume" not in text
+    assert "database" not in text
+
+
 def test_summary_of_a_stored_run() -> None:
     """--no-run stops nothing: the run is stored."""
     run = replace(RUN, state=RunState.READY, waiting=None, jobs=JobCounts(pending=5))
@@ -347,6 +371,7 @@ def test_panel_fits(width: int) -> None:
         ({}, INTERRUPT_HINT),
         ({"in_flight": 0}, WAITING_HINT),
         ({"draining": True}, DRAINING_HINT),
+        ({"draining": True, "in_flight": 0}, STOPPING_HINT),
         ({"following": Runner(pid=7, host="h", user="u", since=AT)}, FOLLOWING_HINT),
     ],
 )
