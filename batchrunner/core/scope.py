@@ -80,7 +80,7 @@ class ScopeLedger:
         "_interval",
         "_pace",
         "_paid_until",
-        "_put_off",
+        "_put_off_until",
         "_rolling",
         "_swept_at",
         "_windows",
@@ -122,8 +122,8 @@ class ScopeLedger:
         self.changed = False
         #: The pace of the real sends: what ``next_send_at`` is to the planned ones.
         self._paid_until = 0.0
-        #: How much of the real sends' lead the plan has been put off by already.
-        self._put_off = 0.0
+        #: Sends from here on are planned with the last lead of the real ones taken off.
+        self._put_off_until = 0.0
         self._swept_at = 0.0
         self.limits: tuple[Limit, ...] = ()
         self.set_caps(caps, default_zone)
@@ -149,7 +149,7 @@ class ScopeLedger:
 
         Pacing is never more than one interval and the slack ahead of the last booking.
         """
-        self._paid_until = self._put_off = 0.0
+        self._paid_until = self._put_off_until = 0.0
         if self._pace is None:
             return  # kept: the caps of a scope may come after its row
         booked = (self.minute.newest + 1) * MINUTE_GRAIN if self.minute.counts else 0.0
@@ -268,10 +268,9 @@ class ScopeLedger:
         """
         ahead = max(0.0, self._paid_until - at)
         self._paid_until = at + ahead + pace.interval_ms
-        self._put_off = min(self._put_off, ahead)
-        if ahead - self._put_off > DEBT_MS:
-            self.next_send_at += ahead - self._put_off
-            self._put_off = ahead
+        if ahead > DEBT_MS and at > self._put_off_until:
+            self.next_send_at += ahead
+            self._put_off_until = self.next_send_at
 
     def unbook(self, minute_slot: int, day_slot: int) -> None:
         """Take one send out of its slots."""

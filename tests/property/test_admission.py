@@ -377,6 +377,36 @@ def test_rebook_is_refused_while_paused_and_gives_back() -> None:
     assert isinstance(ledger.reserve(ACCOUNT, OTHER_POOL, START, START, 0), Grant)
 
 
+def test_late_send_is_refused_by_a_limit_lowered_meanwhile() -> None:
+    """A send that was booked under a higher limit is measured by the one in force when it goes."""
+    ledger = fresh(rpm(600))
+    grants = [ledger.reserve(ACCOUNT, POOL, START, START, 1_000) for _ in range(5)]
+    ledger[ACCOUNT].set_caps([rpm(3)])
+    assert isinstance(grants[4], Grant)
+    assert isinstance(ledger.rebook(grants[4], START + 2_000, START + 2_000), Blocked)
+
+
+def test_plan_falls_in_with_the_real_sends_after_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a stall the plan is put off once, so that the sends after it are not late one by one."""
+    moves = []
+    rebook = Ledger.rebook
+
+    def counted(ledger: Ledger, grant: Grant, now: float, wall: float) -> Grant | Blocked:
+        moves.append(now)
+        return rebook(ledger, grant, now, wall)
+
+    monkeypatch.setattr(Ledger, "rebook", counted)
+    stalls = iter([0.0] * 20 + [1_500.0] * 3)
+    drive(
+        fresh(rpm(60)),
+        POOLS,
+        start=START,
+        end=START + 10 * MINUTE,
+        lateness=lambda: next(stalls, 0.0),
+    )
+    assert 3 <= len(moves) <= 12
+
+
 def test_raised_limit_frees_at_once() -> None:
     """Neither the old window nor the old pace outlives a raised limit."""
     ledger = fresh(rpm(1))
