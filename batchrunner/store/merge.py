@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
+from batchrunner.clock import SystemClock
 from batchrunner.errors import BusyError, UsageError
 from batchrunner.models import JobState, RunId, job_id
 from batchrunner.options import JobFilter
@@ -105,7 +106,7 @@ def merge_update(
         )
     low, high = run_range(loading_run_id)
     with db.session() as session:
-        _rescue_orphans(session, db, run_id, now_ms)
+        _rescue_orphans(session, db, run_id)
         after: int | None = low
         while after is not None:
             with session.transaction() as connection:
@@ -130,7 +131,7 @@ def merge_update(
     return comparison.diff
 
 
-def _rescue_orphans(session: WriteSession, db: Database, run_id: RunId, now_ms: int) -> None:
+def _rescue_orphans(session: WriteSession, db: Database, run_id: RunId) -> None:
     """Put back the jobs that a process which died had in flight; only under the sender lock."""
     with db.read() as connection:
         run = run_by_id(connection, run_id)
@@ -142,8 +143,8 @@ def _rescue_orphans(session: WriteSession, db: Database, run_id: RunId, now_ms: 
     try:
         with session.transaction() as connection:
             conn = driver(connection)
-            steady = max(now_ms, int(holder.seen_at(conn)))
-            holder.rescue(conn, now=steady, wall=now_ms)
+            clock = SystemClock(holder.seen_at(conn))
+            holder.rescue(conn, now=int(clock.now()), wall=int(clock.wall()))
     finally:
         sender.release(unlink=True)
 
