@@ -88,9 +88,7 @@ def _compare(db: Database, run_id: RunId, loading_run_id: RunId) -> _Comparison:
     )
 
 
-def merge_update(
-    db: Database, run_id: RunId, loading_run_id: RunId, *, digest: bytes, now_ms: int
-) -> Diff:
+def merge_update(db: Database, run_id: RunId, loading_run_id: RunId, *, digest: bytes) -> Diff:
     """Take the content that was read in into a run, and return how it differed.
 
     Jobs not completed take their new line, attempts from 0; completed ones keep request and answer;
