@@ -13,9 +13,9 @@ from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import STOP_CODES
 from batchrunner.models import ExitCode, RunId, RunState, Waiting, WaitingReason
-from batchrunner.store.processes import Process
 from batchrunner.store.database import Database
 from batchrunner.store.locks import FileLock
+from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver, run_by_id
 from batchrunner.store.views import run_view
 from batchrunner.views import Listener, Progress, RunView

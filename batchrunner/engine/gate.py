@@ -18,6 +18,7 @@ from batchrunner.core.admission import LATE_MS, Blocked, Ledger, ScopeLedger
 from batchrunner.core.caps import MINUTE_MS, RPM
 from batchrunner.core.pause import remaining_ms
 from batchrunner.engine.live import Claim
+from batchrunner.failpoints import hit
 from batchrunner.store.holder import MAX_LATE_MS
 from batchrunner.transport import Aborted
 
@@ -96,6 +97,7 @@ class Gate:
         self._sent(claim, now)
 
     def _sent(self, claim: Claim, now: float) -> None:
+        hit("send.before")
         self._ledger.sent(claim.grant, now)
         claim.sent_at = now
         claim.sent_wall = int(self._clock.wall())

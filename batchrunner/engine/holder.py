@@ -27,11 +27,12 @@ from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
+from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store.processes import Process
 from batchrunner.store.cycle import Cycle, CycleResult, Settle, run_cycle
 from batchrunner.store.faults import DiskFullError
+from batchrunner.store.processes import Process
 from batchrunner.store.writer import Writer
 
 #: Under load a cycle starts at the latest so long after the first outcome (seconds).
@@ -150,7 +151,13 @@ class Holder:
         if not (settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned):
             return
         self._judge.new_holds.clear()
+        if plans:
+            hit("claim.begin")
         result = await self._commit(cycle, plans)
+        if settles:
+            hit("settle.committed")
+        if plans:
+            hit("claim.committed")
         self._note_settled(settles, result)
         self._note_claimed(plans, result)
         if self._scopes.rebinds:

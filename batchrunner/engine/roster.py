@@ -15,6 +15,7 @@ from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES
 from batchrunner.engine.wire import Wire
 from batchrunner.errors import BatchrunnerError, DatabaseError, RefusedError
+from batchrunner.failpoints import hit
 from batchrunner.models import (
     ExitCode,
     JobState,
@@ -26,10 +27,10 @@ from batchrunner.models import (
 )
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS
 from batchrunner.store import holder as statements
-from batchrunner.store.processes import Process
 from batchrunner.store.cycle import Settle
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
+from batchrunner.store.processes import Process
 from batchrunner.store.writer import Writer
 
 #: How many jobs a message names.
@@ -128,6 +129,7 @@ class Roster:
 
         rescued = await self._writer.transact(begin)
         if rescued.n_jobs:
+            hit("rescue.committed")
             self._feed.notice(
                 f"{rescued.n_jobs} jobs were in flight when the last process died; they go again"
                 " and may have been executed twice"
@@ -315,6 +317,7 @@ class Roster:
         is_finished = run.counts.pending == 0
         stop = None if is_finished else run.stop
         is_cancelled = run.row.state == StoredRunState.CANCELLED
+        hit("end.before")
         await self._writer.transact(
             lambda conn: statements.end_run(
                 conn,
@@ -324,6 +327,7 @@ class Roster:
                 wall=wall,
             )
         )
+        hit("end.committed")
         run.ended = True
         run.waiting = None
         for _ in range(len(run.senders)):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from batchrunner.clock import Clock
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import Claim, Fate, LiveRun, Outcome
+from batchrunner.failpoints import hit
 from batchrunner.models import Reply
 from batchrunner.transport import Aborted
 
@@ -33,6 +34,7 @@ async def sender(
                 try:
                     reply = await _send(claim, gate)
                     fate = "replied"
+                    hit("send.answered")
                 finally:
                     run.in_flight -= 1
         except Aborted:

@@ -17,10 +17,10 @@ from batchrunner.engine.stops import Stops
 from batchrunner.models import ExitCode, RunId, Waiting, WaitingReason
 from batchrunner.options import CallOptions
 from batchrunner.store import processes
-from batchrunner.store.processes import Process
 from batchrunner.store.database import Database
 from batchrunner.store.holder import seen_at
 from batchrunner.store.locks import FileLock, sender_lock_path
+from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
 from batchrunner.views import Listener, Runner
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import hit
 
 __all__ = ["atomic_file"]
 
@@ -45,8 +46,10 @@ def atomic_file(path: Path | str, *, force: bool) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             # Somebody may have made the file while this one was being written.
             _mode(path, target, force)
+            hit("export.rename")
             temporary.replace(target)
         _sync_directory(target.parent)
+        hit("export.renamed")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import hit
 from batchrunner.formats.batch_rows import anthropic_row, openai_row
 from batchrunner.formats.csv_rows import csv_rows
 from batchrunner.formats.input_rows import input_row
@@ -91,7 +92,9 @@ def write_rows(
         gathered.append(line)
         size += len(line)
         if size >= _BLOCK:
+            hit("export.rows")
             out.write(b"".join(gathered))
             gathered, size = [], 0
+    hit("export.rows")
     out.write(b"".join(gathered))
     return n_rows

@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, StoredRunState
 from batchrunner.options import JobFilter
 from batchrunner.store import holder
@@ -103,6 +104,7 @@ def cancel(db: Database, run: StoredRun, *, now_ms: int) -> int:
         while True:
             with session.transaction() as connection:
                 n = _cancel_some(driver(connection), run.id, now_ms)
+            hit("cancel.chunk")
             n_cancelled += n
             if n == 0:
                 return n_cancelled
@@ -144,6 +146,7 @@ def retry(db: Database, run: StoredRun, jobs: JobFilter) -> int:
         for ids in _pages(db, run.id, jobs):
             with session.transaction() as connection:
                 n_put_back += _put_back(driver(connection), run.id, ids)
+            hit("retry.chunk")
         with session.transaction() as connection:
             conn = driver(connection)
             holder.clear_holds(conn, run.id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from batchrunner.core.admission import DirtySlot
+from batchrunner.failpoints import hit
 from batchrunner.models import JobId, ModelId, RunId, ScopeId
 
 #: A claim takes no more payload than this, however small the jobs' number.
@@ -246,6 +247,7 @@ def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
     deltas: dict[int, _Delta] = defaultdict(_Delta)
     if cycle.settles:
         result.lost = _settle(conn, cycle.settles, deltas)
+        hit("settle.inside")
     if cycle.holds:
         conn.executemany(
             "INSERT INTO hold (run_id, model_id, kind, message, fix, set_at)"
@@ -271,6 +273,7 @@ def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
         start += ask.n
     if sends:
         conn.executemany(_SEND, sends)
+        hit("claim.inside")
     if cycle.usage:
         conn.executemany(_USAGE, cycle.usage)
     if cycle.scopes:

@@ -26,6 +26,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
+from batchrunner.failpoints import hit
 from batchrunner.store import schema
 from batchrunner.store.faults import DiskFullError, translated
 from batchrunner.store.filesystem import network_file_system
@@ -259,13 +260,15 @@ def _build(path: Path) -> None:
         except FileExistsError:
             if _has_content(path):
                 return
+        hit("create.made")
         _migrate(path)
 
 
-def _migrate(path: Path) -> None:
+def _migrate(path: Path, point: str = "create.migrated") -> None:
     engine = _engine(lambda: _connect(path), "BEGIN IMMEDIATE")
     with engine.connect() as connection, connection.begin():
         schema.migrate(connection)
+        hit(point)
 
 
 def _look(path: Path) -> Standing:
@@ -328,7 +331,8 @@ def _copy_and_migrate(path: Path) -> Path | None:
         copy_database(connection, copy)
     finally:
         connection.close()
-    _migrate(path)
+    hit("upgrade.copied")
+    _migrate(path, "upgrade.migrated")
     return copy
 
 

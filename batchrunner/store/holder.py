@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from batchrunner.core.admission import SlotRow
+from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.views import RequestCounts
 
@@ -118,6 +119,7 @@ def rescue(conn: sqlite3.Connection, *, now: int, wall: int) -> Rescued:
             " WHERE job_id = ? AND claim = ?",
             (wall, job_id, claim),
         )
+    hit("rescue.inside")
     conn.execute(
         "UPDATE job SET state = 'pending', wait_reason = 'interrupted' WHERE state = 'running'"
     )

@@ -19,6 +19,7 @@ from typing import Final, Self
 import sqlalchemy as sa
 
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import hit
 from batchrunner.models import SEQ_BITS, JobLine, LineFault, RunId, job_id
 from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.locks import FileLock, sender_lock_path
@@ -141,6 +142,7 @@ class Loader:
                 # The sender gets its turn: as long as this piece kept it waiting.
                 time.sleep(min(took_ms, _GENTLE_MS) / 1000.0)
         self._checkpoint_now_and_then(jobs)
+        hit("submit.chunk")
         return faults
 
     def finish(self, digest: bytes, *, n_rejected: int = 0) -> RunId:
@@ -149,6 +151,7 @@ class Loader:
         Raises :class:`UsageError` where another run took the name meanwhile.
         """
         self._sync("FULL")
+        hit("submit.finish")
         try:
             with self._session.transaction() as connection:
                 driver(connection).execute(
@@ -163,6 +166,7 @@ class Loader:
                 f"Another run took the name {self._name!r} meanwhile.",
                 fix="Submit again with another --name.",
             ) from error
+        hit("submit.finished")
         self._close()
         return self.run_id
 

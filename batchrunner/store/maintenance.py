@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import hit
 from batchrunner.store.database import Database, copy_database, upgrade
 from batchrunner.store.faults import translated
 from batchrunner.store.locks import is_alive, sender_lock_path
@@ -104,6 +105,7 @@ def backup(db: Database, destination: Path) -> None:
         with translated(destination):
             _forget_processes(partial)
             _sync(partial)
+            hit("backup.copied")
             # A link fails where the name was taken meanwhile; a rename would replace it.
             os.link(partial, destination)
     except FileExistsError as error:

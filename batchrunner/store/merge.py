@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from batchrunner.clock import SystemClock
 from batchrunner.errors import BusyError, UsageError
+from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, job_id
 from batchrunner.options import JobFilter
 from batchrunner.store import holder
@@ -110,6 +111,8 @@ def merge_update(db: Database, run_id: RunId, loading_run_id: RunId, *, digest: 
             with session.transaction() as connection:
                 _refuse_busy(connection, db, run_id)
                 after = _merge_some(driver(connection), run_id, after, high)
+            hit("merge.chunk")
+        hit("merge.finish")
         with session.transaction() as connection:
             _refuse_busy(connection, db, run_id)
             conn = driver(connection)

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from batchrunner.failpoints import hit
 from batchrunner.store.faults import translated
 from batchrunner.store.locks import FileLock, write_lock_path
 
@@ -176,4 +177,6 @@ def _close_log(connection: sqlite3.Connection, lock: FileLock) -> None:
     lock.acquire(_CLOSE_WAIT_S)
     if connection.in_transaction:
         connection.execute("ROLLBACK")
+    hit("close.before")
     _run_checkpoint(connection, "TRUNCATE")
+    hit("close.emptied")
