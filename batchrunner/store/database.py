@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -32,6 +32,7 @@ from batchrunner.store.faults import DiskFullError, translated
 from batchrunner.store.filesystem import network_file_system
 from batchrunner.store.locks import (
     FileLock,
+    held_by_this_thread,
     is_alive,
     process_lock_files,
     sender_lock_path,
@@ -107,12 +108,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection that can't write, in one read transaction (one snapshot)."""
-        with (
-            translated(self.path),
-            _closing_under_lock(self.path, self._reader) as connection,
-            connection.begin(),
-        ):
-            yield connection
+        with translated(self.path), _closing_under_lock(self.path, self._reader) as connection:
+            snapshot = connection.begin()
+            try:
+                yield connection
+            finally:
+                # Not a commit: that would fail where the file is damaged, and hide what was read.
+                snapshot.rollback()
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -185,7 +187,10 @@ def _closing_under_lock(path: Path, engine: sa.Engine) -> Iterator[sa.Connection
     try:
         yield connection
     finally:
-        with write_lock(path):
+        # Within a write of this thread another connection stays open, so that this close is not
+        # the last and copies nothing; waiting for our own lock would never end.
+        nested = held_by_this_thread(write_lock_path(path))
+        with nullcontext() if nested else write_lock(path):
             connection.close()
 
 

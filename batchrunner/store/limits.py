@@ -143,8 +143,7 @@ def _used(
         return _window(connection, scope, _DAY_GRAIN, now_ms - DAY_MS, DAY_MS)
     if limit == RPD:
         zone = zone or "UTC"
-        since = day_start(now_ms, zone) - _DAY_GRAIN
-        used, _ = _window(connection, scope, _DAY_GRAIN, since, DAY_MS)
+        used, _ = _window(connection, scope, _DAY_GRAIN, day_start(now_ms, zone), DAY_MS)
         return used, next_reset(now_ms, zone)
     return None, None
 

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import secrets
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from typing import Final
 __all__ = [
     "FileLock",
     "ProcessLock",
+    "held_by_this_thread",
     "is_alive",
     "process_lock_files",
     "sender_lock_path",
@@ -44,11 +46,17 @@ class FileLock:
         """Remember the path; nothing is opened yet."""
         self.path = path
         self._descriptor: int | None = None
+        self._thread = 0
 
     @property
     def is_held(self) -> bool:
         """Whether this instance holds the lock."""
         return self._descriptor is not None
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether the calling thread was the one that took it."""
+        return self._thread == threading.get_ident()
 
     def acquire(self, timeout_s: float | None = None) -> bool:
         """Wait for the lock; return whether it came within ``timeout_s`` (``None``: no end).
@@ -79,6 +87,7 @@ class FileLock:
                 raise
             if _leads_to(self.path, descriptor):
                 self._descriptor = descriptor
+                self._thread = threading.get_ident()
                 _held.add(self)
                 return True
             # The former owner unlinked the file between our open and our lock.
@@ -98,6 +107,11 @@ class FileLock:
             os.close(self._descriptor)
         self._descriptor = None
         _held.discard(self)
+
+
+def held_by_this_thread(path: Path) -> bool:
+    """Return whether the calling thread took the lock on ``path`` and still has it."""
+    return any(lock.path == path and lock.is_of_this_thread for lock in list(_held))
 
 
 class ProcessLock(FileLock):

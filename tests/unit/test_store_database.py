@@ -210,6 +210,17 @@ def test_read_is_one_snapshot(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 0
 
 
+def test_read_within_a_write_does_not_wait_for_itself(tmp_path: Path) -> None:
+    """A thread that writes may read beside it, and sees what was committed before."""
+    db = Database.open(tmp_path / "jobs.db", create=True)
+    with db.write() as connection:
+        connection.exec_driver_sql("INSERT INTO meta VALUES ('a', '1')")
+        with db.read() as reader:
+            assert reader.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 0
+        assert write_lock_path(db.path).exists()
+    assert files(tmp_path) == ["jobs.db"]
+
+
 def test_write_is_undone_where_the_block_raises(tmp_path: Path) -> None:
     """A failed block leaves nothing, and no lock."""
     db = Database.open(tmp_path / "jobs.db", create=True)
