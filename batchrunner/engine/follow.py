@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -15,8 +14,8 @@ from batchrunner.engine.waits import STOP_CODES
 from batchrunner.models import ExitCode, RunId, RunState, Waiting, WaitingReason
 from batchrunner.store.database import Database
 from batchrunner.store.locks import FileLock
-from batchrunner.store.processes import Process
-from batchrunner.store.runs import driver, run_by_id
+from batchrunner.store.processes import Process, note_on
+from batchrunner.store.runs import run_by_id
 from batchrunner.store.views import run_view
 from batchrunner.views import Listener, Progress, RunView
 
@@ -78,12 +77,7 @@ class Follower:
             if run is None:
                 return None, None
             view = run_view(connection, self._db, run, now_ms=int(self._clock.wall()))
-            conn: sqlite3.Connection = driver(connection)
-            row = conn.execute(
-                "SELECT note FROM ask WHERE run_id = ? AND process_id = ?",
-                (run_id, self._process.id),
-            ).fetchone()
-            return view, row[0] if row else None
+            return view, note_on(connection, run_id, self._process)
 
     def _judge(self, run_id: RunId, view: RunView | None, note: str | None) -> None:
         """Note how a run ended, or show where it stands."""

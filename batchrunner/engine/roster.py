@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ from batchrunner.store.cycle import Settle
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
+from batchrunner.store.runs import DriverConnection
 from batchrunner.store.writer import Writer
 
 #: How many jobs a message names.
@@ -123,7 +123,7 @@ class Roster:
         """Rescue what a dead holder left, then take up what is asked for."""
         now, wall = int(self._clock.now()), int(self._clock.wall())
 
-        def begin(conn: sqlite3.Connection) -> statements.Rescued:
+        def begin(conn: DriverConnection) -> statements.Rescued:
             statements.prune_usage(conn, now=now, wall=wall)
             return statements.rescue(conn, now=now, wall=wall)
 
@@ -189,7 +189,7 @@ class Roster:
                         )
                     )
 
-    def _reload_run(self, conn: sqlite3.Connection, run: LiveRun) -> None:
+    def _reload_run(self, conn: DriverConnection, run: LiveRun) -> None:
         row = statements.load_run(conn, run.id)
         if row is None or row.state in (StoredRunState.CANCELLED, StoredRunState.PAUSED):
             word = "deleted" if row is None else row.state
@@ -208,7 +208,7 @@ class Roster:
         _apply_options(run, row.options)
         self._load_lanes(conn, run)
 
-    def _load_lanes(self, conn: sqlite3.Connection, run: LiveRun) -> None:
+    def _load_lanes(self, conn: DriverConnection, run: LiveRun) -> None:
         profile = run.wire.profile
         run.account = self._scopes.load(conn, run.account.id, profile.day_zone)
         run.is_rate_told = self._scopes.is_rate_told(run.account.id)
@@ -244,7 +244,7 @@ class Roster:
         wire = self._wires(row)
         wall = int(self._clock.wall())
 
-        def take(conn: sqlite3.Connection) -> LiveRun:
+        def take(conn: DriverConnection) -> LiveRun:
             account_id = row.account_id
             if account_id is None:
                 account_id = statements.scope_id(
@@ -287,7 +287,7 @@ class Roster:
                 )
             )
 
-    def _rebind(self, conn: sqlite3.Connection, run: LiveRun, organization: str) -> None:
+    def _rebind(self, conn: DriverConnection, run: LiveRun, organization: str) -> None:
         provider = run.row.provider
         account: ScopeId | None = statements.account_of_organization(conn, provider, organization)
         if account is None:

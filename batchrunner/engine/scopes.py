@@ -5,7 +5,6 @@ Also what responses tell of them: request limits that nobody typed, and the orga
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -18,6 +17,7 @@ from batchrunner.engine.live import Claim, LiveRun
 from batchrunner.models import Reply, ScopeId, WaitingReason
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import CapRow, ScopeRow
+from batchrunner.store.runs import DriverConnection
 
 #: Response headers that may name a request limit.
 _LIMIT_HEADERS: Final = (
@@ -48,7 +48,7 @@ class Scopes:
         #: Runs whose responses name another organization than their account's.
         self.rebinds: dict[LiveRun, str] = {}
 
-    def load(self, conn: sqlite3.Connection, scope: ScopeId, day_zone: str) -> ScopeLedger:
+    def load(self, conn: DriverConnection, scope: ScopeId, day_zone: str) -> ScopeLedger:
         """Return a scope's ledger, loaded where it is not known yet; caps are always read anew."""
         state = statements.load_scope(conn, scope)
         self._parents[scope] = state.parent_id

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import sqlalchemy as sa
+
 from batchrunner.models import RunId
 from batchrunner.store.database import Database
 from batchrunner.store.locks import FileLock, ProcessLock, process_lock_files
@@ -25,6 +27,7 @@ __all__ = [
     "Process",
     "Role",
     "ask",
+    "note_on",
     "register_process",
     "set_role",
     "sweep_dead_processes",
@@ -123,3 +126,13 @@ def unask(db: Database, run_id: RunId, process: Process) -> None:
         driver(connection).execute(
             "DELETE FROM ask WHERE run_id = ? AND process_id = ?", (run_id, process.id)
         )
+
+
+def note_on(connection: sa.Connection, run_id: RunId, process: Process) -> str | None:
+    """Return what the holder has written on the process's ask; ``None`` where it wrote nothing."""
+    row = (
+        driver(connection)
+        .execute("SELECT note FROM ask WHERE run_id = ? AND process_id = ?", (run_id, process.id))
+        .fetchone()
+    )
+    return row[0] if row else None

@@ -21,6 +21,7 @@ from batchrunner.views import Runner
 
 __all__ = [
     "HALTING",
+    "DriverConnection",
     "StoredRun",
     "driver",
     "find_by_digest",
@@ -94,10 +95,13 @@ _RUN: Final = sa.table(
 )
 _SELECT: Final = sa.select(_RUN)
 
+#: The plain driver's connection; the engine only hands it from the writer to the statements.
+DriverConnection = sqlite3.Connection
 
-def driver(connection: sa.Connection) -> sqlite3.Connection:
+
+def driver(connection: sa.Connection) -> DriverConnection:
     """Return the plain driver's connection, for statements that run a million times."""
-    return cast("sqlite3.Connection", connection.connection.driver_connection)
+    return cast("DriverConnection", connection.connection.driver_connection)
 
 
 def _stored(row: Mapping[Any, Any]) -> StoredRun:
