@@ -7,6 +7,7 @@ environment variable as ``${VAR}``, which is kept unfilled.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,6 +42,12 @@ def check_url(value: object, *, base_url: str | None) -> str:
     """Return a URL that is relative, or absolute and of the base URL's origin."""
     if not isinstance(value, str) or not value:
         raise RefusedLineError("`url` is not a string, or empty")
+    return _checked_url(value, base_url)
+
+
+@lru_cache(maxsize=256)
+def _checked_url(value: str, base_url: str | None) -> str:
+    """Check a URL; most files name one or a few in all their lines."""
     if _NOT_IN_URL.search(value):
         raise RefusedLineError("`url` has spaces, backslashes or control characters in it")
     if _SECRET_QUERY.search(value) or redact(value, ()) != value:
