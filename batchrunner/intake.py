@@ -20,7 +20,7 @@ from batchrunner.formats.identity import Digest
 from batchrunner.formats.lines import Fill, Notes, read_lines
 from batchrunner.formats.sources import RawLine, open_lines
 from batchrunner.models import JobLine, LineFault, RunId
-from batchrunner.providers import Profile, detect, profile
+from batchrunner.providers import Profile, detect, pool_of, profile
 from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
 from batchrunner.store.merge import Diff, compare, merge_update
@@ -273,7 +273,7 @@ class Intake:
             )  # fmt: skip
         if not order.is_update:
             raise self._name_taken(taken_name, compare(self._db, taken_name.id, loader.run_id))
-        diff = merge_update(self._db, taken_name.id, loader.run_id, digest=digest)
+        diff = merge_update(self._db, taken_name.id, loader.run_id, digest=digest, pool_of=pool_of)
         return Taken(
             taken_name.id, taken_name.name, "updated", loader.n_jobs, rejects.n, diff,
             notes.warnings, notes.n_warnings,

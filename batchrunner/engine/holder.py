@@ -139,9 +139,7 @@ class Holder:
             now=int(now),
             settles=settles,
             asks=[plan.ask(now) for plan in plans],
-            planned=[
-                (int(grant.instant), plan.lane.pool.id) for plan in plans for grant in plan.grants
-            ],
+            planned=[int(grant.instant) for plan in plans for grant in plan.grants],
             usage=self._ledger.take_dirty(),
             scopes=self._scopes.take_changed(),
             holds=tuple(self._judge.new_holds),
@@ -184,6 +182,11 @@ class Holder:
                 settles += self._judge.flush_idle(run)
         if self._judge.n_changes != was_held:
             self._gate.wake()
+        # Nothing is done before its commit: all that is stored together is finished together.
+        wall = int(self._clock.wall())
+        for settle in settles:
+            if settle.finished_at is not None:
+                settle.finished_at = wall
         return settles
 
     def _plan(self, now: float, wall: float) -> list[LanePlan]:

@@ -329,6 +329,8 @@ def _settle(
         run_id=claim.run.id,
         model_id=claim.lane.model_id,
         account_id=claim.run.account.id,
+        pool_id=claim.lane.pool.id,
+        planned_at=int(claim.grant.instant),
         state=after.state.value,
         charged=after.charged,
         not_before=not_before,

@@ -25,6 +25,7 @@ from batchrunner.models import (
     WaitingReason,
 )
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS
+from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import Settle
 from batchrunner.store.holder import RunRow
@@ -125,7 +126,7 @@ class Roster:
 
         def begin(conn: DriverConnection) -> statements.Rescued:
             statements.prune_usage(conn, now=now, wall=wall)
-            return statements.rescue(conn, now=now, wall=wall)
+            return statements.rescue(conn, now=now, wall=wall, pool_of=pool_of)
 
         rescued = await self._writer.transact(begin)
         if rescued.n_jobs:
@@ -209,8 +210,8 @@ class Roster:
         self._load_lanes(conn, run)
 
     def _load_lanes(self, conn: DriverConnection, run: LiveRun) -> None:
-        profile = run.wire.profile
-        run.account = self._scopes.load(conn, run.account.id, profile.day_zone)
+        known = run.wire.profile
+        run.account = self._scopes.load(conn, run.account.id, known.day_zone)
         run.is_rate_told = self._scopes.is_rate_told(run.account.id)
         for row in statements.load_lanes(conn, run.id):
             lane = run.lanes.get(row.model_id)
@@ -218,16 +219,16 @@ class Roster:
                 pool_id = statements.scope_id(
                     conn,
                     kind="pool",
-                    provider=profile.name,
-                    key=profile.pool_of(row.model) or "all",
+                    provider=known.name,
+                    key=pool_of(known.name, row.model),
                     parent_id=run.account.id,
                 )
-                pool = self._scopes.load(conn, pool_id, profile.day_zone)
+                pool = self._scopes.load(conn, pool_id, known.day_zone)
                 lane = run.lanes[row.model_id] = Lane(
                     model_id=row.model_id, model=row.model, pool=pool
                 )
             else:
-                self._scopes.load(conn, lane.pool.id, profile.day_zone)
+                self._scopes.load(conn, lane.pool.id, known.day_zone)
             lane.fresh = row.fresh
             lane.next_due = row.next_due
 

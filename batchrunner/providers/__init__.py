@@ -2,6 +2,7 @@
 
 profile(name)      the profile; UsageError with near names where there is none
 detect(model)      the provider that a model's name tells of, or None
+pool_of(name, m)   the pool of models that share a limit
 NAMES              the names, in the order of help texts
 """
 
@@ -20,7 +21,7 @@ from batchrunner.providers.http import HTTP
 from batchrunner.providers.openai import OPENAI
 from batchrunner.providers.profile import Profile
 
-__all__ = ["NAMES", "Profile", "detect", "profile"]
+__all__ = ["NAMES", "Profile", "detect", "pool_of", "profile"]
 
 #: Speaks Anthropic's language; the program starts the server, so it has no address and no key.
 SIMULATOR: Final = dataclasses.replace(
@@ -64,3 +65,8 @@ def detect(model: str) -> str | None:
         if pattern.match(model):
             return name
     return None
+
+
+def pool_of(provider: str, model: str) -> str:
+    """Return the name of the pool of models that share a limit; jobs without a model share one."""
+    return profile(provider).pool_of(model) or "all"

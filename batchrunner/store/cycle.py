@@ -1,8 +1,11 @@
 """The holder's transaction: settle what came back, claim what may go out, book what it uses.
 
 Every function takes the writer's ``sqlite3`` connection inside a transaction that somebody else
-began and will commit. Statements are driver-level with tuples: about ten a cycle, whatever its size.
-Settles are conditional on state and claim, so that a late answer can't overwrite a newer claim.
+began and will commit. Statements are driver-level, about ten a cycle whatever its size: many jobs in
+one statement, since each step of a statement hands the interpreter lock to the event loop and back
+(measured: that, not SQLite, was what a job cost), and a CHECK with IN builds its list once a
+statement. Settles are conditional on state and claim, so that a late answer can't overwrite a newer
+claim.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+import msgspec
 
 from batchrunner.core.admission import DirtySlot
 from batchrunner.failpoints import hit
@@ -34,6 +39,9 @@ class Settle:
     run_id: RunId
     model_id: ModelId
     account_id: ScopeId
+    pool_id: ScopeId
+    #: Steady ms.
+    planned_at: int
     #: The job's next state; ``pending`` may carry ``not_before`` (steady) and ``wait_reason``.
     state: str
     charged: int = 0
@@ -41,7 +49,7 @@ class Settle:
     wait_reason: str | None = None
     error_kind: str | None = None
     finished_at: int | None = None
-    #: The send log's word; ``None`` deletes the row: no byte of it went out.
+    #: The send log's word; ``None`` makes no row: no byte of it went out.
     outcome: str | None
     kind: str | None = None
     http_status: int | None = None
@@ -137,8 +145,8 @@ class Cycle:
     now: int
     settles: Sequence[Settle] = ()
     asks: Sequence[Ask] = ()
-    #: Planned instants (wall ms) and pool scope of the sends, in the order of the asks.
-    planned: Sequence[tuple[int, ScopeId]] = ()
+    #: Planned instants (steady ms) of the sends, in the order of the asks.
+    planned: Sequence[int] = ()
     usage: Sequence[DirtySlot] = ()
     scopes: Sequence[ScopeRow] = ()
     holds: Sequence[Hold] = ()
@@ -156,20 +164,25 @@ class CycleResult:
     lost: list[Settle] = field(default_factory=list)
 
 
-_SETTLE_JOB = """
+_SEND_COLUMNS: Final = (
+    "job_id", "claim", "scope_id", "planned_at", "sent_at", "ended_at", "outcome", "kind",
+    "http_status", "request_id", "message", "maybe_executed",
+)  # fmt: skip
+_RESPONSE_COLUMNS: Final = (
+    "job_id", "http_status", "error_message", "model", "finish_reason", "input_tokens",
+    "output_tokens", "latency_ms", "request_id", "body",
+)  # fmt: skip
+#: Rows of one INSERT: few sizes, so that their statements stay prepared.
+_INSERT_SIZES: Final = (64, 16, 4, 1)
+# Jobs that settle alike in one statement; the fence is the claim they have in common.
+_SETTLE_JOBS = """
     UPDATE job SET state = ?, not_before = ?, wait_reason = ?, attempts = attempts + ?,
                    finished_at = ?, error_kind = ?
-    WHERE id = ? AND state = 'running' AND claims = ?"""
-_SETTLE_SEND = """
-    UPDATE send SET sent_at = ?, ended_at = ?, outcome = ?, kind = ?, http_status = ?,
-                    request_id = ?, message = ?, maybe_executed = ?
-    WHERE job_id = ? AND claim = ?"""
-_UNSEND = "DELETE FROM send WHERE job_id = ? AND claim = ?"
+    WHERE state = 'running' AND claims = ? AND id IN (SELECT value FROM json_each(?))"""
+_SEND = "INSERT INTO send (" + ", ".join(_SEND_COLUMNS) + ") VALUES "
 # Tokens and cost are sums over all attempts; the other fields are the last attempt's.
-_STORE_RESPONSE = """
-    INSERT INTO response (job_id, http_status, error_message, model, finish_reason, input_tokens,
-                          output_tokens, latency_ms, request_id, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_RESPONSE = "INSERT INTO response (" + ", ".join(_RESPONSE_COLUMNS) + ") VALUES "
+_RESPONSE_AGAIN = """
     ON CONFLICT (job_id) DO UPDATE SET
         http_status = excluded.http_status, error_message = excluded.error_message,
         model = excluded.model, finish_reason = excluded.finish_reason,
@@ -178,34 +191,26 @@ _STORE_RESPONSE = """
         output_tokens = CASE WHEN excluded.output_tokens IS NULL THEN output_tokens
                              ELSE coalesce(output_tokens, 0) + excluded.output_tokens END,
         latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body"""
-_COLUMNS: Final = """
-    SELECT j.id, j.key, j.claims + 1, j.attempts,
+_COLUMNS: Final = """j.id, j.key, j.claims + 1, j.attempts,
            CASE WHEN j.claims = 0 THEN NULL ELSE
                (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END,
            p.method, p.url, p.headers, p.body"""
-_FRESH = (
-    _COLUMNS
-    + """
+_FRESH: Final = """
     FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
     WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before = 0
     ORDER BY j.id LIMIT ?"""
-)
-_DUE = (
-    _COLUMNS
-    + """
+_DUE: Final = """
     FROM job j INDEXED BY job_due JOIN payload p ON p.job_id = j.id
     WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before > 0
       AND j.not_before <= ?
     ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
-)
 _NEXT_DUE = """
     SELECT min(not_before) FROM job INDEXED BY job_due
     WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0"""
 _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
-    WHERE id = ? AND state = 'pending'"""
-_SEND = "INSERT INTO send (job_id, claim, scope_id, planned_at) VALUES (?, ?, ?, ?)"
+    WHERE state = 'pending' AND id IN (SELECT value FROM json_each(?))"""
 _USAGE = """
     INSERT INTO usage_slot (scope_id, unit, grain, slot, n) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET n = excluded.n"""
@@ -256,23 +261,14 @@ def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
             " fix = excluded.fix, set_at = excluded.set_at",
             [(*hold, cycle.wall) for hold in cycle.holds],
         )
-    sends: list[tuple[int, int, int, int]] = []
     start = 0
     for ask in cycle.asks:
-        lane = _claim(conn, ask, cycle)
+        lane = _claim(conn, ask, cycle, cycle.planned[start : start + ask.n])
         result.lanes.append(lane)
-        n = len(lane.jobs)
-        if n:
-            delta = deltas[ask.run_id]
-            delta.pending -= n
-            delta.running += n
-            for job, (planned_at, scope) in zip(
-                lane.jobs, cycle.planned[start : start + n], strict=True
-            ):
-                sends.append((job.job_id, job.claim, scope, planned_at))
+        deltas[ask.run_id].pending -= len(lane.jobs)
+        deltas[ask.run_id].running += len(lane.jobs)
         start += ask.n
-    if sends:
-        conn.executemany(_SEND, sends)
+    if cycle.asks:
         hit("claim.inside")
     if cycle.usage:
         conn.executemany(_USAGE, cycle.usage)
@@ -333,16 +329,19 @@ def _settle(
     conn: sqlite3.Connection, settles: Sequence[Settle], deltas: dict[int, _Delta]
 ) -> list[Settle]:
     lost: list[Settle] = []
-    rows = [_job_row(s) for s in settles]
-    conn.execute("SAVEPOINT settle")
-    if conn.executemany(_SETTLE_JOB, rows).rowcount != len(rows):
-        conn.execute("ROLLBACK TO settle")
-        kept: list[Settle] = []
-        for settle, row in zip(settles, rows, strict=True):
-            applied = conn.execute(_SETTLE_JOB, row).rowcount == 1
-            (kept if applied else lost).append(settle)
-        settles = kept
-    conn.execute("RELEASE settle")
+    for alike, group in _groups(settles).items():
+        values = (*alike, msgspec.json.encode([s.job_id for s in group]))
+        conn.execute("SAVEPOINT alike")
+        if conn.execute(_SETTLE_JOBS, values).rowcount != len(group):
+            conn.execute("ROLLBACK TO alike")
+            for settle in group:
+                one = (*alike, msgspec.json.encode([settle.job_id]))
+                if conn.execute(_SETTLE_JOBS, one).rowcount != 1:
+                    lost.append(settle)
+        conn.execute("RELEASE alike")
+    if lost:
+        gone = {(s.job_id, s.claim) for s in lost}
+        settles = [s for s in settles if (s.job_id, s.claim) not in gone]
     _log_sends(conn, settles)
     days: dict[tuple[int, int, int, int], list[int]] = {}
     for s in settles:
@@ -359,37 +358,48 @@ def _settle(
     return lost
 
 
-def _job_row(s: Settle) -> tuple[object, ...]:
-    return (
-        s.state, s.not_before, s.wait_reason, s.charged, s.finished_at, s.error_kind,
-        s.job_id, s.claim,
-    )  # fmt: skip
+def _groups(settles: Sequence[Settle]) -> dict[tuple[object, ...], list[Settle]]:
+    groups: dict[tuple[object, ...], list[Settle]] = {}
+    for s in settles:
+        alike = (
+            s.state, s.not_before, s.wait_reason, s.charged, s.finished_at, s.error_kind, s.claim,
+        )  # fmt: skip
+        groups.setdefault(alike, []).append(s)
+    return groups
 
 
 def _log_sends(conn: sqlite3.Connection, settles: Iterable[Settle]) -> None:
     responses: list[tuple[object, ...]] = []
     sends: list[tuple[object, ...]] = []
-    unsent: list[tuple[int, int]] = []
     for s in settles:
         if s.outcome is None:
-            unsent.append((s.job_id, s.claim))
             continue
         sends.append(
-            (s.sent_at, s.ended_at, s.outcome, s.kind, s.http_status, s.request_id,
-             None if s.is_attempt and s.kind is None else s.message, s.maybe_executed,
-             s.job_id, s.claim)
+            (s.job_id, s.claim, s.pool_id, s.planned_at, s.sent_at, s.ended_at, s.outcome, s.kind,
+             s.http_status, s.request_id, s.message, s.maybe_executed)
         )  # fmt: skip
         if s.is_attempt:
             responses.append(
                 (s.job_id, s.http_status, s.message, s.model, s.finish_reason, s.input_tokens,
                  s.output_tokens, s.latency_ms, s.request_id, s.body)
             )  # fmt: skip
-    if sends:
-        conn.executemany(_SETTLE_SEND, sends)
-    if unsent:
-        conn.executemany(_UNSEND, unsent)
-    if responses:
-        conn.executemany(_STORE_RESPONSE, responses)
+    _insert(conn, _SEND, "", sends)
+    _insert(conn, _RESPONSE, _RESPONSE_AGAIN, responses)
+
+
+def _insert(
+    conn: sqlite3.Connection, head: str, tail: str, rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Insert rows many at a time: one step of one statement for up to 64 of them."""
+    start = 0
+    for size in _INSERT_SIZES:
+        while len(rows) - start >= size:
+            some = rows[start : start + size]
+            places = "(" + ", ".join("?" * len(some[0])) + ")"
+            conn.execute(
+                head + ", ".join([places] * size) + tail, [value for row in some for value in row]
+            )
+            start += size
 
 
 def _count(s: Settle, delta: _Delta) -> None:
@@ -406,41 +416,87 @@ def _count(s: Settle, delta: _Delta) -> None:
         delta.output_tokens = (delta.output_tokens or 0) + s.output_tokens
 
 
-def _claim(conn: sqlite3.Connection, ask: Ask, cycle: Cycle) -> LaneClaim:
+def _claim(conn: sqlite3.Connection, ask: Ask, cycle: Cycle, planned: Sequence[int]) -> LaneClaim:
     jobs: list[ClaimedJob] = []
-    budget = _Budget(MAX_CLAIM_BYTES)
+    budget = _Budget(conn, MAX_CLAIM_BYTES)
     lane = (ask.run_id, ask.model_id)
     n_due = 0
     if ask.look_due and ask.n_due:
-        n_due = budget.take(conn.execute(_DUE, (*lane, cycle.now, ask.n_due, 0)), jobs)
+        n_due = budget.take(_DUE, (*lane, cycle.now, ask.n_due, 0), jobs)
     if len(jobs) < ask.n and not budget.spent:
-        budget.take(conn.execute(_FRESH, (*lane, ask.n - len(jobs))), jobs)
+        budget.take(_FRESH, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
-        rest = ask.n - len(jobs)
-        budget.take(conn.execute(_DUE, (*lane, cycle.now, rest, n_due)), jobs)
-    if jobs:
-        conn.executemany(_CLAIM, [(cycle.wall, job.job_id) for job in jobs])
+        budget.take(_DUE, (*lane, cycle.now, ask.n - len(jobs), n_due), jobs)
+    by_instant: dict[int, list[int]] = {}
+    for job, planned_at in zip(jobs, planned, strict=False):
+        by_instant.setdefault(planned_at, []).append(job.job_id)
+    for planned_at, ids in by_instant.items():
+        conn.execute(_CLAIM, (planned_at, msgspec.json.encode(ids)))
     next_due: int | None = None
     if ask.look_due:
         next_due = conn.execute(_NEXT_DUE, lane).fetchone()[0]
     return LaneClaim(jobs, budget.spent, next_due)
 
 
-class _Budget:
-    """Takes rows until their payloads reach a bound; the first always fits."""
+#: A claimed row as the database writes it in JSON.
+_Packed = tuple[int, str, int, int, int | None, str | None, str | None, str | None, str]
+_unpack: Final = msgspec.json.Decoder(list[_Packed]).decode
 
-    def __init__(self, n_bytes: int) -> None:
+
+class _Budget:
+    """Takes jobs until their payloads reach a bound; the first always fits."""
+
+    def __init__(self, conn: sqlite3.Connection, n_bytes: int) -> None:
+        self._conn = conn
         self._left = n_bytes
         self.spent = False
 
-    def take(self, rows: Iterable[tuple[object, ...]], into: list[ClaimedJob]) -> int:
-        n = 0
-        for row in rows:
-            job = ClaimedJob(*row)  # type: ignore[arg-type]  # the columns are the fields
-            if into and len(job.body) > self._left:
+    def take(self, source: str, values: tuple[int, ...], into: list[ClaimedJob]) -> int:
+        """Append jobs of ``source`` to ``into`` and return how many."""
+        (n_bytes,) = self._conn.execute(
+            f"SELECT coalesce(sum(n), 0) FROM (SELECT length(p.body) AS n {source})",  # noqa: S608 (constants)
+            values,
+        ).fetchone()
+        if n_bytes <= self._left:
+            try:
+                found = self._packed(source, values)
+            except (msgspec.MsgspecError, UnicodeError):
+                # A body that is no text: as slow as rows are, but as good.
+                found = self._rows(source, values, into)
+            else:
+                self._left -= n_bytes
+        else:
+            found = self._rows(source, values, into)
+        into += found
+        return len(found)
+
+    def _packed(self, source: str, values: tuple[int, ...]) -> list[ClaimedJob]:
+        """Read all rows in one step."""
+        (packed,) = self._conn.execute(
+            "SELECT json_group_array(json_array(id, key, claim, attempts, started_at, method, url,"  # noqa: S608
+            " CAST(headers AS TEXT), CAST(body AS TEXT))) FROM (SELECT j.id AS id, j.key AS key,"
+            " j.claims + 1 AS claim, j.attempts AS attempts, CASE WHEN j.claims = 0 THEN NULL ELSE"
+            " (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END AS started_at,"
+            f" p.method AS method, p.url AS url, p.headers AS headers, p.body AS body {source})",
+            values,
+        ).fetchone()
+        return [
+            ClaimedJob(
+                JobId(row[0]), *row[1:7], row[7].encode() if row[7] else None, row[8].encode()
+            )
+            for row in _unpack(packed)
+        ]
+
+    def _rows(
+        self, source: str, values: tuple[int, ...], before: list[ClaimedJob]
+    ) -> list[ClaimedJob]:
+        """Read row by row until the bound."""
+        found: list[ClaimedJob] = []
+        for row in self._conn.execute(f"SELECT {_COLUMNS} {source}", values):
+            job = ClaimedJob._make(row)
+            if (before or found) and len(job.body) > self._left:
                 self.spent = True
                 break
             self._left -= len(job.body)
-            into.append(job)
-            n += 1
-        return n
+            found.append(job)
+        return found

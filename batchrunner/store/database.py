@@ -94,10 +94,7 @@ class Database:
         with translated(path):
             if not _has_content(path):
                 if not create:
-                    raise NoDatabaseError(
-                        f"There is no database at {path}.",
-                        fix="Name one with --db, or make one with `batchrunner submit FILE`.",
-                    )
+                    raise _missing(path)
                 _refuse_network(path)
                 _build(path)
             else:
@@ -302,7 +299,10 @@ def _settle_standing(path: Path, *, create: bool) -> None:
                 f"The database {path} was written by a newer version of batchrunner.",
                 fix="Install that version or a later one, or choose another file with --db.",
             )
-        case Standing.EMPTY | Standing.FOREIGN:
+        case Standing.EMPTY:
+            # Whoever made the file died before anything was in it.
+            raise _missing(path)
+        case Standing.FOREIGN:
             raise DatabaseError(
                 f"The file {path} is another program's database.",
                 fix="Choose another file with --db.",
@@ -362,6 +362,13 @@ def copy_database(source: sqlite3.Connection, destination: Path) -> None:
         raise
     finally:
         target.close()
+
+
+def _missing(path: Path) -> NoDatabaseError:
+    return NoDatabaseError(
+        f"There is no database at {path}.",
+        fix="Name one with --db, or make one with `batchrunner submit FILE`.",
+    )
 
 
 def _busy(path: Path) -> BusyError:

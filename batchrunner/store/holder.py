@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from batchrunner.core.admission import SlotRow
-from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.views import RequestCounts
 
@@ -97,29 +96,38 @@ def seen_at(conn: sqlite3.Connection) -> float:
     return float(row[0]) if row else 0.0
 
 
-def rescue(conn: sqlite3.Connection, *, now: int, wall: int) -> Rescued:
+def rescue(
+    conn: sqlite3.Connection, *, now: int, wall: int, pool_of: Callable[[str, str], str]
+) -> Rescued:
     """Put every ``running`` job back: whoever holds the lock knows that nobody sends it.
 
-    Each is marked as possibly executed, since claimed and sent look alike from here, and its
-    usage moves to the latest instant at which it can really have been sent.
+    Each becomes a row of the send log that is marked as possibly executed, since claimed and sent
+    look alike from here, and its usage moves to the latest instant at which it can really have
+    been sent. ``pool_of`` tells a model's pool from provider and model.
     """
     orphans = conn.execute(
-        "SELECT j.id, j.run_id, j.claims, s.scope_id, s.planned_at"
-        " FROM job j LEFT JOIN send s ON s.job_id = j.id AND s.claim = j.claims"
+        "SELECT j.id, j.run_id, j.claims, j.claimed_at, r.account_id, r.provider, m.name"
+        " FROM job j INDEXED BY job_running JOIN run r ON r.id = j.run_id"
+        " JOIN model m ON m.id = j.model_id"
         " WHERE j.state = 'running'"
     ).fetchall()
     runs: dict[RunId, int] = {}
-    for job_id, run_id, claim, scope_id, planned_at in orphans:
+    for job_id, run_id, claim, planned_at, account_id, provider, model in orphans:
         runs[run_id] = runs.get(run_id, 0) + 1
-        if scope_id is not None:
-            _move_usage(conn, scope_id, planned_at, min(now, planned_at + MAX_LATE_MS))
-        conn.execute(
-            "UPDATE send SET outcome = 'interrupted', kind = 'interrupted', ended_at = ?,"
-            " maybe_executed = 1, message = 'the process that sent it died'"
-            " WHERE job_id = ? AND claim = ?",
-            (wall, job_id, claim),
+        pool = scope_id(
+            conn,
+            kind="pool",
+            provider=provider,
+            key=pool_of(provider, model),
+            parent_id=account_id,
         )
-    hit("rescue.inside")
+        _move_usage(conn, pool, planned_at, min(now, planned_at + MAX_LATE_MS))
+        conn.execute(
+            "INSERT INTO send (job_id, claim, scope_id, planned_at, ended_at, outcome, kind,"
+            " message, maybe_executed) VALUES (?, ?, ?, ?, ?, 'interrupted', 'interrupted',"
+            " 'the process that sent it died', 1)",
+            (job_id, claim, pool, planned_at, wall),
+        )
     conn.execute(
         "UPDATE job SET state = 'pending', wait_reason = 'interrupted' WHERE state = 'running'"
     )

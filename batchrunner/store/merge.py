@@ -89,7 +89,14 @@ def _compare(db: Database, run_id: RunId, loading_run_id: RunId) -> _Comparison:
     )
 
 
-def merge_update(db: Database, run_id: RunId, loading_run_id: RunId, *, digest: bytes) -> Diff:
+def merge_update(
+    db: Database,
+    run_id: RunId,
+    loading_run_id: RunId,
+    *,
+    digest: bytes,
+    pool_of: Callable[[str, str], str],
+) -> Diff:
     """Take the content that was read in into a run, and return how it differed.
 
     Jobs not completed take their new line, attempts from 0; completed ones keep request and answer;
@@ -105,7 +112,7 @@ def merge_update(db: Database, run_id: RunId, loading_run_id: RunId, *, digest: 
         )
     low, high = run_range(loading_run_id)
     with db.session() as session:
-        _rescue_orphans(session, db, run_id)
+        _rescue_orphans(session, db, run_id, pool_of)
         after: int | None = low
         while after is not None:
             with session.transaction() as connection:
@@ -132,7 +139,9 @@ def merge_update(db: Database, run_id: RunId, loading_run_id: RunId, *, digest: 
     return comparison.diff
 
 
-def _rescue_orphans(session: WriteSession, db: Database, run_id: RunId) -> None:
+def _rescue_orphans(
+    session: WriteSession, db: Database, run_id: RunId, pool_of: Callable[[str, str], str]
+) -> None:
     """Put back the jobs that a process which died had in flight; only under the sender lock."""
     with db.read() as connection:
         run = run_by_id(connection, run_id)
@@ -145,7 +154,7 @@ def _rescue_orphans(session: WriteSession, db: Database, run_id: RunId) -> None:
         with session.transaction() as connection:
             conn = driver(connection)
             clock = SystemClock(holder.seen_at(conn))
-            holder.rescue(conn, now=int(clock.now()), wall=int(clock.wall()))
+            holder.rescue(conn, now=int(clock.now()), wall=int(clock.wall()), pool_of=pool_of)
     finally:
         sender.release(unlink=True)
 

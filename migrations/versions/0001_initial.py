@@ -140,6 +140,7 @@ STATEMENTS = (
     ) WITHOUT ROWID""",
     # id = run_id << 32 | seq: primary-key order is input order, and a run is one key range.
     # not_before is steady time; 0 = never held back. claims is the fence: it only grows.
+    # claimed_at is the planned instant (steady) of the send that the last claim is for.
     """CREATE TABLE job (
         id INTEGER PRIMARY KEY,
         run_id INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
@@ -192,9 +193,10 @@ STATEMENTS = (
         request_id TEXT,
         body BLOB
     )""",
-    # The send log: one row a claim. outcome NULL = claimed, outcome not yet known.
+    # The send log: one row a send, written when its outcome is known; a send that a crash left
+    # without one is written by the rescue. planned_at is steady time.
     # outcome: completed, retry, failed, rate_limited, daily_limit, halted, held, outage,
-    # interrupted (possibly executed), unsent (given back before a byte went out).
+    # interrupted (possibly executed).
     # maybe_executed 1 = the provider may have acted on it though no answer was stored.
     """CREATE TABLE send (
         job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
@@ -203,7 +205,7 @@ STATEMENTS = (
         planned_at INTEGER NOT NULL,
         sent_at INTEGER,
         ended_at INTEGER,
-        outcome TEXT,
+        outcome TEXT NOT NULL,
         kind TEXT,
         http_status INTEGER,
         request_id TEXT,

@@ -39,7 +39,9 @@ def update(db: Database, run_id: int, jobs: list[JobLine]) -> Diff:
     with loader(db, "new", "new") as begun:
         assert begun.add(jobs) == []
         seen = compare(db, run_id, begun.run_id)  # type: ignore[arg-type]
-        merged = merge_update(db, run_id, begun.run_id, digest=b"new")  # type: ignore[arg-type]
+        merged = merge_update(
+            db, run_id, begun.run_id, digest=b"new", pool_of=lambda _p, model: model
+        )  # type: ignore[arg-type]
     assert seen == merged
     return merged
 
