@@ -48,6 +48,8 @@ def test_simulator_runs_as_its_own_process(tmp_path: Path) -> None:
         "batchrunner.providers.simulator",
         "--rpm",
         "1",
+        "--window",
+        "sliding",
         "--log",
         str(log),
     ]

@@ -25,7 +25,12 @@ from batchrunner.providers.simulator.server import Simulator
 @click.option("--demo", is_flag=True, help="Start from the demo's limits and faults.")
 @click.option("--rpm", type=click.IntRange(1), help="Requests a minute.")
 @click.option("--rpd", type=click.IntRange(1), help="Requests a day.")
-@click.option("--window", type=click.Choice(list(WindowKind)), help="How the minute is counted.")
+@click.option(
+    "--window",
+    # Their values: of members, click takes the names.
+    type=click.Choice([kind.value for kind in WindowKind]),
+    help="How the minute is counted.",
+)
 @click.option("--minute", "minute_s", type=float, help="Seconds in a minute of the limit.")
 @click.option("--day-resets", help="An IANA zone, or rolling.")
 @click.option("--day", "day_s", type=float, help="Seconds in a day of the limit.")
