@@ -29,7 +29,7 @@ POINTS: Final[Mapping[str, str]] = {
     "merge.finish": "All of --update is committed, but for the run's new identity.",
     "retry.chunk": "Some of the jobs that retry chose are put back.",
     "cancel.chunk": "Some jobs of a cancelled run are cancelled.",
-    "rescue.inside": "The sends of a dead process are marked; its jobs are not put back yet.",
+    "rescue.inside": "The sends of a dead process are marked, and its jobs not put back.",
     "rescue.committed": "The jobs of a dead process are pending again, and no run is taken up.",
     "claim.begin": "Permission is taken in memory, and no transaction has begun.",
     "claim.inside": "Jobs are claimed and booked, and not committed.",

@@ -268,8 +268,6 @@ def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
         deltas[ask.run_id].pending -= len(lane.jobs)
         deltas[ask.run_id].running += len(lane.jobs)
         start += ask.n
-    if cycle.asks:
-        hit("claim.inside")
     if cycle.usage:
         conn.executemany(_USAGE, cycle.usage)
     if cycle.scopes:
@@ -290,6 +288,8 @@ def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
         " ON CONFLICT DO UPDATE SET value = excluded.value",
         (str(cycle.now),),
     )
+    if cycle.asks:
+        hit("claim.inside")
     return result
 
 

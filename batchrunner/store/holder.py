@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from batchrunner.core.admission import SlotRow
+from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.views import RequestCounts
 
@@ -22,6 +23,7 @@ MAX_LATE_MS: Final = 30_000
 
 _GRAIN_MS: Final = 250
 _MINUTE_MS: Final = 60_000
+_MS_A_DAY: Final = 86_400_000
 
 
 class RunRow(NamedTuple):
@@ -106,13 +108,13 @@ def rescue(
     been sent. ``pool_of`` tells a model's pool from provider and model.
     """
     orphans = conn.execute(
-        "SELECT j.id, j.run_id, j.claims, j.claimed_at, r.account_id, r.provider, m.name"
+        "SELECT j.id, j.run_id, j.claims, j.claimed_at, r.account_id, r.provider, m.id, m.name"
         " FROM job j INDEXED BY job_running JOIN run r ON r.id = j.run_id"
         " JOIN model m ON m.id = j.model_id"
         " WHERE j.state = 'running'"
     ).fetchall()
     runs: dict[RunId, int] = {}
-    for job_id, run_id, claim, planned_at, account_id, provider, model in orphans:
+    for job_id, run_id, claim, planned_at, account_id, provider, model_id, model in orphans:
         runs[run_id] = runs.get(run_id, 0) + 1
         pool = scope_id(
             conn,
@@ -128,6 +130,12 @@ def rescue(
             " 'the process that sent it died', 1)",
             (job_id, claim, pool, planned_at, wall),
         )
+        conn.execute(
+            "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
+            " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
+            (planned_at // _MS_A_DAY, account_id, model_id, run_id),
+        )
+    hit("rescue.inside")
     conn.execute(
         "UPDATE job SET state = 'pending', wait_reason = 'interrupted' WHERE state = 'running'"
     )
