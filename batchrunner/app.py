@@ -500,13 +500,14 @@ class Batchrunner:
             return None
         path = Path(output)
         _check_output_path(output, stored.name, db)
-        with atomic_file(path, force=True) as file:
-            _write(db, stored, JobFilter(), format_of(path, None), file)
         if not options.get("output_written"):
+            # Before it is: a process that dies in between must know its own file again.
             options["output_written"] = True
             commands.store_options(
                 db, run_id, msgspec.json.encode(options).decode(), priority=stored.priority
             )
+        with atomic_file(path, force=True) as file:
+            _write(db, stored, JobFilter(), format_of(path, None), file)
         return str(path)
 
     def _check_output(self, stored: StoredRun) -> None:
