@@ -39,15 +39,11 @@ class SystemClock:
 
     def __init__(self, last_seen: float = 0.0) -> None:
         """Take the offset between the monotonic and the wall clock."""
-        self._offset = max(time.time() * 1000.0, last_seen) - self._monotonic()
-
-    @staticmethod
-    def _monotonic() -> float:
-        return time.clock_gettime(_CLOCK) * 1000.0
+        self._offset = max(time.time() * 1000.0, last_seen) - time.clock_gettime(_CLOCK) * 1000.0
 
     def now(self) -> float:
         """Return steady time, epoch milliseconds."""
-        return self._monotonic() + self._offset
+        return time.clock_gettime(_CLOCK) * 1000.0 + self._offset
 
     def wall(self) -> float:
         """Return wall time, epoch milliseconds."""

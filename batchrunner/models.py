@@ -1,6 +1,7 @@
 """The words of batchrunner as values: states, kinds, jobs, requests, replies and decisions.
 
-Every value is frozen. Instants (``*_at``) are epoch milliseconds, durations say their unit in
+Every value is frozen; those that are made for each send are msgspec structs, which cost a fifth of
+a frozen dataclass. Instants (``*_at``) are epoch milliseconds, durations say their unit in
 their name. Which clock an instant is on is said where it matters: *steady* time never steps
 (minute windows, backoff), *wall* time is what a calendar shows (days, pauses); see
 :mod:`batchrunner.clock`.
@@ -9,9 +10,11 @@ their name. Which clock an instant is on is said where it matters: *steady* time
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NewType
+
+import msgspec
 
 RunId = NewType("RunId", int)
 #: ``run id << 32 | seq``: the order of the primary key is the order of the input.
@@ -207,8 +210,7 @@ class LineFault:
     excerpt: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request, ready to be sent save for the credential."""
 
     method: str
@@ -218,8 +220,7 @@ class Request:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """A send that brought no complete answer, in our words."""
 
     kind: ErrorKind
@@ -229,19 +230,17 @@ class Fault:
     maybe_executed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What one send brought back: an HTTP answer, or a fault (then ``status`` is ``None``)."""
 
     status: int | None = None
     #: Names in lower case; the last of a repeated header.
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     fault: Fault | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer says it cost; ``None`` where it does not say."""
 
     model: str | None = None
@@ -250,8 +249,7 @@ class Usage:
     output_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a reply means: the value that :func:`batchrunner.core.classify.classify` returns."""
 
     verdict: Verdict

@@ -135,6 +135,25 @@ class Ledger:
         """
         return self._place(account, pool, now, wall, horizon_ms, late_ms=None)
 
+    def reserve_free(
+        self, account: ScopeId, pool: ScopeId | None, now: float, wall: float, n: int
+    ) -> Grant | None:
+        """Book ``n`` sends at once where neither scope has a limit or a pause.
+
+        Returns:
+            One grant that stands for each of them, or ``None``: ask :meth:`reserve`.
+        """
+        chain = self._chain(account, pool)
+        if any(scope.limits or scope.pause.until is not None for scope in chain):
+            return None
+        minute_slot, day_slot = int(now // MINUTE_GRAIN), int(wall // DAY_GRAIN)
+        before = tuple((scope.next_send_at, scope.planned_at) for scope in chain)
+        for scope in chain:
+            scope.minute.add(minute_slot, n)
+            scope.day.add(day_slot, n)
+            scope.sweep(now, wall)
+        return Grant(now, account, pool, minute_slot, day_slot, before)
+
     def _place(
         self,
         account: ScopeId,

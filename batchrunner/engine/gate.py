@@ -85,8 +85,10 @@ class Gate:
             if (ahead := again.instant - now) > 0:
                 await self._sleep(ahead / 1000.0)
 
-    def unlimited_send(self, claim: Claim) -> None:
-        """Book a send that no limit holds back at its real instant; as ``at_send`` but for waits."""
+    def send_now(self, claim: Claim) -> None:
+        """Book a send that no limit holds back at its real instant, or raise :class:`Aborted`."""
+        if self._refused(claim):
+            raise Aborted
         now = self._clock.now()
         if now - claim.grant.instant > LATE_MS:
             again = self._ledger.rebook(claim.grant, now, self._clock.wall())

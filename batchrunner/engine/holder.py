@@ -28,7 +28,7 @@ from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
 from batchrunner.failpoints import hit
-from batchrunner.models import JobState, RunId, Waiting, WaitingReason
+from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import Cycle, CycleResult, Settle, run_cycle
 from batchrunner.store.faults import DiskFullError
@@ -214,20 +214,20 @@ class Holder:
         raise AssertionError("the loop returns or raises")
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
-        lost = {(settle.job_id, settle.claim) for settle in result.lost}
+        for run_id, delta in result.deltas.items():
+            self._roster[RunId(run_id)].move(delta)
+        if result.lost:
+            lost = {(settle.job_id, settle.claim) for settle in result.lost}
+            settles = [s for s in settles if (s.job_id, s.claim) not in lost]
         for settle in settles:
-            run = self._roster[settle.run_id]
-            if (settle.job_id, settle.claim) in lost:
-                continue
-            run.settled(settle)
-            if settle.state == JobState.PENDING:
-                lane = run.lanes[settle.model_id]
+            if settle.state == "pending":
+                lane = self._roster[settle.run_id].lanes[settle.model_id]
                 if settle.not_before:
                     due = lane.next_due
                     lane.next_due = min(due or settle.not_before, settle.not_before)
                 else:
                     lane.fresh = True
-        self._feed.settled([s for s in settles if (s.job_id, s.claim) not in lost], self._roster)
+        self._feed.settled(settles, self._roster)
 
     def _note_claimed(self, plans: Sequence[LanePlan], result: CycleResult) -> None:
         for plan, claimed in zip(plans, result.lanes, strict=False):
@@ -239,13 +239,10 @@ class Holder:
                 lane.fresh = False
             if lane.next_due is not None and (claimed.next_due is not None or n < len(plan.grants)):
                 lane.next_due = claimed.next_due
-            run.add(JobState.PENDING, -n)
-            run.add(JobState.RUNNING, n)
-            for job, grant in zip(claimed.jobs, plan.grants[:n], strict=True):
-                run.outstanding += 1
-                run.queue.put_nowait(
-                    Claim(run=run, lane=lane, job=job, request=run.wire.request(job), grant=grant)
-                )
+            run.outstanding += n
+            request, put = run.wire.request, run.queue.put
+            for job, grant in zip(claimed.jobs, plan.grants, strict=False):
+                put(Claim(run=run, lane=lane, job=job, request=request(job), grant=grant))
             self._staff(run)
 
     def _staff(self, run: LiveRun) -> None:
@@ -264,7 +261,7 @@ class Holder:
 
     def _hand_over(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        if len(self._outcomes) >= MAX_OUTCOMES or outcome.claim.run.queue.empty():
+        if len(self._outcomes) >= MAX_OUTCOMES or outcome.claim.run.queue.is_empty():
             self._wake.set()
         elif self._gather is None:
             self._gather = asyncio.get_running_loop().call_later(GATHER_S, self._gathered)
@@ -378,7 +375,7 @@ class Holder:
         tasks = [task for run in self._roster.every for task in run.senders]
         for run in self._roster.every:
             for _ in run.senders:
-                run.queue.put_nowait(None)
+                run.queue.put(None)
         if self._defect is not None or any(run.outstanding for run in self._roster.live):
             for task in tasks:
                 task.cancel()

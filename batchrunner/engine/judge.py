@@ -8,7 +8,7 @@ is given and touches neither the database nor the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Ledger
@@ -87,10 +87,12 @@ class Judge:
         fault = outcome.reply.fault
         if fault is not None and not fault.maybe_executed:
             self._give_back(claim)
-        decision = claim.run.wire.decide(outcome.reply, claim.request, wall=outcome.ended_wall)
+        run = claim.run
+        decision = run.wire.decide(outcome.reply, claim.request, wall=outcome.ended_wall)
         if outcome.reply.status is not None:
-            claim.run.streak.answered()
-            self._see_latency(claim.run, outcome.ended_at - claim.sent_at)
+            run.streak.answered()
+            latency, seen = outcome.ended_at - claim.sent_at, run.latency_ms
+            run.latency_ms = latency if seen is None else 0.9 * seen + 0.1 * latency
         return self._verdicts[decision.verdict](outcome, decision)
 
     def flush(self, run: LiveRun) -> list[Settle]:
@@ -114,10 +116,12 @@ class Judge:
         run.proved = True
         run.successes += 1
         run.first_failures.clear()
-        run.poison.pop(outcome.claim.job.job_id, None)
+        if run.poison:
+            run.poison.pop(outcome.claim.job.job_id, None)
         self._grow(run)
         for scope in (pool, run.account):
-            scope.pause = on_success(scope.pause, sent_at=outcome.claim.sent_at)
+            if scope.pause.level:
+                scope.pause = on_success(scope.pause, sent_at=outcome.claim.sent_at)
         settles.append(_settle(outcome, JobEvent.COMPLETE, decision, outcome_word="completed"))
         return settles
 
@@ -270,6 +274,8 @@ class Judge:
 
     def _streak_over(self, run: LiveRun) -> list[Settle]:
         """A job was answered: the failures before it were their jobs' own."""
+        if run.streak.is_calm:
+            return []
         settles = [self._charged(outcome, decision) for outcome, decision in run.streak.take_open()]
         run.streak.succeeded()
         return settles
@@ -302,11 +308,6 @@ class Judge:
         if run.ramp_successes >= run.ramp:
             run.ramp, run.ramp_successes = min(run.ramp * 2, 4096), 0
 
-    @staticmethod
-    def _see_latency(run: LiveRun, latency_ms: float) -> None:
-        seen = run.latency_ms
-        run.latency_ms = latency_ms if seen is None else 0.9 * seen + 0.1 * latency_ms
-
 
 def _settle(
     outcome: Outcome,
@@ -318,30 +319,31 @@ def _settle(
     maybe_executed: bool = False,
 ) -> Settle:
     claim, reply = outcome.claim, outcome.reply
+    run, job = claim.run, claim.job
     kind = decision.kind if decision else None
-    after = step(JobState.RUNNING, event, kind)
+    after = _STEPS[event] if kind is None else _words(event, kind)
     settle = Settle(
-        job_id=claim.job.job_id,
-        key=claim.job.key,
-        attempts=claim.job.attempts + after.charged,
-        started_at=claim.job.started_at or claim.sent_wall or None,
-        claim=claim.job.claim,
-        run_id=claim.run.id,
+        job_id=job.job_id,
+        key=job.key,
+        attempts=job.attempts + after.charged,
+        started_at=job.started_at or claim.sent_wall or None,
+        claim=job.claim,
+        run_id=run.row.id,
         model_id=claim.lane.model_id,
-        account_id=claim.run.account.id,
+        account_id=run.account.id,
         pool_id=claim.lane.pool.id,
         planned_at=int(claim.grant.instant),
-        state=after.state.value,
+        state=after.state,
         charged=after.charged,
         not_before=not_before,
-        wait_reason=after.wait_reason.value if after.wait_reason else None,
+        wait_reason=after.wait_reason,
+        # Only final states have one; the cycle that stores it says when.
+        finished_at=outcome.ended_wall if after.state in _FINAL else None,
         outcome=outcome_word,
         sent_at=claim.sent_wall or None,
         ended_at=outcome.ended_wall,
         maybe_executed=maybe_executed,
     )
-    if after.state in (JobState.COMPLETED, JobState.FAILED):
-        settle.finished_at = outcome.ended_wall
     if decision is None:
         return settle
     if kind is not None:
@@ -351,7 +353,7 @@ def _settle(
             settle.error_kind = kind.value
     if reply is not None:
         settle.http_status = reply.status
-        settle.request_id = claim.run.wire.profile.request_id(reply.headers)
+        settle.request_id = run.wire.profile.request_id(reply.headers)
         if reply.fault is not None:
             settle.maybe_executed = reply.fault.maybe_executed and bool(claim.sent_at)
         if claim.sent_at:
@@ -365,3 +367,23 @@ def _settle(
         settle.input_tokens = usage.input_tokens
         settle.output_tokens = usage.output_tokens
     return settle
+
+
+class _Words(NamedTuple):
+    """A step in the words that are stored."""
+
+    state: str
+    charged: int
+    wait_reason: str | None
+
+
+def _words(event: JobEvent, kind: ErrorKind | None = None) -> _Words:
+    after = step(JobState.RUNNING, event, kind)
+    return _Words(
+        after.state.value, after.charged, after.wait_reason.value if after.wait_reason else None
+    )
+
+
+_FINAL: Final = frozenset({JobState.COMPLETED.value, JobState.FAILED.value})
+#: Steps of sends that met no failure, looked up for each of them.
+_STEPS: Final = {event: _words(event) for event in (JobEvent.COMPLETE, JobEvent.GIVE_BACK)}

@@ -28,7 +28,7 @@ from batchrunner.models import (
     RunId,
     Waiting,
 )
-from batchrunner.store.cycle import ClaimedJob, Settle
+from batchrunner.store.cycle import ClaimedJob, Delta
 from batchrunner.store.holder import RunRow
 from batchrunner.views import RequestCounts
 
@@ -77,7 +77,7 @@ class Claim:
 Fate = Literal["replied", "unsent", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Outcome:
     """What became of one claim."""
 
@@ -86,6 +86,47 @@ class Outcome:
     reply: Reply | None = None
     ended_at: float = 0.0
     ended_wall: int = 0
+
+
+class Handoff:
+    """Claims on their way to the senders, in order; a waiting sender gets the next at once.
+
+    What ``asyncio.Queue`` does, at a third of its cost, since nobody waits to put.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._claims: deque[Claim | None] = deque()
+        self._takers: deque[asyncio.Future[None]] = deque()
+
+    def is_empty(self) -> bool:
+        """Whether a sender that comes now has to wait."""
+        return not self._claims
+
+    def put(self, claim: Claim | None) -> None:
+        """Hand over a claim; ``None`` sends one sender home."""
+        self._claims.append(claim)
+        while self._takers:
+            taker = self._takers.popleft()
+            if not taker.done():
+                taker.set_result(None)
+                return
+
+    async def take(self) -> Claim | None:
+        """Return the next claim, waiting for it."""
+        while not self._claims:
+            taker = asyncio.get_running_loop().create_future()
+            self._takers.append(taker)
+            try:
+                await taker
+            except asyncio.CancelledError:
+                # Woken and cancelled at once: somebody else must look in its place.
+                if self._claims and self._takers:
+                    next_taker = self._takers.popleft()
+                    if not next_taker.done():
+                        next_taker.set_result(None)
+                raise
+        return self._claims.popleft()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +161,7 @@ class LiveRun:
     #: A person said how many requests a minute, or that there is no such limit.
     is_rate_told: bool = False
 
-    queue: asyncio.Queue[Claim | None] = field(default_factory=asyncio.Queue)
+    queue: Handoff = field(default_factory=Handoff)
     senders: set[asyncio.Task[None]] = field(default_factory=set)
     #: Claimed and not yet back (sleeping, queued or on the wire).
     outstanding: int = 0
@@ -192,23 +233,26 @@ class LiveRun:
             ahead = 0
         return bound + ahead - self.outstanding
 
-    def settled(self, settle: Settle) -> None:
-        """Take a committed settle into the counts."""
-        self.add(JobState.RUNNING, -1)
-        self.add(JobState(settle.state), 1)
-        if settle.outcome is None:
-            return
-        counts = self.requests
-        self.requests = RequestCounts(
-            sent=counts.sent + 1,
-            retried=counts.retried + (settle.outcome == "retry"),
-            rate_limited=counts.rate_limited + (settle.outcome in ("rate_limited", "daily_limit")),
-            interrupted=counts.interrupted + (settle.outcome == "interrupted"),
+    def move(self, delta: Delta) -> None:
+        """Take what a committed cycle changed into the counts."""
+        jobs, sends = self.counts, self.requests
+        self.counts = JobCounts(
+            pending=jobs.pending + delta.pending,
+            running=jobs.running + delta.running,
+            completed=jobs.completed + delta.completed,
+            failed=jobs.failed + delta.failed,
+            cancelled=jobs.cancelled,
         )
-        if settle.input_tokens is not None:
-            self.input_tokens = (self.input_tokens or 0) + settle.input_tokens
-        if settle.output_tokens is not None:
-            self.output_tokens = (self.output_tokens or 0) + settle.output_tokens
+        self.requests = RequestCounts(
+            sent=sends.sent + delta.sent,
+            retried=sends.retried + delta.retried,
+            rate_limited=sends.rate_limited + delta.rate_limited,
+            interrupted=sends.interrupted + delta.interrupted,
+        )
+        if delta.input_tokens is not None:
+            self.input_tokens = (self.input_tokens or 0) + delta.input_tokens
+        if delta.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + delta.output_tokens
 
     @property
     def id(self) -> RunId:

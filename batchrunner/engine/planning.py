@@ -59,6 +59,8 @@ class Planner:
             self._turn += 1
             shift = self._turn % len(turns) if turns else 0
             turns = turns[shift:] + turns[:shift]
+            if len(turns) == 1:
+                n_left -= self._grant_free(turns[0], plans, now, wall, n_left)
             while turns and n_left:
                 still = []
                 for run, lanes, room in turns:
@@ -81,6 +83,26 @@ class Planner:
             if model_id not in run.holds and lane.is_ready(now)
         ]
         return (run, lanes, room) if lanes and room > 0 else None
+
+    def _grant_free(
+        self,
+        turn: tuple[LiveRun, list[Lane], int],
+        plans: dict[tuple[int, int], LanePlan],
+        now: float,
+        wall: float,
+        n_most: int,
+    ) -> int:
+        """Take all permissions at once for the only lane of the only run, if no limit is in force."""
+        run, lanes, room = turn
+        if len(lanes) != 1:
+            return 0
+        n = min(room, n_most)
+        grant = self._ledger.reserve_free(run.account.id, lanes[0].pool.id, now, wall, n)
+        if grant is None:
+            return 0
+        lane = lanes.pop()
+        plans[run.id, lane.model_id] = LanePlan(run, lane, [grant] * n)
+        return n
 
     def _grant(
         self,

@@ -332,7 +332,7 @@ class Roster:
         run.ended = True
         run.waiting = None
         for _ in range(len(run.senders)):
-            run.queue.put_nowait(None)
+            run.queue.put(None)
         if is_finished and not is_cancelled:
             code = finished_code(run.counts.failed, run.row.n_rejected)
         elif stop is None:

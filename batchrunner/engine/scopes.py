@@ -20,10 +20,8 @@ from batchrunner.store.cycle import CapRow, ScopeRow
 from batchrunner.store.runs import DriverConnection
 
 #: Response headers that may name a request limit.
-_LIMIT_HEADERS: Final = (
-    "anthropic-ratelimit-requests-limit",
-    "x-ratelimit-limit-requests",
-    "ratelimit-policy",
+_LIMIT_HEADERS: Final = frozenset(
+    {"anthropic-ratelimit-requests-limit", "x-ratelimit-limit-requests", "ratelimit-policy"}
 )
 
 
@@ -114,10 +112,10 @@ class Scopes:
     def learn(self, claim: Claim, reply: Reply) -> None:
         """Take from a reply's headers what limits its pool has and whose they are."""
         headers = reply.headers
-        raw = tuple(headers.get(name) for name in _LIMIT_HEADERS)
-        pool = claim.lane.pool
-        if any(raw) and self._seen.get(pool.id) != raw:
-            self._learn_limits(claim, reply, raw)
+        if not _LIMIT_HEADERS.isdisjoint(headers):
+            raw = tuple(headers.get(name) for name in sorted(_LIMIT_HEADERS))
+            if self._seen.get(claim.lane.pool.id) != raw:
+                self._learn_limits(claim, reply, raw)
         organization = claim.run.wire.profile.organization(headers)
         if organization is None:
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from batchrunner.clock import Clock
 from batchrunner.engine.gate import Gate
-from batchrunner.engine.live import Claim, Fate, LiveRun, Outcome
+from batchrunner.engine.live import Fate, LiveRun, Outcome
 from batchrunner.failpoints import hit
 from batchrunner.models import Reply
 from batchrunner.transport import Aborted
@@ -24,19 +24,24 @@ async def sender(
 
     Cancelled mid-request it hands over ``interrupted`` (possibly executed), so that no claim is lost.
     """
-    while (claim := await run.queue.get()) is not None:
+    while (claim := await run.queue.take()) is not None:
         fate: Fate = "unsent"
         reply: Reply | None = None
         cancelled = False
         try:
-            if await gate.approach(claim):
-                run.in_flight += 1
-                try:
-                    reply = await _send(claim, gate)
-                    fate = "replied"
-                    hit("send.answered")
-                finally:
-                    run.in_flight -= 1
+            is_limited = bool(run.account.limits or claim.lane.pool.limits)
+            if not is_limited:
+                gate.send_now(claim)
+            elif not await gate.approach(claim):
+                raise Aborted
+            run.in_flight += 1
+            try:
+                ticket = claim if is_limited else None
+                reply = await run.wire.transport.send(claim.request, ticket)
+                hit("send.answered")
+                fate = "replied"
+            finally:
+                run.in_flight -= 1
         except Aborted:
             pass
         except asyncio.CancelledError:
@@ -53,11 +58,3 @@ async def sender(
         )
         if cancelled:
             raise asyncio.CancelledError
-
-
-async def _send(claim: Claim, gate: Gate) -> Reply:
-    transport = claim.run.wire.transport
-    if claim.run.account.limits or claim.lane.pool.limits:
-        return await transport.send(claim.request, claim)
-    gate.unlimited_send(claim)
-    return await transport.send(claim.request, None)

@@ -28,6 +28,8 @@ class Streak:
         """Begin a call that waits at most ``max_wait_s`` at a time (``None``: without end)."""
         self._outage = Outage(max_wait_ms=None if max_wait_s is None else max_wait_s * 1000.0)
         self._open: list[tuple[Outcome, Decision]] = []
+        self._is_calm = True
+        self._is_answered = False
         #: Steady ms of the next probe; nobody sends before it.
         self.probe_at = 0.0
         #: Steady ms at which the outage began.
@@ -43,17 +45,25 @@ class Streak:
         return self._outage.is_open
 
     @property
+    def is_calm(self) -> bool:
+        """Whether nothing has failed since the last success."""
+        return self._is_calm
+
+    @property
     def n_open(self) -> int:
         """How many outcomes wait for the end of the streak."""
         return len(self._open)
 
     def answered(self) -> None:
         """Note that the server was reached, whatever it said."""
-        self._outage.on_answer()
+        if not self._is_answered:
+            self._is_answered = True
+            self._outage.on_answer()
 
     def succeeded(self) -> None:
         """End the streak."""
         self._outage.on_success()
+        self._is_calm = True
         self.since = None
 
     def failed(
@@ -61,6 +71,7 @@ class Streak:
     ) -> Fate:
         """Take a failure that may be an outage's, and say what becomes of its charge."""
         assert decision.kind is not None
+        self._is_calm = False
         claim = outcome.claim
         step = self._outage.on_failure(
             claim.job.job_id,

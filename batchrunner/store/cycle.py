@@ -26,8 +26,7 @@ from batchrunner.models import JobId, ModelId, RunId, ScopeId
 MAX_CLAIM_BYTES: Final = 16 * 1024 * 1024
 
 
-@dataclass(slots=True, kw_only=True)
-class Settle:
+class Settle(msgspec.Struct, kw_only=True):
     """One send's outcome, ready to be stored; instants are wall epoch ms."""
 
     job_id: JobId
@@ -156,12 +155,37 @@ class Cycle:
 
 
 @dataclass(slots=True)
+class Delta:
+    """What a cycle changes of one run's counters."""
+
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    sent: int = 0
+    retried: int = 0
+    rate_limited: int = 0
+    interrupted: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def row(self, run_id: int) -> tuple[int | None, ...]:
+        return (
+            self.pending, self.running, self.completed, self.failed, self.sent, self.retried,
+            self.rate_limited, self.interrupted, self.input_tokens, self.input_tokens,
+            self.output_tokens, self.output_tokens, run_id,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
 class CycleResult:
     """What the transaction did."""
 
     lanes: list[LaneClaim] = field(default_factory=list)
     #: Settles that no longer applied: their job had been claimed anew.
     lost: list[Settle] = field(default_factory=list)
+    #: What changed of each run's counters.
+    deltas: dict[int, Delta] = field(default_factory=dict)
 
 
 _SEND_COLUMNS: Final = (
@@ -179,9 +203,9 @@ _SETTLE_JOBS = """
     UPDATE job SET state = ?, not_before = ?, wait_reason = ?, attempts = attempts + ?,
                    finished_at = ?, error_kind = ?
     WHERE state = 'running' AND claims = ? AND id IN (SELECT value FROM json_each(?))"""
-_SEND = "INSERT INTO send (" + ", ".join(_SEND_COLUMNS) + ") VALUES "
+_SEND = f"INSERT INTO send ({', '.join(_SEND_COLUMNS)}) VALUES "  # noqa: S608 (constants)
 # Tokens and cost are sums over all attempts; the other fields are the last attempt's.
-_RESPONSE = "INSERT INTO response (" + ", ".join(_RESPONSE_COLUMNS) + ") VALUES "
+_RESPONSE = f"INSERT INTO response ({', '.join(_RESPONSE_COLUMNS)}) VALUES "  # noqa: S608
 _RESPONSE_AGAIN = """
     ON CONFLICT (job_id) DO UPDATE SET
         http_status = excluded.http_status, error_message = excluded.error_message,
@@ -249,7 +273,8 @@ _RUN = (
 def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
     """Settle, claim and book, in this order, and return what was claimed."""
     result = CycleResult()
-    deltas: dict[int, _Delta] = defaultdict(_Delta)
+    deltas: dict[int, Delta] = defaultdict(Delta)
+    result.deltas = deltas
     if cycle.settles:
         result.lost = _settle(conn, cycle.settles, deltas)
         hit("settle.inside")
@@ -293,29 +318,6 @@ def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
     return result
 
 
-@dataclass(slots=True)
-class _Delta:
-    """What a cycle changes of one run's counters."""
-
-    pending: int = 0
-    running: int = 0
-    completed: int = 0
-    failed: int = 0
-    sent: int = 0
-    retried: int = 0
-    rate_limited: int = 0
-    interrupted: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-    def row(self, run_id: int) -> tuple[int | None, ...]:
-        return (
-            self.pending, self.running, self.completed, self.failed, self.sent, self.retried,
-            self.rate_limited, self.interrupted, self.input_tokens, self.input_tokens,
-            self.output_tokens, self.output_tokens, run_id,
-        )  # fmt: skip
-
-
 #: Outcomes of the send log that count as one of the run's counters.
 _COUNTED: Final = {
     "retry": "retried",
@@ -326,7 +328,7 @@ _COUNTED: Final = {
 
 
 def _settle(
-    conn: sqlite3.Connection, settles: Sequence[Settle], deltas: dict[int, _Delta]
+    conn: sqlite3.Connection, settles: Sequence[Settle], deltas: dict[int, Delta]
 ) -> list[Settle]:
     lost: list[Settle] = []
     for alike, group in _groups(settles).items():
@@ -402,9 +404,12 @@ def _insert(
             start += size
 
 
-def _count(s: Settle, delta: _Delta) -> None:
+def _count(s: Settle, delta: Delta) -> None:
     delta.running -= 1
-    setattr(delta, s.state, getattr(delta, s.state) + 1)
+    if s.state == "completed":
+        delta.completed += 1
+    else:
+        setattr(delta, s.state, getattr(delta, s.state) + 1)
     if s.outcome is None:
         return
     delta.sent += 1

@@ -17,11 +17,11 @@ import socket
 import ssl
 import types
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, Self
 
 import aiohttp
+from msgspec.structs import replace
 from yarl import URL
 
 from batchrunner import __version__
