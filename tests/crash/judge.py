@@ -1,0 +1,208 @@
+"""What must hold whatever died when: judged from the server's log and the database, in sentences.
+
+The server's log is the truth about what was sent; a copy of the database right after each death is
+the truth about what was stored by then.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+from dataclasses import dataclass, field
+
+from batchrunner.app import Batchrunner
+from batchrunner.options import ExportOptions
+from tests.crash.scene import Scene, looked_at, now_ms
+
+__all__ = ["Judge"]
+
+#: What the network and a busy machine may add between a send and its arrival (seconds).
+ALLOWANCE_S = 0.25
+#: What is broken for one job is often broken for all: so many sentences tell enough.
+MOST_SAID = 12
+
+_ANSWERS = """
+    SELECT j.key, j.finished_at, j.claims, r.http_status, r.request_id, r.body
+    FROM job j JOIN run ON run.id = j.run_id LEFT JOIN response r ON r.job_id = j.id
+    WHERE j.state = 'completed' AND run.state != 'loading'"""
+_SENDS = """
+    SELECT j.key, count(*), sum(s.maybe_executed), sum(s.outcome IS NULL),
+           sum(s.sent_at IS NULL AND NOT s.maybe_executed)
+    FROM send s JOIN job j ON j.id = s.job_id GROUP BY j.key"""
+
+
+@dataclass(slots=True)
+class Judge:
+    """Watches one scene from death to death and judges it at the end."""
+
+    scene: Scene
+    crashes: int = 0
+    problems: list[str] = field(default_factory=list)
+    #: Committed answers, and how often the server had been asked for each by then.
+    _answers: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    _asked: dict[str, int] = field(default_factory=dict)
+    #: Stored pauses that a death must not shorten: seen at, until (epoch ms).
+    _pauses: list[tuple[int, int]] = field(default_factory=list)
+
+    def died(self) -> None:
+        """Note what is stored right after a process was killed."""
+        self.crashes += 1
+        scene = self.scene
+        if not scene.db.exists() or not scene.db.stat().st_size:
+            return
+        arrivals = scene.arrivals()
+        with looked_at(scene.db) as connection:
+            self._integrity(connection)
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
+                return
+            self._kept(connection)
+            for key, *answer in connection.execute(_ANSWERS):
+                if key not in self._answers:
+                    self._answers[key] = tuple(answer)
+                    self._asked[key] = arrivals.get(key, 0)
+            (running,) = connection.execute(
+                "SELECT count(*) FROM job WHERE state = 'running'"
+            ).fetchone()
+            if running > 2 * scene.concurrency:
+                self._say(f"a crash left {running} jobs in flight at -c {scene.concurrency}")
+            self._pauses += [
+                (now_ms(), until)
+                for (until,) in connection.execute(
+                    "SELECT pause_until FROM scope WHERE pause_until IS NOT NULL"
+                )
+            ]
+
+    def judge(self, *, answered: bool = True, clean: bool = True) -> list[str]:
+        """Return everything that is wrong at the end; ``answered``: all jobs should be."""
+        if clean and (left := self.scene.left_behind()):
+            self._say(f"a clean end left {left}")
+        with looked_at(self.scene.db) as connection:
+            self._integrity(connection)
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
+                self._say("there are no tables in the database")
+                return self.problems
+            self._kept(connection)
+            self._sends(connection)
+            self._days(connection)
+            if clean:
+                self._nobody_there(connection)
+        self._not_asked_again()
+        self._limits()
+        self._pauses_kept()
+        app = Batchrunner(self.scene.db)
+        self.problems += app.db_check()
+        if answered:
+            self._export(app)
+            self._status(app)
+        return self.problems
+
+    # --- one method a promise
+
+    def _integrity(self, connection: sqlite3.Connection) -> None:
+        for (word,) in connection.execute("PRAGMA integrity_check"):
+            if word != "ok":
+                self._say(f"integrity: {word}")
+        for row in connection.execute("PRAGMA foreign_key_check"):
+            self._say(f"foreign key: {row}")
+
+    def _kept(self, connection: sqlite3.Connection) -> None:
+        """No stored answer is lost or replaced."""
+        now = {key: tuple(answer) for key, *answer in connection.execute(_ANSWERS)}
+        for key, answer in self._answers.items():
+            if now.get(key) != answer:
+                self._say(f"the stored answer of {key} was {answer}, is {now.get(key)}")
+
+    def _not_asked_again(self) -> None:
+        arrivals = self.scene.arrivals()
+        for key, n in self._asked.items():
+            if arrivals.get(key, 0) != n:
+                self._say(f"{key} was answered, and asked for again ({n} → {arrivals.get(key)})")
+
+    def _sends(self, connection: sqlite3.Connection) -> None:
+        """Every arrival is a row of the send log; what may be double is marked, and bounded."""
+        arrivals = self.scene.arrivals()
+        log = {row[0]: row[1:] for row in connection.execute(_SENDS)}
+        marked = 0
+        for key in sorted(arrivals | log):
+            n_rows, n_marked, n_open, n_unsent = log.get(key, (0, 0, 0, 0))
+            marked += n_marked
+            seen = arrivals.get(key, 0)
+            if seen > n_rows:
+                self._say(f"{key} arrived {seen} times and has {n_rows} rows in the send log")
+            if seen < n_rows - n_marked - n_unsent:
+                self._say(f"{key} arrived {seen} times; {n_rows - n_marked} sends are certain")
+            if n_open:
+                self._say(f"{n_open} sends of {key} have no outcome")
+        bound = 2 * self.scene.concurrency * self.crashes
+        if marked > bound:
+            self._say(f"{marked} sends marked after {self.crashes} crashes, at most {bound} may be")
+
+    def _days(self, connection: sqlite3.Connection) -> None:
+        """The day's counts are the send log's, and the ledger never knows of less than arrived."""
+        (rows,) = connection.execute("SELECT count(*) FROM send").fetchone()
+        (days,) = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage_day").fetchone()
+        (runs,) = connection.execute("SELECT coalesce(sum(n_sent), 0) FROM run").fetchone()
+        if not rows == days == runs:
+            self._say(f"{rows} rows in the send log, {days} in the days, {runs} counted by runs")
+        (used,) = connection.execute(
+            "SELECT coalesce(sum(n), 0) FROM usage_slot u JOIN scope s ON s.id = u.scope_id"
+            " WHERE s.kind = 'account' AND unit = 'requests' AND grain = 60000"
+        ).fetchone()
+        arrived = len(self.scene.requests())
+        if not arrived <= used <= rows:
+            self._say(f"{arrived} arrived, the ledger has {used}, the send log {rows}")
+
+    def _nobody_there(self, connection: sqlite3.Connection) -> None:
+        for table in ("process", "ask"):
+            (n,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+            if n:
+                self._say(f"a clean end left {n} rows in {table}")
+        (n,) = connection.execute(
+            "SELECT count(*) FROM run WHERE runner_id IS NOT NULL OR state = 'loading'"
+        ).fetchone()
+        if n:
+            self._say(f"{n} runs are held by nobody, or still loading")
+
+    def _limits(self) -> None:
+        times = sorted(seen.mono for seen in self.scene.requests())
+        for n, seconds in self.scene.limits:
+            for first, last in zip(times, times[n:], strict=False):
+                if last - first < seconds - ALLOWANCE_S:
+                    self._say(f"{n + 1} sends in {last - first:.3f} s; {n} in {seconds} s allowed")
+                    break
+
+    def _pauses_kept(self) -> None:
+        for since, until in self._pauses:
+            for seen in self.scene.requests():
+                if since < seen.t * 1000.0 < until - ALLOWANCE_S * 1000.0:
+                    late = (until - seen.t * 1000.0) / 1000.0
+                    self._say(f"a request {late:.2f} s before a stored pause was over")
+                    break
+
+    def _export(self, app: Batchrunner) -> None:
+        """One row in, one row out, in input order, each with the answer to its own question."""
+        out = io.BytesIO()
+        app.export(self.scene.name, ExportOptions(format="jsonl"), out)
+        rows = [json.loads(line) for line in out.getvalue().splitlines()]
+        if [row["key"] for row in rows] != self.scene.keys:
+            self._say("the export's keys are not the input's, in order")
+        for row in rows:
+            if row["status"] != "completed":
+                self._say(f"{row['key']} is {row['status']}: {row['error_message']}")
+            elif f" {row['key']} " not in row["output_text"]:
+                self._say(f"{row['key']} has the answer {row['output_text']!r}")
+
+    def _status(self, app: Batchrunner) -> None:
+        view = app.status(self.scene.name)
+        n = len(self.scene.keys)
+        if (view.state, view.jobs.completed, view.jobs.total) != ("finished", n, n):
+            self._say(f"status: {view.state}, {view.jobs}")
+
+    def _say(self, problem: str) -> None:
+        if problem in self.problems:
+            return
+        if len(self.problems) < MOST_SAID:
+            self.problems.append(problem)
+        elif len(self.problems) == MOST_SAID:
+            self.problems.append("… and more")

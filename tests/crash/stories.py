@@ -1,0 +1,232 @@
+"""What people do, with a death in the middle: each story passes some of the named points.
+
+A story is played with a point (``name:n``); it tells whether anything died there, and leaves the
+verdict to the judge. Whoever died is followed by the same command, or by ``resume``, as a person
+would give it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from tests.crash.judge import Judge
+from tests.crash.scene import Done, Scene, looked_at
+
+__all__ = ["STORIES", "Story", "go_on"]
+
+#: Stories about chunks need more jobs than one chunk has.
+MANY: Final = 2_600
+
+
+class Story(NamedTuple):
+    """A sequence of commands, of which one dies."""
+
+    points: tuple[str, ...]
+    play: Callable[[Scene, Judge, str], bool]
+    n_jobs: int = 24
+
+
+def go_on(scene: Scene, judge: Judge, *, by_resume: bool, words: tuple[str, ...] = ()) -> Done:
+    """Carry a run on after a death: by ``resume``, or by submitting the same again."""
+    done = scene.run("resume", *words) if by_resume and scene.db.exists() else None
+    if done is None or done.code == 2:
+        # Nothing was stored before the death.
+        done = scene.run(*scene.submit_words(*words))
+    return done
+
+
+def _expect(judge: Judge, done: Done, code: int = 0) -> None:
+    if done.code != code:
+        judge.problems.append(f"exit {done.code} instead of {code}: {done.err.strip()[-500:]}")
+
+
+def _by_resume(point: str) -> bool:
+    return int(point.rpartition(":")[2]) % 2 == 1
+
+
+def _drain(scene: Scene, judge: Judge, point: str) -> bool:
+    """Submit with ``-o``; die; go on; the output is whole."""
+    output = scene.folder / "out.jsonl"
+    scene.options = (*scene.options, "-o", str(output))
+    done = scene.run(*scene.submit_words(), point=point)
+    if done.died:
+        judge.died()
+        if output.exists() and len(output.read_bytes().splitlines()) != len(scene.keys):
+            judge.problems.append("half an export is in its place")
+        _expect(judge, go_on(scene, judge, by_resume=_by_resume(point)))
+    else:
+        _expect(judge, done)
+    problems = judge.judge()
+    if not output.exists():
+        problems.append("there is no output file")
+    elif [json.loads(line)["key"] for line in output.open("rb")] != scene.keys:
+        problems.append("the output does not have the input's keys in order")
+    return done.died
+
+
+def _daily(scene: Scene, judge: Judge, point: str) -> bool:
+    """A rolling day allows what the jobs need and no resend: not one request more goes out."""
+    allowed = len(scene.keys)
+    scene.limits = [(allowed, 86_400.0)]
+    scene.options = (*scene.options, "--rpd", str(allowed), "--day-resets", "rolling")
+    done = scene.run(*scene.submit_words("--max-wait", "1s"), point=point)
+    if done.died:
+        judge.died()
+        again = go_on(scene, judge, by_resume=_by_resume(point), words=("--max-wait", "1s"))
+        judge.judge(answered=False)
+        if again.code == 3:
+            # Claimed and never sent looks like sent: that much of the day is given away.
+            left = allowed - len(scene.requests())
+            if left > 2 * scene.concurrency:
+                judge.problems.append(f"{left} of {allowed} requests of the day were wasted")
+            scene.limits = ()
+            again = scene.run("resume", "--rpd", "none")
+        _expect(judge, again)
+    else:
+        _expect(judge, done)
+    judge.judge()
+    return done.died
+
+
+def _rescue(scene: Scene, judge: Judge, point: str) -> bool:
+    """Die with jobs in flight, and die again while they are put back."""
+    first = scene.run(*scene.submit_words(), point="claim.committed:3")
+    assert first.died, first.err
+    judge.died()
+    done = scene.run("resume", point=point)
+    if done.died:
+        judge.died()
+        if point.startswith("rescue."):
+            # Nothing new was claimed: the same sends are marked, once.
+            judge.crashes -= 1
+        done = scene.run("resume")
+        _expect(judge, done)
+        judge.judge()
+        return True
+    _expect(judge, done)
+    judge.judge()
+    return False
+
+
+def _merge(scene: Scene, judge: Judge, point: str) -> bool:
+    """Take a changed and longer file into a run; die; give the same command again."""
+    stored = scene.run(*scene.submit_words(), point="settle.committed:6")
+    assert stored.died, stored.err
+    judge.died()
+    scene.write_jobs(range(1, len(scene.keys) + 101), word="changed")
+    done = scene.run(*scene.submit_words("--update", "--no-run"), point=point)
+    if done.died:
+        judge.died()
+        judge.crashes -= 1  # it sent nothing
+        _expect(judge, scene.run(*scene.submit_words("--update", "--no-run")))
+    else:
+        _expect(judge, done)
+    _expect(judge, scene.run("resume"))
+    judge.judge()
+    return done.died
+
+
+def _cancel(scene: Scene, judge: Judge, point: str) -> bool:
+    """Cancel many jobs; die; cancel again; put them back and answer them all."""
+    _expect(judge, scene.run(*scene.submit_words("--no-run")))
+    done = scene.run("cancel", scene.name, "-y", point=point)
+    if done.died:
+        judge.died()
+        _expect(judge, scene.run("cancel", scene.name, "-y"))
+    else:
+        _expect(judge, done)
+    _expect_states(scene, judge, "cancelled")
+    _expect(judge, scene.run("retry", scene.name))
+    judge.judge()
+    return done.died
+
+
+def _retry(scene: Scene, judge: Judge, point: str) -> bool:
+    """Put many cancelled jobs back; die; do it again; answer them all."""
+    _expect(judge, scene.run(*scene.submit_words("--no-run")))
+    _expect(judge, scene.run("cancel", scene.name, "-y"))
+    done = scene.run("retry", scene.name, "--no-run", point=point)
+    if done.died:
+        judge.died()
+        _expect(judge, scene.run("retry", scene.name, "--no-run"))
+    else:
+        _expect(judge, done)
+    _expect_states(scene, judge, "pending")
+    _expect(judge, scene.run("resume"))
+    judge.judge()
+    return done.died
+
+
+def _export(scene: Scene, judge: Judge, point: str) -> bool:
+    """Export over an earlier file; die; the earlier one is whole, or the new one is."""
+    _expect(judge, scene.run(*scene.submit_words()))
+    output = scene.folder / "mine.csv"
+    output.write_text("earlier\n")
+    words = ("export", scene.name, "-o", str(output), "--force")
+    done = scene.run(*words, point=point)
+    if done.died:
+        judge.died()
+        found = output.read_text()
+        if found != "earlier\n" and len(found.splitlines()) != len(scene.keys) + 1:
+            judge.problems.append("the export is neither the earlier one nor the new one")
+        _expect(judge, scene.run(*words))
+    else:
+        _expect(judge, done)
+    if len(output.read_text().splitlines()) != len(scene.keys) + 1:
+        judge.problems.append("the export is not whole")
+    # A reader that was killed leaves the log's files; the next command that ends removes them.
+    judge.judge()
+    return done.died
+
+
+def _backup(scene: Scene, judge: Judge, point: str) -> bool:
+    """Back up; die; nothing that looks like a backup is there; again, and it is whole."""
+    _expect(judge, scene.run(*scene.submit_words()))
+    copy = scene.folder / "kept.db"
+    done = scene.run("db", "backup", str(copy), point=point)
+    if done.died:
+        judge.died()
+        if copy.exists():
+            judge.problems.append("a backup that was not finished has its name already")
+        _expect(judge, scene.run("db", "backup", str(copy)))
+    else:
+        _expect(judge, done)
+    with looked_at(copy) as connection:
+        (n,) = connection.execute("SELECT count(*) FROM response").fetchone()
+    if n != len(scene.keys):
+        judge.problems.append(f"the backup has {n} answers of {len(scene.keys)}")
+    judge.judge()
+    return done.died
+
+
+def _expect_states(scene: Scene, judge: Judge, state: str) -> None:
+    with looked_at(scene.db) as connection:
+        states = dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state"))
+    if states != {state: len(scene.keys)}:
+        judge.problems.append(f"not all jobs are {state}: {states}")
+
+
+_SENDING: Final = (
+    "claim.begin", "claim.inside", "claim.committed", "send.before", "send.answered",
+    "settle.inside", "settle.committed",
+)  # fmt: skip
+
+STORIES: Final[Mapping[str, Story]] = {
+    "drain": Story(
+        (
+            "create.made", "create.migrated", "submit.chunk", "submit.finish", "submit.finished",
+            *_SENDING, "end.before", "end.committed", "close.before", "close.emptied",
+            "export.rows", "export.rename", "export.renamed",
+        ),
+        _drain,
+    ),
+    "daily": Story(_SENDING, _daily),
+    "rescue": Story(("rescue.inside", "rescue.committed", *_SENDING), _rescue),
+    "merge": Story(("submit.chunk", "merge.chunk", "merge.finish"), _merge, MANY),
+    "cancel": Story(("cancel.chunk",), _cancel, MANY),
+    "retry": Story(("retry.chunk",), _retry, MANY),
+    "export": Story(("export.rows", "export.rename", "export.renamed"), _export),
+    "backup": Story(("backup.copied",), _backup),
+}  # fmt: skip
