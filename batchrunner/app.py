@@ -133,9 +133,9 @@ class Batchrunner:
                 self._apply_limits(db, stored, limits, listener)
                 if call.sets:
                     self._set(db, stored, JobFilter(), call.sets, listener)
-                if taken.how == "same" and stored.state in (
-                    StoredRunState.PAUSED, StoredRunState.READY,
-                ):  # fmt: skip
+                if taken.how == "same" and stored.state is StoredRunState.CANCELLED:
+                    raise _cancelled(stored)
+                if taken.how == "same" and stored.state is not StoredRunState.FINISHED:
                     commands.lift(db, stored)
                 if call.no_run:
                     return self._result(db, taken.run_id, Ending(ExitCode.DONE, None))
@@ -160,10 +160,7 @@ class Batchrunner:
                 found = _unfinished(db) if all_runs else [find_run(db, name)]
                 for stored in found:
                     if stored.state is StoredRunState.CANCELLED:
-                        raise UsageError(
-                            f"Run {stored.name} is cancelled.",
-                            fix=f"Put its jobs back with: batchrunner retry {stored.name}",
-                        )
+                        raise _cancelled(stored)
                     self._prepare(db, stored, run, limits, call, listener)
                 ids = [stored.id for stored in found]
                 if not ids:
@@ -635,6 +632,13 @@ def _tell_taken(taken: Taken, listener: Listener | None) -> None:
         )
     if taken.n_rejected:
         listener.notice(f"{taken.n_rejected} lines were left out; see {taken.name}.rejects.jsonl")
+
+
+def _cancelled(stored: StoredRun) -> UsageError:
+    return UsageError(
+        f"Run {stored.name} is cancelled.",
+        fix=f"Put its jobs back with: batchrunner retry {stored.name}",
+    )
 
 
 def _unfinished(db: Database) -> list[StoredRun]:

@@ -102,6 +102,8 @@ class Ledger:
     def __init__(self, scopes: Iterable[ScopeLedger] = ()) -> None:
         """Take the scopes; more may be added later."""
         self.scopes: dict[ScopeId, ScopeLedger] = {scope.id: scope for scope in scopes}
+        #: Grows whenever limits change: a grant given under others must be asked for anew.
+        self.version = 0
 
     def __getitem__(self, scope_id: ScopeId) -> ScopeLedger:
         """Return a scope."""

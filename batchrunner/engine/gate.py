@@ -72,7 +72,7 @@ class Gate:
                 await self._sleep(wait / 1000.0)
                 continue
             late = now - claim.grant.instant
-            if late <= LATE_MS:
+            if late <= LATE_MS and claim.version == self._ledger.version:
                 self._sent(claim, now)
                 return
             if late > MAX_LATE_MS:
@@ -81,7 +81,7 @@ class Gate:
             if isinstance(again, Blocked):
                 claim.is_booked = False
                 raise Aborted
-            claim.grant = again
+            claim.grant, claim.version = again, self._ledger.version
             if (ahead := again.instant - now) > 0:
                 await self._sleep(ahead / 1000.0)
 

@@ -237,12 +237,21 @@ class Holder:
                 self._ledger.release(grant)
             if n < len(plan.grants) and not claimed.cut:
                 lane.fresh = False
-            if lane.next_due is not None and (claimed.next_due is not None or n < len(plan.grants)):
+            if plan.looks_due:
                 lane.next_due = claimed.next_due
             run.outstanding += n
-            request, put = run.wire.request, run.queue.put
+            request, put, version = run.wire.request, run.queue.put, plan.version
             for job, grant in zip(claimed.jobs, plan.grants, strict=False):
-                put(Claim(run=run, lane=lane, job=job, request=request(job), grant=grant))
+                put(
+                    Claim(
+                        run=run,
+                        lane=lane,
+                        job=job,
+                        request=request(job),
+                        grant=grant,
+                        version=version,
+                    )
+                )
             self._staff(run)
 
     def _staff(self, run: LiveRun) -> None:
@@ -354,7 +363,11 @@ class Holder:
             return Left.DONE
         if self._stops.asked or roster.askers_live():
             # The askers of what is left take it over.
-            roster.is_leaving = True
+            if not roster.is_leaving:
+                roster.is_leaving = True
+                for run in roster.live:
+                    run.is_left = True
+                self._gate.wake()
             if not any(run.outstanding or run.counts.running for run in roster.live):
                 return Left.DONE
         return None

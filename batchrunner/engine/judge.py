@@ -227,6 +227,9 @@ class Judge:
         self.n_changes += 1
         run = outcome.claim.run
         kind = decision.kind or ErrorKind.PERMISSION
+        if kind is ErrorKind.PERMISSION and run.wire.profile.allow_any_url and run.successes:
+            # Of any addresses one may be forbidden; the account that others succeed with is not.
+            return self._fail(outcome, decision)
         if run.stop is None:
             halt = HALTS[kind]
             run.stop = Waiting(
@@ -287,7 +290,7 @@ class Judge:
         run.recent_errors.append(
             (outcome.ended_wall, claim.job.key, decision.kind.value, decision.message)
         )
-        if run.counts.completed or run.successes:
+        if run.counts.completed or run.successes or len(run.first_failures) >= SAME_ERROR_JOBS:
             return
         status = outcome.reply.status if outcome.reply else None
         run.first_failures[claim.job.job_id] = (decision.kind, status)

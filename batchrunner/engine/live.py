@@ -67,6 +67,8 @@ class Claim:
     job: ClaimedJob
     request: Request
     grant: Grant
+    #: The ledger's version when the grant was given.
+    version: int
     #: Whether the grant is still booked in the ledger.
     is_booked: bool = True
     #: Real instants of the send, steady and wall ms; 0 until its first byte may be out.
@@ -185,6 +187,8 @@ class LiveRun:
 
     #: Why it stops, or stopped, with work left.
     stop: Waiting | None = None
+    #: Left to another process: nothing new of it goes out here.
+    is_left: bool = False
     #: What it waits for while it lives.
     waiting: Waiting | None = None
     ended: bool = False
@@ -262,7 +266,7 @@ class LiveRun:
     @property
     def is_stopping(self) -> bool:
         """Whether nothing new of it may go out."""
-        return self.stop is not None or self.ended
+        return self.stop is not None or self.ended or self.is_left
 
     def add(self, state: JobState, n: int) -> None:
         """Move ``n`` jobs into (or out of) a state's count."""

@@ -28,17 +28,23 @@ class LanePlan:
 
     run: LiveRun
     lane: Lane
+    #: The ledger's version when they were given.
+    version: int
     grants: list[Grant] = field(default_factory=list)
+    #: Whether the claim looks at retries that are due; only then does it say when the next one is.
+    looks_due: bool = False
 
     def ask(self, now: float) -> Ask:
         """Return the claim these permissions allow."""
         n = len(self.grants)
-        look_due = self.lane.next_due is not None and self.lane.next_due <= now
+        self.looks_due = self.lane.next_due is not None and self.lane.next_due <= now
         n_due = (n + 1) // 2
-        if look_due and n == 1:
+        if self.looks_due and n == 1:
             n_due = int(self.lane.due_turn)
             self.lane.due_turn = not self.lane.due_turn
-        return Ask(self.run.id, self.lane.model_id, n, n_due if look_due else 0, look_due)
+        return Ask(
+            self.run.id, self.lane.model_id, n, n_due if self.looks_due else 0, self.looks_due
+        )
 
 
 class Planner:
@@ -101,7 +107,7 @@ class Planner:
         if grant is None:
             return 0
         lane = lanes.pop()
-        plans[run.id, lane.model_id] = LanePlan(run, lane, [grant] * n)
+        plans[run.id, lane.model_id] = LanePlan(run, lane, self._ledger.version, [grant] * n)
         return n
 
     def _grant(
@@ -121,7 +127,7 @@ class Planner:
                 continue
             lanes.append(lane)
             key = (run.id, lane.model_id)
-            plans.setdefault(key, LanePlan(run, lane)).grants.append(grant)
+            plans.setdefault(key, LanePlan(run, lane, self._ledger.version)).grants.append(grant)
             return 1
         return 0
 

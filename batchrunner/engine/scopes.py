@@ -152,6 +152,7 @@ class Scopes:
         in_force = [cap for cap in caps.values() if cap.limit_name not in typed]
         if in_force != self._in_force.get(scope):
             self._in_force[scope] = in_force
+            self._ledger.version += 1
             self._ledger[scope].set_caps(in_force, self._zones[scope])
 
     def _tell_contradiction(self, claim: Claim, name: str, value: float) -> None:

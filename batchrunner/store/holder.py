@@ -116,6 +116,11 @@ def rescue(
     runs: dict[RunId, int] = {}
     for job_id, run_id, claim, planned_at, account_id, provider, model_id, model in orphans:
         runs[run_id] = runs.get(run_id, 0) + 1
+        if account_id is None:
+            # Taken up means bound; a file that was mended by hand must not stop the rescue.
+            account_id = scope_id(
+                conn, kind="account", provider=provider, key="unknown", parent_id=None
+            )
         pool = scope_id(
             conn,
             kind="pool",
