@@ -33,6 +33,10 @@ _EPOCH_S_BELOW: Final = 1e11
 
 _MINUTE_S: Final = 60.0
 _DAY_S: Final = 86_400.0
+#: How much longer than a minute a minute's reset may read, rounded or late.
+_ROUNDING_S: Final = 5.0
+#: How far a day's bucket may be off, by rounding.
+_BUCKET_ERROR: Final = 0.02
 
 _UNIT_MS: Final[Mapping[str, float]] = {
     "d": 86_400_000.0,
@@ -172,11 +176,20 @@ def _headed(
 def _window_of(
     value: int, remaining: int | None, reset_at: int | None, now: int
 ) -> Literal["rpm", "rpd"] | None:
-    """Return whose limit it is: a bucket that lacks k of n is full again after k/n of its window."""
+    """Return whose limit it is, ``None`` where that is not certain.
+
+    A bucket that lacks k of n is full again after k/n of its window. One that is counted in whole
+    minutes lacks anything for up to a minute, which must not be taken for a day's share: a day's
+    limit is one that takes longer, or that is a bucket to the point.
+    """
     if remaining is None or reset_at is None or not 0 <= remaining < value or reset_at <= now:
         return None
-    window_s = (reset_at - now) / 1000.0 * value / (value - remaining)
-    return "rpm" if window_s < math.sqrt(_MINUTE_S * _DAY_S) else "rpd"
+    reset_s = (reset_at - now) / 1000.0
+    window_s = reset_s * value / (value - remaining)
+    is_longer = reset_s > _MINUTE_S + _ROUNDING_S
+    if window_s < math.sqrt(_MINUTE_S * _DAY_S):
+        return None if is_longer else "rpm"
+    return "rpd" if is_longer or abs(window_s / _DAY_S - 1.0) < _BUCKET_ERROR else None
 
 
 def _from_policy(headers: Mapping[str, str], now: int) -> list[LearnedLimit]:

@@ -184,6 +184,12 @@ def test_anthropics_request_limit_is_the_minutes() -> None:
         ("2000", "1999", "43.2s", "rpd"),
         ("50", "0", "24h0m0s", "rpd"),
         ("14400", "14399", "6s", "rpd"),
+        # Counted in whole minutes: 60 s are no day's share of 60, nor of 6000.
+        ("60", "59", "60s", None),
+        ("6000", "5999", "60s", None),
+        ("60", "20", "59s", "rpm"),
+        # An hour's.
+        ("100", "10", "16m40s", None),
         ("500", "500", "0s", None),
         ("500", "500", "120ms", None),
         ("500", "499", "", None),
