@@ -1,15 +1,15 @@
 """The exception tree: every error a person can meet, with its exit code and its fix.
 
-    BatchrunnerError                what happened, why (``message``), what to do (``fix``)
-    ├── UsageError            2     the command, its options, the environment
-    │   └── InputError        2     an input file: carries every faulty line
-    ├── StoppedError          3     stopped with work left
-    ├── RefusedError          4     the provider refuses this account
-    ├── DatabaseError         5     the database can't be used
-    │   ├── NoDatabaseError   2     there is none where we looked
-    │   └── BusyError         5     another process is on it
-    ├── NetworkError          6     the provider can't be reached
-    └── DefectError          70     a defect in batchrunner itself
+BatchrunnerError                what happened, why (``message``), what to do (``fix``)
+├── UsageError            2     the command, its options, the environment
+│   └── InputError        2     an input file: carries every faulty line
+├── StoppedError          3     stopped with work left
+├── RefusedError          4     the provider refuses this account
+├── DatabaseError         5     the database can't be used
+│   ├── NoDatabaseError   2     there is none where we looked
+│   └── BusyError         5     another process is on it
+├── NetworkError          6     the provider can't be reached
+└── DefectError          70     a defect in batchrunner itself
 """
 
 from __future__ import annotations

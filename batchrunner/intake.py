@@ -324,3 +324,25 @@ def name_of(files: Sequence[str]) -> str:
         if name.lower().endswith(ending) and len(name) > len(ending):
             name = name[: -len(ending)]
     return name
+
+
+def notices_of(taken: Taken) -> Iterator[str]:
+    """Yield what the person is told of an intake, a sentence each."""
+    for warning in taken.warnings:
+        yield (f"{warning.file}:{warning.line}: {warning.reason}")
+    if taken.n_warnings > len(taken.warnings):
+        yield (f"and {taken.n_warnings - len(taken.warnings)} more warnings")
+    if taken.how == "same":
+        yield (f"the same content is here already as run {taken.name}; it goes on")
+    if (diff := taken.diff) is not None:
+        answered = (
+            f" ({diff.changed_completed} of them already answered: they keep their answer)"
+            if diff.changed_completed
+            else ""
+        )
+        yield (
+            f"{taken.name}: {diff.same} jobs the same, {diff.changed} changed{answered},"
+            f" {diff.new} new, {diff.gone} gone (kept)"
+        )
+    if taken.n_rejected:
+        yield (f"{taken.n_rejected} lines were left out; see {taken.name}.rejects.jsonl")

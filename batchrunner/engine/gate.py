@@ -109,6 +109,9 @@ class Gate:
         run = claim.run
         if run.is_stopping or claim.lane.model_id in run.holds:
             return True
+        if run.streak.is_outage and claim.grant.instant < run.streak.probe_at:
+            # Claimed before the outage: only the probe goes.
+            return True
         if run.account.pause.until is None and claim.lane.pool.pause.until is None:
             return False
         now, wall = self._clock.now(), self._clock.wall()

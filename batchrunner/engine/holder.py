@@ -95,6 +95,8 @@ class Holder:
             database=database,
         )
         self._outcomes: list[Outcome] = []
+        #: Judged, and to be stored with the next cycle.
+        self._settles: list[Settle] = []
         self._defect: BaseException | None = None
         self._gather: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
@@ -161,15 +163,21 @@ class Holder:
         if self._scopes.rebinds:
             await self._roster.rebind()
 
-    def _judge_outcomes(self) -> list[Settle]:
-        taken, self._outcomes = self._outcomes[:MAX_OUTCOMES], self._outcomes[MAX_OUTCOMES:]
-        settles: list[Settle] = []
+    def _judge_now(self) -> None:
+        """Judge what came back; what it pauses, holds or stops is so before the next send."""
+        taken, self._outcomes = self._outcomes, []
         was_held = self._judge.n_changes
         for outcome in taken:
             outcome.claim.run.outstanding -= 1
-            settles += self._judge.judge(outcome)
+            self._settles += self._judge.judge(outcome)
             if outcome.reply is not None and outcome.reply.status is not None:
                 self._scopes.learn(outcome.claim, outcome.reply)
+        if self._judge.n_changes != was_held:
+            self._kick()
+
+    def _judge_outcomes(self) -> list[Settle]:
+        self._judge_now()
+        settles, self._settles = self._settles[:MAX_OUTCOMES], self._settles[MAX_OUTCOMES:]
         now = self._clock.now()
         for run in self._roster.live:
             if not run.streak.n_open or run.outstanding:
@@ -180,8 +188,6 @@ class Holder:
                 lane.is_ready(now) for key, lane in run.lanes.items() if key not in run.holds
             ):
                 settles += self._judge.flush_idle(run)
-        if self._judge.n_changes != was_held:
-            self._gate.wake()
         # Nothing is done before its commit: all that is stored together is finished together.
         wall = int(self._clock.wall())
         for settle in settles:
@@ -270,6 +276,8 @@ class Holder:
 
     def _hand_over(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
+        if _is_trouble(outcome):
+            self._judge_now()
         if len(self._outcomes) >= MAX_OUTCOMES or outcome.claim.run.queue.is_empty():
             self._wake.set()
         elif self._gather is None:
@@ -288,7 +296,7 @@ class Holder:
         """Sleep until there is something to do, at most until the next look around."""
         if self._defect is not None:
             raise self._defect
-        if len(self._outcomes) >= MAX_OUTCOMES:
+        if len(self._outcomes) + len(self._settles) >= MAX_OUTCOMES:
             await asyncio.sleep(0)
             return
         now = self._clock.now()
@@ -395,10 +403,16 @@ class Holder:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._gather is not None:
             self._gather.cancel()
-        if self._outcomes:
+        if self._outcomes or self._settles:
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
         await self._roster.leave()
+
+
+def _is_trouble(outcome: Outcome) -> bool:
+    """Whether it may mean that nothing more should go out."""
+    reply = outcome.reply
+    return reply is not None and (reply.status is None or reply.status >= 300)
 
 
 def _size(path: Path) -> int:

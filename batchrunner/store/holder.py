@@ -116,17 +116,16 @@ def rescue(
     runs: dict[RunId, int] = {}
     for job_id, run_id, claim, planned_at, account_id, provider, model_id, model in orphans:
         runs[run_id] = runs.get(run_id, 0) + 1
-        if account_id is None:
-            # Taken up means bound; a file that was mended by hand must not stop the rescue.
-            account_id = scope_id(
-                conn, kind="account", provider=provider, key="unknown", parent_id=None
-            )
+        # Taken up means bound; a file that was mended by hand must not stop the rescue.
+        account = account_id or scope_id(
+            conn, kind="account", provider=provider, key="unknown", parent_id=None
+        )
         pool = scope_id(
             conn,
             kind="pool",
             provider=provider,
             key=pool_of(provider, model),
-            parent_id=account_id,
+            parent_id=account,
         )
         _move_usage(conn, pool, planned_at, min(now, planned_at + MAX_LATE_MS))
         conn.execute(

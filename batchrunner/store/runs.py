@@ -128,6 +128,15 @@ def run_by_id(connection: sa.Connection, run_id: RunId) -> StoredRun | None:
     return _stored(row) if row is not None else None
 
 
+def stored_run(db: Database, run_id: RunId) -> StoredRun:
+    """Return a run that is known to exist. Raises :class:`UsageError` if it was deleted meanwhile."""
+    with db.read() as connection:
+        found = run_by_id(connection, run_id)
+    if found is None:
+        raise UsageError("The run was deleted meanwhile.", fix="Submit the file again.")
+    return found
+
+
 def _one(db: Database, *conditions: sa.ColumnElement[bool]) -> StoredRun | None:
     statement = (
         _SELECT.where(_RUN.c.state != StoredRunState.LOADING.value, *conditions)

@@ -1,0 +1,153 @@
+"""One call of a verb that sends: what it works on, and what ``submit``, ``resume`` and ``retry`` share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from batchrunner.engine.roster import Ending
+from batchrunner.engine.session import run_session
+from batchrunner.engine.stops import Stops
+from batchrunner.intake import Taken
+from batchrunner.models import ExitCode, RunId, StoredRunState
+from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
+from batchrunner.preparing import apply_limits, merge_options, set_fields
+from batchrunner.providers import profile
+from batchrunner.results import check_output, write_output
+from batchrunner.store import commands, processes
+from batchrunner.store import views as store_views
+from batchrunner.store.database import Database
+from batchrunner.store.runs import StoredRun, run_by_id, stored_run
+from batchrunner.views import Event, Listener, RunResult
+from batchrunner.wiring import Wiring
+
+__all__ = ["Call", "day_zone_of", "now_ms"]
+
+#: Which of several runs' exit codes is the call's: the worst, work left before failures.
+_CODE_ORDER: Final = (
+    ExitCode.INTERRUPT, ExitCode.TERMINATED, ExitCode.HANGUP, ExitCode.REFUSED, ExitCode.NETWORK,
+    ExitCode.WORK_LEFT, ExitCode.SOME_FAILED, ExitCode.DONE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a verb that sends: what it works on, and what all of them do."""
+
+    db: Database
+    call: CallOptions
+    listener: Listener | None
+    stops: Stops
+    process: processes.Process
+    environ: Mapping[str, str]
+
+    def notice(self, text: str) -> None:
+        """Say one sentence to the person."""
+        if self.listener is not None:
+            self.listener.notice(text)
+
+    def tell(self, sentences: Iterable[str]) -> None:
+        """Say several."""
+        for text in sentences:
+            self.notice(text)
+
+    def emit_stored(self, stored: StoredRun, taken: Taken) -> None:
+        """Tell that the run is stored."""
+        if self.listener is None:
+            return
+        data: dict[str, Any] = {"how": taken.how, "jobs": {"total": stored.counts.total}}
+        if taken.diff is not None:
+            data["diff"] = taken.diff._asdict()
+        self.listener.event(
+            Event(
+                event="run.stored", at=now_ms(), run_id=stored.uid, run_name=stored.name, data=data
+            )
+        )
+
+    def prepare(
+        self,
+        stored: StoredRun,
+        run: RunOptions,
+        limits: LimitOptions,
+        *,
+        sets: Sequence[tuple[str, str]] | None = None,
+    ) -> None:
+        """Store what was typed, and undo ``pause``."""
+        stored = merge_options(self.db, stored, run)
+        check_output(self.db, run.output, stored.name)
+        apply_limits(
+            self.db, stored, limits, environ=self.environ, notice=self.notice, now_ms=now_ms()
+        )
+        if chosen := self.call.sets if sets is None else sets:
+            set_fields(self.db, stored, JobFilter(), chosen, self.notice)
+        if stored.state is not StoredRunState.FINISHED:
+            commands.lift(self.db, stored)
+
+    async def drain(self, run_ids: list[RunId]) -> RunResult:
+        """Have the runs sent, and return how the worst of them ended."""
+        if self.call.no_run:
+            return self.result(run_ids[0], Ending(ExitCode.DONE, None))
+        async with self._simulator(run_ids) as simulator_url:
+            wiring = Wiring(self.environ, self.notice, simulator_url=simulator_url)
+            try:
+                endings = await run_session(
+                    self.db,
+                    run_ids,
+                    call=self.call,
+                    wires=wiring,
+                    stops=self.stops,
+                    listener=self.listener,
+                    process=self.process,
+                )
+            finally:
+                await wiring.close()
+        worst = min(run_ids, key=lambda run_id: _CODE_ORDER.index(endings[run_id].exit_code))
+        written = [write_output(self.db, run_id) for run_id in run_ids]
+        result = self.result(worst, endings[worst])
+        return replace(result, output=next((path for path in written if path), None))
+
+    def result(self, run_id: RunId, ending: Ending) -> RunResult:
+        """Return where a run stands now, and how it ended."""
+        with self.db.read() as connection:
+            stored = run_by_id(connection, run_id)
+            assert stored is not None
+            view = store_views.run_view(
+                connection, self.db, stored, now_ms=now_ms(), day_zone=day_zone_of
+            )
+        return RunResult(
+            run=view,
+            exit_code=ending.exit_code,
+            waiting=ending.waiting,
+            n_rejected=stored.n_rejected,
+        )
+
+    @asynccontextmanager
+    async def _simulator(self, run_ids: list[RunId]) -> AsyncIterator[str | None]:
+        """Start the built-in provider where a run wants it and names no other address."""
+        needs = any(
+            stored.provider == "simulator"
+            and not msgspec.json.decode(stored.options).get("base_url")
+            for stored in (stored_run(self.db, run_id) for run_id in run_ids)
+        )
+        if not needs:
+            yield None
+            return
+        from batchrunner.providers.simulator import Simulator, SimulatorConfig  # noqa: PLC0415
+
+        async with Simulator(SimulatorConfig()) as base_url:
+            yield base_url
+
+
+def day_zone_of(provider: str) -> str:
+    """Return the provider's own day, where nobody named one."""
+    return profile(provider).day_zone
+
+
+def now_ms() -> int:
+    """Return the wall clock, epoch milliseconds."""
+    return int(time.time() * 1000)

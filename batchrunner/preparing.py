@@ -1,0 +1,138 @@
+"""What a call makes of a stored run before it is sent: options, limits, replaced fields.
+
+Options typed are stored with the run, limits with its account, and what is replaced in the jobs
+that are still to be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchrunner.core.days import check_zone
+from batchrunner.errors import RefusedError, UsageError
+from batchrunner.formats.faults import RefusedLineError
+from batchrunner.formats.requests import check_headers
+from batchrunner.formats.sets import apply_sets, model_of
+from batchrunner.options import JobFilter, LimitOptions, RunOptions
+from batchrunner.providers import profile
+from batchrunner.store import commands, limits, merge
+from batchrunner.store.accounts import bind_account, sentence
+from batchrunner.store.database import Database
+from batchrunner.store.runs import StoredRun, stored_run
+from batchrunner.wiring import Wiring, account_key
+
+__all__ = ["apply_limits", "check_options", "merge_options", "set_fields", "stored_options"]
+
+Notice = Callable[[str], None]
+
+
+def check_options(run: RunOptions, limits: LimitOptions) -> None:
+    """Refuse options that can't be right, before anything is read or stored."""
+    if limits.day_resets is not None and limits.day_resets != "rolling":
+        try:
+            check_zone(limits.day_resets)
+        except ValueError as error:
+            raise UsageError(
+                f"--day-resets: {error}.", fix="Use a name like America/Los_Angeles, or rolling."
+            ) from error
+    if run.provider is not None:
+        profile(run.provider)
+    for header in run.headers:
+        name, colon, value = header.partition(":")
+        try:
+            if not colon:
+                raise RefusedLineError("it has no colon")
+            check_headers({name.strip(): value.strip()})
+        except RefusedLineError as refused:
+            raise UsageError(
+                f"-H {name.strip()!r}: {refused}.", fix="Write it like -H 'NAME: VALUE'."
+            ) from refused
+    if run.base_url is not None and "@" in run.base_url.partition("://")[2].partition("/")[0]:
+        raise UsageError(
+            "The base URL holds a credential.",
+            fix="Leave it out; send it as a header: -H 'Authorization: Basic ${VAR}'.",
+        )
+
+
+def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:
+    """Return the options to store: those typed over those stored before."""
+    typed = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(run).items()
+        if value is not None and value != () and name not in ("provider", "priority")
+    }
+    if "output" in typed:
+        typed["output"] = str(Path(str(typed["output"])).absolute())
+        if typed["output"] != old.get("output"):
+            typed["output_written"] = False
+    return {**old, **typed}
+
+
+def merge_options(db: Database, stored: StoredRun, run: RunOptions) -> StoredRun:
+    """Store what was typed with the run, and return the run as it is now."""
+    old = msgspec.json.decode(stored.options)
+    new = stored_options(old, run)
+    priority = stored.priority if run.priority is None else run.priority
+    if new != old or priority != stored.priority:
+        commands.store_options(db, stored.id, msgspec.json.encode(new).decode(), priority=priority)
+    return stored_run(db, stored.id)
+
+
+def apply_limits(
+    db: Database,
+    stored: StoredRun,
+    typed: LimitOptions,
+    *,
+    environ: Mapping[str, str],
+    notice: Notice,
+    now_ms: int,
+) -> None:
+    """Bind the run to its account and store the limits typed, told as old → new."""
+    options = msgspec.json.decode(stored.options)
+    scope = stored.account_id
+    if scope is None or options.get("account"):
+        key = _account_of(stored, options, environ)
+        if key is None and typed == LimitOptions():
+            return
+        scope = limits.scope_for(db, stored.provider, key or f"run {stored.uid}")
+        bind_account(db, stored.id, scope)
+    for change in limits.store_limits(db, scope, typed, now_ms=now_ms):
+        if change.is_change:
+            notice(sentence(change))
+
+
+def _account_of(
+    stored: StoredRun, options: Mapping[str, Any], environ: Mapping[str, str]
+) -> str | None:
+    """Return whose limits a run uses; ``None`` where no credential is there to tell."""
+    if options.get("account"):
+        return str(options["account"])
+    if stored.provider == "simulator" and not options.get("base_url"):
+        return "simulator"
+    wiring = Wiring(environ, lambda _text: None)
+    known = profile(stored.provider)
+    base_url = wiring.base_url(known, options.get("base_url"))
+    try:
+        return account_key(options, wiring.credential(known, base_url), base_url)
+    except RefusedError:
+        return None
+
+
+def set_fields(
+    db: Database,
+    stored: StoredRun,
+    jobs: JobFilter,
+    sets: Sequence[tuple[str, str]],
+    notice: Notice,
+) -> None:
+    """Replace body fields in the chosen jobs that are still to be sent (``--set``)."""
+    n = merge.apply_sets(
+        db, stored, jobs, replace=lambda body: apply_sets(body, sets), model_of=model_of
+    )
+    fields = ", ".join(field for field, _ in sets)
+    notice(f"{fields} was replaced in {n} jobs of {stored.name}")

@@ -1,0 +1,79 @@
+"""Results on their way out: rows of a run in one of the formats, and the file that ``-o`` names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from batchrunner.errors import UsageError
+from batchrunner.formats.atomic import atomic_file
+from batchrunner.formats.export import format_of, write_rows
+from batchrunner.models import RunId
+from batchrunner.options import JobFilter
+from batchrunner.providers import profile
+from batchrunner.store import commands
+from batchrunner.store import export as store_export
+from batchrunner.store.database import Database
+from batchrunner.store.runs import StoredRun, all_runs, stored_run
+
+__all__ = ["check_output", "write_output", "write_run"]
+
+#: Formats whose rows have the answer's text.
+_WITH_TEXT = ("csv", "jsonl")
+
+
+def write_run(
+    db: Database, run: StoredRun, jobs: JobFilter, format_name: str, out: BinaryIO
+) -> int:
+    """Write the chosen jobs of a run in input order and return how many; streaming."""
+    known = profile(run.provider)
+    text = known.output_text if format_name in _WITH_TEXT else None
+    names = store_export.metadata_names(db, run.id, jobs) if format_name == "csv" else []
+    rows = store_export.export_rows(db, run.id, jobs, text)
+    return write_rows(rows, format_name, out, profile=known, metadata_names=names)
+
+
+def check_output(db: Database, output: str | None, name: str) -> None:
+    """Refuse ``-o FILE`` where its ending tells no format or it would replace another's file."""
+    if output is None:
+        return
+    path = Path(output).absolute()
+    format_of(path, None)
+    if not path.exists():
+        if not path.parent.is_dir():
+            raise UsageError(
+                f"-o {output}: there is no folder {path.parent}.", fix="Make it first."
+            )
+        return
+    with db.read() as connection:
+        runs = all_runs(connection)
+    for stored in runs:
+        options = msgspec.json.decode(stored.options)
+        if options.get("output") == str(path) and options.get("output_written"):
+            return
+    raise UsageError(
+        f"-o {output}: the file exists, and run {name} did not write it.",
+        fix="Name another file, or move that one away.",
+    )
+
+
+def write_output(db: Database, run_id: RunId) -> str | None:
+    """Export to the run's ``-o FILE``, if it has one; return its path."""
+    stored = stored_run(db, run_id)
+    options = msgspec.json.decode(stored.options)
+    output = options.get("output")
+    if not output:
+        return None
+    path = Path(output)
+    check_output(db, output, stored.name)
+    if not options.get("output_written"):
+        # Before it is: a process that dies in between must know its own file again.
+        options["output_written"] = True
+        commands.store_options(
+            db, run_id, msgspec.json.encode(options).decode(), priority=stored.priority
+        )
+    with atomic_file(path, force=True) as file:
+        write_run(db, stored, JobFilter(), format_of(path, None), file)
+    return str(path)
