@@ -81,12 +81,10 @@ class Batchrunner:
         db: Path | str = "batchrunner.db",
         *,
         environ: Mapping[str, str] | None = None,
-        log_file: Path | None = None,
     ) -> None:
         """Name the database; it is opened by each verb. ``environ`` holds keys and proxies."""
         self.path = Path(db)
         self._environ = os.environ if environ is None else environ
-        self._log_file = log_file
 
     # --- verbs that send
 

@@ -47,7 +47,7 @@ class Settings(NamedTuple):
         """Return the application on this database; opens nothing yet."""
         from batchrunner.app import Batchrunner  # noqa: PLC0415 (loads all that --help must not)
 
-        return Batchrunner(self.db, log_file=self.log_file)
+        return Batchrunner(self.db)
 
     def command(self, *words: str) -> str:
         """Return a command line to be copied, that finds the same database."""

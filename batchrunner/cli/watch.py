@@ -16,6 +16,7 @@ import click
 
 from batchrunner.cli.events import Events
 from batchrunner.cli.lines import Lines, wall_ms
+from batchrunner.cli.log import Logged
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import write_json
 from batchrunner.cli.summary import summary
@@ -37,8 +38,13 @@ _T = TypeVar("_T")
 def watcher(settings: Settings, db_name: str) -> AbstractContextManager[Listener]:
     """Return who watches: events, a panel on a terminal, lines anywhere else.
 
-    ``db_name`` is how they name the database.
+    ``db_name`` is how they name the database. ``--log-file`` writes down what they are told.
     """
+    watching = _watching(settings, db_name)
+    return Logged(watching, settings.log_file) if settings.log_file is not None else watching
+
+
+def _watching(settings: Settings, db_name: str) -> AbstractContextManager[Listener]:
     if settings.json:
         return Events(sys.stdout, sys.stderr, quiet=settings.quiet)
     has_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS

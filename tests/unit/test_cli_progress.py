@@ -22,6 +22,7 @@ from rich.console import Console
 from batchrunner.cli import main
 from batchrunner.cli.events import Events
 from batchrunner.cli.lines import Lines
+from batchrunner.cli.log import Logged
 from batchrunner.cli.panel import Panel, bar
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.summary import summary
@@ -460,3 +461,20 @@ def test_panel_on_a_real_terminal(term: str, is_drawn: bool) -> None:
     # NO_COLOR: styles such as bold may stay, colours may not.
     assert "\x1b[32m" not in text
     assert "\x1b[1;32m" not in text
+
+
+def test_log_file_keeps_events_and_notices_for_its_owner_alone(tmp_path: Path) -> None:
+    """``--log-file`` appends every event and notice as a JSON line to a file of mode 0600."""
+    stream = io.StringIO()
+    path = tmp_path / "run.log"
+    for _ in range(2):
+        with Logged(Lines(stream, db_name="x.db"), path) as listener:
+            listener.event(
+                Event(event="job.completed", at=0, run_id="r", run_name="n", data={"key": "a"})
+            )
+            listener.notice("rpm: 3 \x1b[31m→ 50")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["job.completed", "notice"] * 2
+    assert lines[0]["key"] == "a"
+    assert "\x1b" not in lines[1]["message"]
+    assert path.stat().st_mode & 0o777 == 0o600
