@@ -28,7 +28,7 @@ from batchrunner.options import ExportOptions, JobFilter
 from batchrunner.views import JobDetail, JobView, RunView
 
 #: Nothing here takes longer; a machine that is busy elsewhere is waited for.
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 30.0
 
 
 def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE_S) -> Any:
@@ -103,7 +103,7 @@ class Running:
 
     def sees(self, event: str, n: int = 1) -> None:
         """Wait for the n-th event of a name (started with ``--json``)."""
-        self.until(lambda: len(self.so_far.named(event)) >= n, f"{n} × {event}")
+        self.until(lambda: len(self.so_far.named(event)) >= n, f"{event} {n} times")
 
     def says(self, text: str) -> None:
         """Wait for a text on stderr."""
