@@ -17,13 +17,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.common import (
     Usage,
     batchrunner,
-    median_of,
     nginx,
     print_machine,
     print_table,
@@ -40,6 +40,7 @@ STATUS_S = 0.3
 FIRST_S = 1.0
 HELP = 3.0
 _DONE, _WORK_LEFT = 0, 3
+_IMPORT = ["-c", "import batchrunner.app"]
 
 
 class Drain(NamedTuple):
@@ -49,15 +50,17 @@ class Drain(NamedTuple):
     per_second: float
     #: µs of processor time a job, all threads, imports taken off.
     cpu_us: float
-    #: From the call to the first answered request.
+    #: From the call to the first answered request, imports taken off.
     first_s: float
     peak_mb: float
 
 
-def drain(db: Path, folder: Path, loop: str, imports: Usage, max_time_s: float | None) -> Drain:
+def drain(db: Path, folder: Path, loop: str, max_time_s: float | None) -> Drain:
     """Drain once, for so long at most."""
     options = () if max_time_s is None else ("--max-time", f"{max_time_s:.1f}")
     os.sync()
+    # Right before, so that both see the machine as busy as it is.
+    imports = run_process(_IMPORT)
     with nginx(folder) as server:
         began = time.time()
         used = resume(db, server.url, *options, loop=loop, codes=(_DONE, _WORK_LEFT))
@@ -67,37 +70,61 @@ def drain(db: Path, folder: Path, loop: str, imports: Usage, max_time_s: float |
         seen.n,
         seen.per_second,
         (used.cpu_s - imports.cpu_s) / seen.n * 1e6,
-        seen.first - began,
+        seen.first - began - imports.wall_s,
         used.peak_mb,
     )
 
 
-def export(db: Path, target: Path) -> Usage:
+def export(db: Path, folder: Path) -> Usage:
     """Write every job of the run as CSV."""
+    target = folder / "results.csv"
     used = batchrunner("export", "--db", str(db), "-o", str(target))
     target.unlink()
     return used
 
 
-def starting() -> tuple[list[list[str]], Usage]:
-    """Measure imports and --help; return rows and what importing takes."""
-    importing = ["-c", "import batchrunner.app, uvloop"]
-    if run_process(importing, codes=(0, 1)).code:
-        importing = ["-c", "import batchrunner.app"]
-    imports = [run_process(importing) for _ in range(5)]
-    imports_s = statistics.median(use.wall_s for use in imports)
-    click_s = median_of(lambda: run_process(["-c", "import click"]).wall_s, 9)
-    help_s = median_of(lambda: run_process(["-m", "batchrunner", "--help"]).wall_s, 9)
-    rows = [
-        ["import everything", f"{imports_s:.2f} s", ""],
+def store(db: Path, folder: Path, n: int, size: int) -> Usage:
+    """Submit so many jobs into a fresh database."""
+    jobs = write_jobs(folder / "jobs.jsonl", n, size)
+    os.sync()
+    used = store_jobs(db, jobs)
+    jobs.unlink()
+    print(f"submit {n}: {used}", file=sys.stderr)
+    return used
+
+
+def starting(many: Path, times: int = 9) -> list[list[str]]:
+    """Measure imports, ``--help`` and ``status``, in turns; return rows of the first table."""
+    took: dict[str, list[float]] = {}
+    programs = {
+        "click": ["-c", "import click"],
+        "help": ["-m", "batchrunner", "--help"],
+        "imports": _IMPORT,
+        "status": ["-m", "batchrunner", "status", "--db", str(many)],
+    }
+    for _ in range(times):
+        for name, arguments in programs.items():
+            took.setdefault(name, []).append(run_process(arguments).wall_s)
+    median = {name: statistics.median(times) for name, times in took.items()}
+    status_s = statistics.median(
+        with_it - without for with_it, without in zip(took["status"], took["imports"], strict=True)
+    )
+    times_click = statistics.median(
+        ours / click for ours, click in zip(took["help"], took["click"], strict=True)
+    )
+    return [
+        ["import everything", f"{median['imports']:.2f} s", ""],
         [
             "`--help` over importing click",
-            f"{help_s:.3f} / {click_s:.3f} s = **{help_s / click_s:.2f}**",
-            verdict(help_s / click_s, HELP, at_most=True),
+            f"{median['help']:.3f} / {median['click']:.3f} s = **{times_click:.2f}**",
+            verdict(times_click, HELP, at_most=True),
+        ],
+        [
+            "`status` of the many, on top of importing",
+            f"**{status_s:.2f} s**",
+            verdict(status_s, STATUS_S, at_most=True),
         ],
     ]
-    middle = sorted(imports, key=lambda use: use.wall_s)[len(imports) // 2]
-    return rows, middle
 
 
 def main() -> None:
@@ -116,67 +143,46 @@ def main() -> None:
     print_machine("uvloop")
     with tempfile.TemporaryDirectory(prefix="bench-scale-", dir=given.folder) as name:
         folder = Path(name)
-        rows, imports = starting()
         many, few = folder / "many.db", folder / "few.db"
-        submits, exports = {}, {}
-        for db, n in ((few, given.few), (many, given.jobs)):
-            jobs = write_jobs(folder / "jobs.jsonl", n, given.size)
-            submits[db] = store_jobs(db, jobs)
-            jobs.unlink()
-            print(f"submit {n}: {submits[db]}", file=sys.stderr)
-        status_s = median_of(lambda: batchrunner("status", "--db", str(many)).wall_s, 5)
-        rows.append(
-            [
-                f"`status` of {given.jobs:,} jobs, on top of that",
-                f"**{status_s - imports.wall_s:.2f} s**",
-                verdict(status_s - imports.wall_s, STATUS_S, at_most=True),
-            ]
-        )
+        one = folder / "one.db"
+        sizes = {one: 1, few: given.few, many: given.jobs}
+        submits = {db: store(db, folder, n, given.size) for db, n in sizes.items()}
+        os.sync()
+        rows = starting(many)
         of_few, of_many = [], []
         copy = folder / "copy.db"
         for number in range(given.rounds):
             shutil.copy(few, copy)
-            of_few.append(drain(copy, folder / f"few-{number}", given.loop, imports, None))
-            of_many.append(drain(many, folder / f"many-{number}", given.loop, imports, given.part))
+            of_few.append(drain(copy, folder / f"few-{number}", given.loop, None))
+            of_many.append(drain(many, folder / f"many-{number}", given.loop, given.part))
             print(f"few {of_few[-1]}\nmany {of_many[-1]}", file=sys.stderr)
-        first_s = statistics.median(one.first_s for one in of_many) - imports.wall_s
+        first_s = statistics.median(one.first_s for one in of_many)
         rows.append(
             [
-                f"first request of {given.jobs:,} jobs after `resume`, on top of that",
+                "first request after `resume` of the many, on top of importing",
                 f"**{first_s:.2f} s**",
                 verdict(first_s, FIRST_S, at_most=True),
             ]
         )
-        for db in (copy, many):
-            exports[db] = export(db, folder / "results.csv")
+        shutil.copy(copy, few)
+        exports = {db: export(db, folder) for db in sizes}
     print_table(["start", "measured", "bar"], rows)
-    speeds = {
-        db: n / (submits[db].wall_s - imports.wall_s)
-        for db, n in ((few, given.few), (many, given.jobs))
-    }
-    written = {
-        db: n / (exports[db].wall_s - imports.wall_s)
-        for db, n in ((copy, given.few), (many, given.jobs))
-    }
     steps = [
-        step(
-            "submit, lines a second",
-            [speeds[few]], [speeds[many]], [submits[few].peak_mb], [submits[many].peak_mb],
-        ),
+        step("submit, lines a CPU second", *costs(submits, sizes), submits[few], submits[many]),
         step(
             "drain, jobs a second",
-            [one.per_second for one in of_few], [one.per_second for one in of_many],
-            [one.peak_mb for one in of_few], [one.peak_mb for one in of_many],
+            [one.per_second for one in of_few],
+            [one.per_second for one in of_many],
+            max(of_few, key=lambda one: one.peak_mb),
+            max(of_many, key=lambda one: one.peak_mb),
         ),
         step(
             "drain, jobs a CPU second",
-            [1e6 / one.cpu_us for one in of_few], [1e6 / one.cpu_us for one in of_many], [], [],
+            [1e6 / one.cpu_us for one in of_few],
+            [1e6 / one.cpu_us for one in of_many],
         ),
-        step(
-            "export, rows a second",
-            [written[copy]], [written[many]], [exports[copy].peak_mb], [exports[many].peak_mb],
-        ),
-    ]  # fmt: skip
+        step("export, rows a CPU second", *costs(exports, sizes), exports[few], exports[many]),
+    ]
     print_table(
         ["step", f"{given.few:,} jobs", f"{given.jobs:,} jobs", "ratio", "bar",
          "peak MB of few", "peak MB of many", "bar"],
@@ -185,21 +191,40 @@ def main() -> None:
     print(f"The drains of the many sent {sum(one.n for one in of_many):,} jobs.")
 
 
+def costs(used: Mapping[Path, Usage], sizes: Mapping[Path, int]) -> tuple[list[float], list[float]]:
+    """Return how much the few and the many got done in a second of processor time.
+
+    What the same command takes for one job is taken off both.
+    """
+    (one, _), (few, n_few), (many, n_many) = sizes.items()
+    start_s = used[one].cpu_s
+    return [n_few / (used[few].cpu_s - start_s)], [n_many / (used[many].cpu_s - start_s)]
+
+
 def step(
-    name: str, few: list[float], many: list[float], few_mb: list[float], many_mb: list[float]
+    name: str,
+    few: list[float],
+    many: list[float],
+    few_used: Usage | Drain | None = None,
+    many_used: Usage | Drain | None = None,
 ) -> list[str]:
     """Return one row: speeds in pairs, and peaks."""
     ratio = statistics.median(b / a for a, b in zip(few, many, strict=True))
-    peak = max(many_mb, default=0.0)
-    return [
+    row = [
         name,
         f"{statistics.median(few):,.0f}",
         f"{statistics.median(many):,.0f}",
         f"**{ratio:.2f}**",
         verdict(ratio, SPEED),
-        f"{max(few_mb):.0f}" if few_mb else "",
-        f"**{peak:.0f}**" if many_mb else "",
-        verdict(peak, PEAK_MB, at_most=True) if many_mb else "",
+    ]
+    if few_used is None or many_used is None:
+        return [*row, "", "", ""]
+    peak_mb = many_used.peak_mb
+    return [
+        *row,
+        f"{few_used.peak_mb:.0f}",
+        f"**{peak_mb:.0f}**",
+        verdict(peak_mb, PEAK_MB, at_most=True),
     ]
 
 

@@ -87,16 +87,18 @@ def main() -> None:
         folder = Path(name)
         jobs = write_jobs(folder / "jobs.jsonl", given.jobs, given.size)
         one = write_jobs(folder / "one.jsonl", 1, given.size)
-        start = {
-            kind: statistics.median(measure(folder, one, kind).wall_s for _ in range(3))
-            for kind in kinds
-        }
+        starts = {kind: [measure(folder, one, kind) for _ in range(3)] for kind in kinds}
+        start = {kind: statistics.median(use.wall_s for use in starts[kind]) for kind in kinds}
+        start_cpu = {kind: statistics.median(use.cpu_s for use in starts[kind]) for kind in kinds}
         took: dict[str, list[Usage]] = {kind: [] for kind in kinds}
         for _ in range(given.pairs):
             for kind in kinds:
                 took[kind].append(measure(folder, jobs, kind))
                 print(f"{kind}: {took[kind][-1].wall_s:.2f} s", file=sys.stderr)
     net = {kind: [use.wall_s - start[kind] for use in took[kind]] for kind in kinds}
+    cpu = {
+        kind: statistics.median(use.cpu_s for use in took[kind]) - start_cpu[kind] for kind in kinds
+    }
     table = []
     for kind in kinds:
         ratios = [raw / ours for raw, ours in zip(net[kind], net["ours"], strict=True)]
@@ -111,12 +113,14 @@ def main() -> None:
                 if kind == "ours"
                 else f"**{ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
                 verdict(ratio, BAR) if kind == "same" else "",
+                f"{cpu[kind] / given.jobs * 1e6:.1f}",
+                "" if kind == "ours" else f"{cpu[kind] / cpu['ours']:.2f}",
                 f"{max(use.peak_mb for use in took[kind]):.0f}",
             ]
         )
     print_table(
         ["what", "s, whole process", "s of these for one line", "lines a second",
-         "batchrunner's share of it (range)", "bar", "peak MB"],
+         "batchrunner's share of it (range)", "bar", "CPU µs a line", "share by CPU", "peak MB"],
         table,
     )  # fmt: skip
 
