@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from batchrunner.cli.settings import Settings
-from batchrunner.cli.text import duration, plural, printable
-from batchrunner.cli.words import EXIT_MEANINGS, waiting_words
+from batchrunner.cli.text import duration, plural, printable, when
+from batchrunner.cli.words import EXIT_MEANINGS, reason_words
 from batchrunner.models import ExitCode, RunState, WaitingReason
 from batchrunner.views import RunResult
 
@@ -70,8 +70,10 @@ def _stopped(result: RunResult, now_ms: float) -> list[str]:
     waiting = result.waiting or result.run.waiting
     # An interrupt's reason only repeats what the exit code means.
     is_news = waiting is not None and waiting.reason is not WaitingReason.INTERRUPTED
-    why = f": {waiting_words(waiting, now_ms)}" if waiting and is_news else ""
+    why = f": {reason_words(waiting)}" if waiting and is_news else ""
     lines.append(f"{meaning}{why} (exit {result.exit_code})")
+    if waiting and waiting.until is not None:
+        lines.append(f"until: {when(waiting.until, now_ms)}")
     lines += [
         f"held back: {printable(model)}: {printable(text)}"
         for model, text in result.run.holds.items()

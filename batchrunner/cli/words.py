@@ -13,7 +13,7 @@ EXIT_MEANINGS: Final = {
     ExitCode.DONE: "everything asked for is done",
     ExitCode.SOME_FAILED: "the run finished, and some jobs failed or lines were rejected",
     ExitCode.WORK_LEFT: "stopped with work left",
-    ExitCode.REFUSED: "the provider refuses this account",
+    ExitCode.REFUSED: "the account cannot be used",
     ExitCode.NETWORK: "the network cannot reach the provider",
     ExitCode.HANGUP: "hung up; everything is stored",
     ExitCode.INTERRUPT: "interrupted; everything is stored",

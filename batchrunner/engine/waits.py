@@ -161,13 +161,24 @@ def _waits_too_long(run: LiveRun, now: float, wall: float, resume: str) -> Waiti
         is_too_long = waiting.until is None or waiting.until - wall > longest * 1000.0
     if not is_too_long:
         return None
-    until = ""
-    if waiting.until is not None and not run.streak.is_outage:
-        at = datetime.fromtimestamp(waiting.until / 1000, UTC)
-        until = f", until {at:%Y-%m-%d %H:%M} UTC, longer than --max-wait"
+    if run.streak.is_outage:
+        return Waiting(
+            reason=waiting.reason,
+            until=None,
+            detail=f"{run.streak.message}; it lasted longer than this call may wait",
+            fix=f"when the provider answers again: {resume}; or wait for it with: {resume} --wait",
+        )
+    if waiting.until is None:
+        return Waiting(
+            reason=waiting.reason,
+            until=None,
+            detail=waiting.detail,
+            fix=f"change the limit, then: {resume}",
+        )
+    at = datetime.fromtimestamp(waiting.until / 1000, UTC)
     return Waiting(
         reason=waiting.reason,
-        until=None if run.streak.is_outage else waiting.until,
-        detail=waiting.detail + until,
-        fix=f"go on then with: {resume}; or wait without end with: {resume} --wait",
+        until=waiting.until,
+        detail=f"{waiting.detail} until {at:%Y-%m-%d %H:%M} UTC, longer than this call may wait",
+        fix=f"then go on with: {resume}; or wait for it with: {resume} --wait",
     )

@@ -260,7 +260,7 @@ def test_summary_with_failures() -> None:
     ("code", "meaning"),
     [
         (3, "work left"),
-        (4, "refuses"),
+        (4, "cannot be used"),
         (6, "network"),
         (129, "hung up"),
         (130, "interrupted"),
