@@ -23,6 +23,9 @@ DAY_MS: Final = 86_400_000
 #: The sources of a cap, the strongest first.
 SOURCES: Final = ("flag", "config", "header", "default")
 
+#: Those that a person said.
+TYPED: Final = frozenset({"flag", "config"})
+
 
 class Cap(NamedTuple):
     """A row of the table ``cap``."""
@@ -50,6 +53,13 @@ class Pace(NamedTuple):
 
     interval_ms: float
     slack_ms: float
+
+
+def pool_caps(caps: Iterable[Cap], account: Iterable[Cap]) -> list[Cap]:
+    """Return the caps of a pool that may hold: what a person typed for its account wins over what
+    the pool has learned, *none* included."""
+    typed = {cap.limit_name for cap in account if cap.source in TYPED}
+    return [cap for cap in caps if cap.limit_name not in typed]
 
 
 def effective_caps(rows: Iterable[Cap], default_zone: str = DEFAULT_ZONE) -> tuple[Limit, ...]:

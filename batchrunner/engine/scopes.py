@@ -10,7 +10,7 @@ from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Cap, Ledger, ScopeLedger
-from batchrunner.core.caps import RPD, RPM
+from batchrunner.core.caps import RPD, RPM, pool_caps
 from batchrunner.core.headers import learn_request_limits
 from batchrunner.core.pause import PauseState
 from batchrunner.engine.live import Claim, LiveRun
@@ -146,10 +146,8 @@ class Scopes:
         its pools learned, *none* included."""
         caps = self._caps[scope]
         parent = self._parents[scope]
-        typed = (
-            {name for name, source in self._caps[parent] if source == "flag"} if parent else set()
-        )
-        in_force = [cap for cap in caps.values() if cap.limit_name not in typed]
+        account = self._caps[parent].values() if parent else ()
+        in_force = pool_caps(caps.values(), account)
         if in_force != self._in_force.get(scope):
             self._in_force[scope] = in_force
             self._ledger.version += 1

@@ -24,6 +24,7 @@ from batchrunner.core.caps import (
     SOURCES,
     Cap,
     effective_caps,
+    pool_caps,
 )
 from batchrunner.core.days import day_start, next_reset
 from batchrunner.models import ScopeId
@@ -86,24 +87,29 @@ def limits_of_account(
         " WHERE s.id = ?1 OR s.parent_id = ?1 ORDER BY s.kind, s.key",
         (account,),
     ).all()
+    of_account = _caps(connection, account)
     views: list[LimitView] = []
     for row in rows:
         is_pool = row.kind == "pool"
         name = f"{row.account_key}/{row.key}" if is_pool else row.key
+        caps = pool_caps(_caps(connection, row.id), of_account) if is_pool else of_account
         scope = _Scope(row.id, name, row.provider)
-        views += _limits_of_scope(connection, scope, now_ms, day_zone)
+        views += _limits_of_scope(connection, scope, caps, now_ms, day_zone)
     return views
 
 
-def _limits_of_scope(
-    connection: sa.Connection, scope: _Scope, now_ms: int, day_zone: DayZone
-) -> Iterable[LimitView]:
-    caps = [
+def _caps(connection: sa.Connection, scope: ScopeId) -> list[Cap]:
+    return [
         Cap(*row)
         for row in connection.exec_driver_sql(
-            "SELECT limit_name, value, zone, source FROM cap WHERE scope_id = ?", (scope.id,)
+            "SELECT limit_name, value, zone, source FROM cap WHERE scope_id = ?", (scope,)
         )
     ]
+
+
+def _limits_of_scope(
+    connection: sa.Connection, scope: _Scope, caps: list[Cap], now_ms: int, day_zone: DayZone
+) -> Iterable[LimitView]:
     in_force = effective_caps(caps, day_zone(scope.provider))
     for limit in in_force:
         used, resets_at = _used(connection, scope.id, limit.name, limit.zone, now_ms)
