@@ -195,10 +195,11 @@ class TestLimits:
         assert [(v.value, v.source) for v in views.limits(db, now_ms=NOW)] == [(None, "flag")]
 
     def test_status_shows_those_of_its_account_and_pools(self, db: Database, account: int) -> None:
-        """A run's limits are its account's and its pools', nobody else's."""
+        """A run's limits are its account's and what its pools learned where nothing was typed."""
         commands.set_limit(db, account, "rpm", 9, now_ms=NOW)  # type: ignore[arg-type]
         pool = commands.scope_for(db, "anthropic", "work", pool="opus")
-        execute(db, "INSERT INTO cap VALUES (?, 'rpm', 5, NULL, 'header', 1)", (pool,))
+        execute(db, "INSERT INTO cap VALUES (?, 'rpd', 5, NULL, 'header', 1)", (pool,))
+        execute(db, "INSERT INTO cap VALUES (?, 'rpm', 8, NULL, 'header', 1)", (pool,))
         other = commands.scope_for(db, "openai", "other")
         commands.set_limit(db, other, "rpm", 1, now_ms=NOW)
         view = views.status(db, None, now_ms=NOW)
