@@ -1,0 +1,197 @@
+"""SIGKILL at random times, over and over: ``python -m tests.crash.random_kill --rounds N --seed S``.
+
+Each round is one database that is killed again and again, in one of these situations, and then
+left in peace until its run is finished and judged:
+
+    submit   a long file is being read        drain   requests go out as fast as they can
+    pace     --rpm holds the sends back       pause   the provider said 429, retry-after
+    wait     the day's allowance is used up   follow  a second process waits to take over
+
+What is killed is the process, its whole process group, or only the shell that started it (the
+process then goes on alone, and whoever comes next follows it). The same seed gives the same rounds,
+but for the machine's timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tests.crash.judge import Judge
+from tests.crash.scene import LONGEST_S, Done, Scene, ended, looked_at
+from tests.fakes import running_server
+
+__all__ = ["SITUATIONS", "play_round"]
+
+#: A process needs about so long before it does anything of its own (seconds).
+_STARTING_S: Final = 0.35
+
+
+class Situation(NamedTuple):
+    """What a round is like."""
+
+    n_jobs: int
+    #: How long a process may live (seconds): killed at a random time up to this.
+    longest_s: float
+    deaths: int
+    server: Mapping[str, Any]
+    options: tuple[str, ...] = ()
+    limits: tuple[tuple[int, float], ...] = ()
+    #: Given to the last command, which runs in peace.
+    last: tuple[str, ...] = ()
+    followed: bool = False
+
+
+SITUATIONS: Final[Mapping[str, Situation]] = {
+    "submit": Situation(20_000, 1.2, 4, {"latency_s": 0.002}, ("--no-run",)),
+    "drain": Situation(600, 1.5, 4, {"latency_s": 0.03, "rate_500": 0.02, "rate_reset": 0.02}),
+    "pace": Situation(
+        40, 4.0, 4, {"latency_s": 0.05}, ("--rpm", "40"), ((40, 60.0),), ("--rpm", "40")
+    ),
+    "pause": Situation(
+        60, 2.5, 4, {"latency_s": 0.03, "throttle_at": (5, 30, 50), "retry_after_s": 3}
+    ),
+    "wait": Situation(
+        60, 2.0, 4, {"latency_s": 0.03}, ("--rpd", "40", "--day-resets", "rolling"),
+        ((40, 86_400.0),), ("--rpd", "none"),
+    ),
+    "follow": Situation(600, 2.0, 3, {"latency_s": 0.03}, followed=True),
+}  # fmt: skip
+
+
+def play_round(situation: str, seed: int, folder: Path, *, deaths: int | None = None) -> list[str]:
+    """Kill one database over and over; return what is wrong at the end."""
+    told = SITUATIONS[situation]
+    rand = random.Random(f"{situation} {seed}")
+    with running_server(seed=seed, **told.server) as api:
+        scene = Scene(
+            folder=folder,
+            api=api,
+            n_jobs=told.n_jobs,
+            concurrency=rand.choice((1, 4, 16)),
+            options=told.options,
+            limits=told.limits,
+        )
+        judge = Judge(scene)
+        for _ in range(told.deaths if deaths is None else deaths):
+            _one_life(scene, judge, told, rand)
+        _in_peace(scene, judge, told)
+        return judge.problems
+
+
+def _one_life(scene: Scene, judge: Judge, told: Situation, rand: random.Random) -> None:
+    """Start a command, wait a random time, kill in a random way, and look."""
+    how = rand.choice(("process", "group", "shell"))
+    process = scene.start(*_words(scene), shell=how != "process")
+    second = scene.start("resume") if told.followed and scene.db.exists() else None
+    # The one wait of these tests that is for nothing but time: dying at any of it is the point.
+    try:
+        process.wait(_STARTING_S + rand.random() * told.longest_s)
+    except subprocess.TimeoutExpired:
+        if how == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    if how == "shell":
+        # The pipes stay open in the process that goes on: they are closed here, not read.
+        process.wait(LONGEST_S)
+        _kill_group_later(process, rand)
+        done = Done(-signal.SIGKILL, "", "")
+    else:
+        done = ended(process)
+    if second is not None:
+        _wait_for_some(scene)
+        second.kill()
+        ended(second)
+    if done.died or second is not None:
+        judge.died()
+        # With a second process two may have died in the middle of their sends.
+        judge.crashes += second is not None
+    elif done.code not in (0, 3):
+        judge.problems.append(f"exit {done.code}: {done.err.strip()[-400:]}")
+
+
+def _kill_group_later(process: subprocess.Popen[str], rand: random.Random) -> None:
+    """The process whose shell died goes on alone for a while, then dies too."""
+    time.sleep(rand.random() * 0.5)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            # Ends when the last of the group is gone.
+            pipe.read()
+            pipe.close()
+
+
+def _wait_for_some(scene: Scene) -> None:
+    """Wait until whoever took over has sent something, or nothing is left."""
+    before = len(scene.requests())
+    give_up_at = time.monotonic() + 3.0
+    while len(scene.requests()) == before and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+
+
+def _words(scene: Scene) -> list[str]:
+    """Return what a person would give now: submit first, and again; resume where there is a run."""
+    if scene.db.exists() and scene.db.stat().st_size:
+        with looked_at(scene.db) as connection:
+            tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'run'").fetchone()
+            if tables and connection.execute("SELECT 1 FROM run WHERE state = 'ready'").fetchone():
+                return ["resume"]
+    return scene.submit_words()
+
+
+def _in_peace(scene: Scene, judge: Judge, told: Situation) -> None:
+    done = scene.run(*scene.submit_words("--max-wait", "20s"))
+    if done.code not in (0, 3):
+        judge.problems.append(f"exit {done.code} in peace: {done.err.strip()[-400:]}")
+    judge.judge(answered=False)
+    scene.limits = scene.limits if told.last[:2] != ("--rpd", "none") else ()
+    done = scene.run("resume", *told.last)
+    if done.code != 0:
+        judge.problems.append(f"exit {done.code} at the end: {done.err.strip()[-400:]}")
+    judge.judge()
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=6, help="databases [6]")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--situation", action="append", choices=SITUATIONS, help="only these")
+    args = parser.parse_args()
+    n_bad = 0
+    situations = args.situation or list(SITUATIONS)
+    for number in range(args.rounds):
+        situation = situations[number % len(situations)]
+        seed = args.seed + number
+        folder = Path(tempfile.mkdtemp(prefix="kill-"))
+        began = time.monotonic()
+        problems = play_round(situation, seed, folder)
+        took = time.monotonic() - began
+        print(f"{situation:7} seed {seed}: {'BAD' if problems else 'good'}, {took:.0f} s")
+        for problem in problems:
+            print(f"    {problem}")
+        sys.stdout.flush()
+        if problems:
+            n_bad += 1
+            print(f"    kept: {folder}")
+        else:
+            shutil.rmtree(folder)
+    print(f"{args.rounds} rounds, {n_bad} with problems")
+    return 1 if n_bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
