@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import signal
@@ -15,9 +16,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +66,50 @@ class Usage(NamedTuple):
     peak_mb: float
 
 
+class Threads:
+    """Processor time of a running process by thread, noted fifty times a second (Linux only)."""
+
+    def __init__(self) -> None:
+        """Note nothing yet."""
+        #: (wall time, ns of the main thread, ns of all threads)
+        self._notes: list[tuple[float, int, int]] = []
+        self._ended = threading.Event()
+
+    @contextmanager
+    def watching(self, pid: int) -> Iterator[None]:
+        """Note the process's threads while the context lasts."""
+        watcher = threading.Thread(target=self._watch, args=(pid,))
+        watcher.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            watcher.join()
+
+    def _watch(self, pid: int) -> None:
+        while not self._ended.wait(0.02):
+            try:
+                ns = {
+                    int(task.parent.name): int(task.read_text().split()[0])
+                    for task in Path(f"/proc/{pid}/task").glob("*/schedstat")
+                }
+            except OSError:  # a thread or the process has just ended
+                continue
+            if pid in ns:
+                self._notes.append((time.time(), ns[pid], sum(ns.values())))
+
+    def between(self, first: float, last: float) -> tuple[float, float]:
+        """Return the seconds that the main thread and all others took between two instants."""
+        inside = [note for note in self._notes if first <= note[0] <= last]
+        if len(inside) < 2:
+            return math.nan, math.nan
+        (began, main_0, all_0), (ended, main_1, all_1) = inside[0], inside[-1]
+        # A little is missing at both ends.
+        whole = (last - first) / (ended - began) / 1e9
+        main = main_1 - main_0
+        return main * whole, (all_1 - all_0 - main) * whole
+
+
 class Served(NamedTuple):
     """What a server's own log says of one stretch of requests."""
 
@@ -92,8 +138,9 @@ def run_process(
     *,
     env: Mapping[str, str] | None = None,
     codes: Sequence[int] = (0,),
+    threads: Threads | None = None,
 ) -> Usage:
-    """Run ``python ARGUMENTS`` to its end and return what it took.
+    """Run ``python ARGUMENTS`` to its end and return what it took; ``threads`` takes notes.
 
     Raises ``RuntimeError`` with its last words where it ends with another code than ``codes``.
     """
@@ -105,7 +152,8 @@ def run_process(
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stderr is not None
-        said = process.stderr.read()
+        with nullcontext() if threads is None else threads.watching(process.pid):
+            said = process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -118,10 +166,15 @@ def run_process(
 
 
 def batchrunner(
-    *arguments: str, env: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    codes: Sequence[int] = (0,),
+    threads: Threads | None = None,
 ) -> Usage:
     """Run the command line to its end, without progress on stderr."""
-    return run_process(["-m", "batchrunner", "-q", *arguments], env=env, codes=codes)
+    return run_process(
+        ["-m", "batchrunner", "-q", *arguments], env=env, codes=codes, threads=threads
+    )
 
 
 def _megabytes(ru_maxrss: int) -> float:
@@ -248,12 +301,19 @@ def store_jobs(db: Path, jobs: Path) -> Usage:
     )
 
 
-def resume(db: Path, base_url: str, *options: str, loop: str, codes: Sequence[int] = (0,)) -> Usage:
+def resume(
+    db: Path,
+    base_url: str,
+    *options: str,
+    loop: str,
+    codes: Sequence[int] = (0,),
+    threads: Threads | None = None,
+) -> Usage:
     """Drain the run at full speed, 100 at a time."""
     return batchrunner(
         "resume", RUN, "--db", str(db), "--base-url", f"{base_url}/v1",
         "--rpm", "none", "-c", "100", *options,
-        env=environment(loop=loop), codes=codes,
+        env=environment(loop=loop), codes=codes, threads=threads,
     )  # fmt: skip
 
 
