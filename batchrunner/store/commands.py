@@ -156,6 +156,12 @@ def retry(db: Database, run: StoredRun, jobs: JobFilter) -> int:
                 " WHERE id = ? AND (n_pending > 0 OR n_running > 0)",
                 (run.id,),
             )
+            # Cancelled when its last job was being answered: there is nothing to put back.
+            conn.execute(
+                "UPDATE run SET state = 'finished' WHERE id = ? AND state = 'cancelled'"
+                " AND n_pending + n_running + n_cancelled = 0",
+                (run.id,),
+            )
     return n_put_back
 
 
