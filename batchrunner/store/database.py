@@ -66,6 +66,9 @@ PRAGMAS: Final = (
     ("cache_size", "-32768"),
 )
 
+#: One page of the smallest size; no crash leaves less, but nothing at all.
+_SMALLEST_FILE: Final = 512
+
 #: How long a short write waits for others' short writes, in seconds.
 _WRITE_LOCK_WAIT_S: Final = 60.0
 
@@ -251,6 +254,11 @@ def _has_content(path: Path) -> bool:
         return False
     if path.is_dir():
         raise DatabaseError(f"{path} is a directory.", fix="Name a file with --db.")
+    if 0 < found.st_size < _SMALLEST_FILE:
+        # SQLite would take so short a file for an empty one, and write over it.
+        raise DatabaseError(
+            f"The file {path} is not a batchrunner database.", fix="Choose another file with --db."
+        )
     return found.st_size > 0
 
 
