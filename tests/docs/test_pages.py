@@ -20,7 +20,7 @@ from tests.docs.test_help import commands
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
 #: Sample → how its README submits it, without the address.
 SAMPLES = {
     "classify-tickets": RunOptions(provider="simulator", model="sim-1"),
