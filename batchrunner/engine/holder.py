@@ -358,10 +358,20 @@ class Holder:
                     run.stop = stop_reason(run, now, wall)
                 if run.stop is not None:
                     self._gate.wake()
+            if run.stop is not None or self._stops.asked:
+                self._take_back(run)
             if run.outstanding or run.counts.running:
                 continue
             if run.counts.pending == 0 or run.stop is not None:
                 await self._roster.end(run, self._stops.exit_code)
+
+    def _take_back(self, run: LiveRun) -> None:
+        """Give back what is claimed while every sender is busy, or gone after a second Ctrl-C."""
+        ended_at, ended_wall = self._clock.now(), int(self._clock.wall())
+        for claim in run.queue.take_back():
+            self._hand_over(
+                Outcome(claim=claim, fate="unsent", ended_at=ended_at, ended_wall=ended_wall)
+            )
 
     def _is_over(self) -> Left | None:
         roster = self._roster

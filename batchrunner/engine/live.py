@@ -114,6 +114,12 @@ class Handoff:
                 taker.set_result(None)
                 return
 
+    def take_back(self) -> list[Claim]:
+        """Return the claims that no sender has taken yet, and hold them no more."""
+        kept = [claim for claim in self._claims if claim is not None]
+        self._claims.clear()
+        return kept
+
     async def take(self) -> Claim | None:
         """Return the next claim, waiting for it."""
         while not self._claims:
