@@ -122,7 +122,9 @@ class Lines:
                 else STOPPING_HINT
             )
         if run.waiting is not None:
-            lines.append(f"{run.state}: {waiting_words(run.waiting, now)}")
+            # A run that is alive and has a reason to stand still is about to stop.
+            word = "stopping" if run.state is RunState.RUNNING else run.state
+            lines.append(f"{word}: {waiting_words(run.waiting, now)}")
         elif before is not None and before.state != run.state:
             lines.append(str(run.state))
         if before is None or run.state is RunState.RUNNING:

@@ -133,7 +133,8 @@ class RunBlock:
         if progress.draining and progress.in_flight:
             yield Text(f"finishing {progress.in_flight} in flight", style="yellow")
         if run.waiting is not None:
-            yield Text(f"waits: {waiting_words(run.waiting, self._now_ms)}", style="yellow")
+            word = "stops" if run.state is RunState.RUNNING else "waits"
+            yield Text(f"{word}: {waiting_words(run.waiting, self._now_ms)}", style="yellow")
         for model, message in list(run.holds.items())[:N_ERRORS]:
             yield _line(f"held back: {printable(model)}: {printable(message)}", "yellow")
         for at, key, kind, message in progress.recent_errors[-N_ERRORS:]:
