@@ -161,7 +161,7 @@ def test_a_kill_while_reading_stores_nothing(house: House) -> None:
     with fifo.open("wb") as pipe:
         pipe.write((house.folder / "jobs.jsonl").read_bytes())
         pipe.flush()
-        until(lambda: house.db.exists(), "the database")
+        until(house.db.exists, "the database")
         running.kill()
     assert house.app.runs() == []
     house.submit()
