@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchrunner.clock import Clock
+from batchrunner.core.admission import ScopeLedger
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import CallLimits, Lane, LiveRun
 from batchrunner.engine.scopes import Scopes
@@ -216,14 +217,7 @@ class Roster:
         for row in statements.load_lanes(conn, run.id):
             lane = run.lanes.get(row.model_id)
             if lane is None:
-                pool_id = statements.scope_id(
-                    conn,
-                    kind="pool",
-                    provider=known.name,
-                    key=pool_of(known.name, row.model),
-                    parent_id=run.account.id,
-                )
-                pool = self._scopes.load(conn, pool_id, known.day_zone)
+                pool = self._load_pool(conn, run, row.model)
                 lane = run.lanes[row.model_id] = Lane(
                     model_id=row.model_id, model=row.model, pool=pool
                 )
@@ -231,6 +225,17 @@ class Roster:
                 self._scopes.load(conn, lane.pool.id, known.day_zone)
             lane.fresh = row.fresh
             lane.next_due = row.next_due
+
+    def _load_pool(self, conn: DriverConnection, run: LiveRun, model: str) -> ScopeLedger:
+        known = run.wire.profile
+        pool_id = statements.scope_id(
+            conn,
+            kind="pool",
+            provider=known.name,
+            key=pool_of(known.name, model),
+            parent_id=run.account.id,
+        )
+        return self._scopes.load(conn, pool_id, known.day_zone)
 
     async def _take_up(self, run_id: RunId, limits: CallLimits) -> None:
         is_own = run_id in self._own
@@ -300,10 +305,11 @@ class Roster:
             statements.set_organization(conn, account, organization)
         if account == run.account.id:
             return
-        # The answered send is booked in the account it was thought to be; in the new one it counts too.
         run.account = self._scopes.load(conn, account, run.wire.profile.day_zone)
         statements.set_account(conn, run.id, account)
-        run.lanes.clear()
+        # Lanes without a pending job move too: what is in flight may come back to them.
+        for lane in run.lanes.values():
+            lane.pool = self._load_pool(conn, run, lane.model)
         self._load_lanes(conn, run)
 
     async def end(self, run: LiveRun, interrupted_code: int | None = None) -> None:
