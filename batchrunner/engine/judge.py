@@ -115,7 +115,8 @@ class Judge:
         settles = self._streak_over(run)
         run.proved = True
         run.successes += 1
-        run.first_failures.clear()
+        if run.stop is None:
+            run.first_failures.clear()
         if run.poison:
             run.poison.pop(outcome.claim.job.job_id, None)
         self._grow(run)
@@ -179,8 +180,8 @@ class Judge:
             if decision.kind is ErrorKind.SPEND_LIMIT
             else WaitingReason.DAILY_LIMIT
         )
-        if until is None:
-            # The provider says the day is used up but not until when: look again, ever less often.
+        if until is None or until <= outcome.ended_wall:
+            # Used up, but until when is not said or is past: look again, ever less often.
             scope.pause = on_rate_limited(
                 scope.pause,
                 sent_at=claim.sent_at,
@@ -290,10 +291,16 @@ class Judge:
         run.recent_errors.append(
             (outcome.ended_wall, claim.job.key, decision.kind.value, decision.message)
         )
+        status = outcome.reply.status if outcome.reply else None
+        met = (decision.kind, status)
+        if run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR:
+            # What was in flight when it stopped goes back with the others.
+            if met in run.first_failures.values():
+                run.first_failures[claim.job.job_id] = met
+            return
         if run.counts.completed or run.successes or len(run.first_failures) >= SAME_ERROR_JOBS:
             return
-        status = outcome.reply.status if outcome.reply else None
-        run.first_failures[claim.job.job_id] = (decision.kind, status)
+        run.first_failures[claim.job.job_id] = met
         alike = set(run.first_failures.values())
         if len(alike) == 1 and len(run.first_failures) == SAME_ERROR_JOBS and run.stop is None:
             run.stop = Waiting(
