@@ -31,7 +31,7 @@ def next_look(run: LiveRun, now: float) -> float:
         at = min(at, run.limits.deadline)
     if run.streak.is_outage:
         return min(at, max(run.streak.probe_at, now)) if not run.outstanding else at
-    if run.room(now) <= 0:
+    if run.room(now) <= 0 or not run.counts.pending:
         return at
     for model_id, lane in run.lanes.items():
         if model_id in run.holds:
@@ -114,7 +114,7 @@ def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
             detail="--max-time is over",
             fix=f"go on with: {resume}",
         )
-    if run.max_failures is not None and run.counts.failed >= _most_failures(run):
+    if run.max_failures is not None and run.counts.failed >= max(1.0, _most_failures(run)):
         return Waiting(
             reason=WaitingReason.MAX_FAILURES,
             until=None,
