@@ -351,7 +351,7 @@ def set_account(conn: sqlite3.Connection, run_id: RunId, account: ScopeId) -> No
 def take_up(conn: sqlite3.Connection, run_id: RunId, process_id: int, *, wall: int) -> None:
     """Note that this process drains the run from now on."""
     conn.execute(
-        "UPDATE run SET runner_id = ?, state = 'ready', started_at = coalesce(started_at, ?),"
+        "UPDATE run SET runner_id = ?, started_at = coalesce(started_at, ?),"
         " finished_at = NULL, stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
         " stop_fix = NULL WHERE id = ?",
         (process_id, wall, run_id),
