@@ -376,7 +376,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         codes=frozenset({"model_not_found", "deploymentnotfound"}),
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.MODEL_NOT_FOUND,
-        fix="Check the model's name: resume --set model=NAME.",
+        fix="Check the model's name, then: batchrunner resume --set model=NAME",
     ),
     Rule(
         id="model-not-found",
@@ -384,7 +384,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         message_re=_A_MODEL,
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.MODEL_NOT_FOUND,
-        fix="Check the model's name: resume --set model=NAME.",
+        fix="Check the model's name, then: batchrunner resume --set model=NAME",
     ),
     Rule(
         id="model-invalid",
@@ -392,7 +392,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         message_re=_UNKNOWN_MODEL,
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.MODEL_NOT_FOUND,
-        fix="Check the model's name: resume --set model=NAME.",
+        fix="Check the model's name, then: batchrunner resume --set model=NAME",
     ),
     Rule(
         id="not-found",

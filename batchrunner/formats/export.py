@@ -58,7 +58,8 @@ def format_of(path: Path | str | None, name: str | None) -> str:
         return _ENDINGS[Path(path).suffix.lower()]
     except KeyError:
         raise UsageError(
-            f"{path}: the ending does not tell a format", fix=f"add -f {'|'.join(FORMATS)}"
+            f"{path}: the ending does not tell a format",
+            fix=f"end it in {' or '.join(_ENDINGS)}, or export with -f {'|'.join(FORMATS)}",
         ) from None
 
 

@@ -229,8 +229,21 @@ STATEMENTS = (
 )
 
 TABLES = (
-    "usage_day send response payload job hold ask process run model usage_slot cap scope meta"
-).split()
+    "usage_day",
+    "send",
+    "response",
+    "payload",
+    "job",
+    "hold",
+    "ask",
+    "process",
+    "run",
+    "model",
+    "usage_slot",
+    "cap",
+    "scope",
+    "meta",
+)
 
 
 def upgrade() -> None:
