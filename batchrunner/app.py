@@ -22,7 +22,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +32,7 @@ import msgspec
 from batchrunner.calling import Call, day_zone_of, now_ms
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
-from batchrunner.errors import UsageError
+from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import format_of
 from batchrunner.formats.lines import Fill
@@ -303,8 +303,12 @@ class Batchrunner:
                     db=db, call=call, listener=listener, stops=stops, process=process,
                     environ=self._environ,
                 )  # fmt: skip
-            finally:
-                processes.unregister(db, process)
+            except BaseException:
+                # What went wrong is told, not that the row stays: the next process sweeps it.
+                with suppress(DatabaseError):
+                    processes.unregister(db, process)
+                raise
+            processes.unregister(db, process)
 
     async def _take(
         self, this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None

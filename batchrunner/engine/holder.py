@@ -27,8 +27,10 @@ from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
+from batchrunner.errors import DatabaseError
+from batchrunner.errors import BatchrunnerError
 from batchrunner.failpoints import hit
-from batchrunner.models import RunId, Waiting, WaitingReason
+from batchrunner.models import Request, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import Cycle, CycleResult, Settle, run_cycle
 from batchrunner.store.faults import DiskFullError
@@ -45,6 +47,8 @@ LOOK_S: Final = 0.25
 DISK_TRIES: Final = 10
 #: The log is copied into the database once it has grown by so many bytes.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+#: Stands for a request that could not be made; it is never sent.
+_UNSENDABLE: Final = Request(method="", url="", headers={}, body=b"")
 
 
 class Left(StrEnum):
@@ -98,6 +102,8 @@ class Holder:
         #: Judged, and to be stored with the next cycle.
         self._settles: list[Settle] = []
         self._defect: BaseException | None = None
+        #: A cycle could not be stored: nothing more is tried.
+        self._is_broken = False
         self._gather: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
         self._version = -1
@@ -213,10 +219,14 @@ class Holder:
                     plan.grants.clear()
                 cycle.asks, cycle.planned = (), ()
                 if tries == DISK_TRIES:
+                    self._is_broken = True
                     raise self._roster.disk_full(error, cycle.settles) from error
                 await asyncio.sleep(1.0)
                 cycle.settles = [*cycle.settles, *self._judge_outcomes()]
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
+            except DatabaseError:
+                self._is_broken = True
+                raise
         raise AssertionError("the loop returns or raises")
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
@@ -248,16 +258,13 @@ class Holder:
             run.outstanding += n
             request, put, version = run.wire.request, run.queue.put, plan.version
             for job, grant in zip(claimed.jobs, plan.grants, strict=False):
-                put(
-                    Claim(
-                        run=run,
-                        lane=lane,
-                        job=job,
-                        request=request(job),
-                        grant=grant,
-                        version=version,
-                    )
-                )
+                try:
+                    made = request(job)
+                except BatchrunnerError as error:
+                    # A variable that a header wants is not set: the gate sends nothing more.
+                    made = _UNSENDABLE
+                    run.stop = run.stop or _lacking(run, error)
+                put(Claim(run=run, lane=lane, job=job, request=made, grant=grant, version=version))
             self._staff(run)
 
     def _staff(self, run: LiveRun) -> None:
@@ -413,10 +420,23 @@ class Holder:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._gather is not None:
             self._gather.cancel()
+        if self._is_broken:
+            # What failed is told; the next process rescues what was in flight.
+            return
         if self._outcomes or self._settles:
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
         await self._roster.leave()
+
+
+def _lacking(run: LiveRun, error: BatchrunnerError) -> Waiting:
+    """Return the halt of a run whose jobs want a credential that this process lacks."""
+    return Waiting(
+        reason=WaitingReason.AUTHENTICATION,
+        until=None,
+        detail=error.message,
+        fix=error.fix or f"then: batchrunner resume {run.row.name}",
+    )
 
 
 def _is_trouble(outcome: Outcome) -> bool:

@@ -93,23 +93,21 @@ async def _hold(
 ) -> Left:
     processes.set_role(db, process, "holder")
     me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
-    try:
-        async with db.writer() as writer:
-            holder = Holder(
-                writer=writer,
-                clock=clock,
-                process=process,
-                wires=wires,
-                own=own,
-                feed=Feed(listener, clock, me),
-                stops=stops,
-                database=db.path,
-            )
-            left = await holder.drain()
-            endings |= holder.roster.endings
-            return left
-    finally:
-        processes.set_role(db, process, "follower")
+    async with db.writer() as writer:
+        holder = Holder(
+            writer=writer,
+            clock=clock,
+            process=process,
+            wires=wires,
+            own=own,
+            feed=Feed(listener, clock, me),
+            stops=stops,
+            database=db.path,
+        )
+        left = await holder.drain()
+        endings |= holder.roster.endings
+    processes.set_role(db, process, "follower")
+    return left
 
 
 def _not_followed() -> Ending:

@@ -61,7 +61,7 @@ def _drain(scene: Scene, judge: Judge, point: str) -> bool:
     problems = judge.judge()
     if not output.exists():
         problems.append("there is no output file")
-    elif [json.loads(line)["key"] for line in output.open("rb")] != scene.keys:
+    elif [json.loads(row)["key"] for row in output.read_bytes().splitlines()] != scene.keys:
         problems.append("the output does not have the input's keys in order")
     return done.died
 

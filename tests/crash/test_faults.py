@@ -72,6 +72,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def filled(disk: Path, left: int) -> Path:
+    """Fill a disk but for so many bytes; return the file that does."""
+    filler = disk / "filler"
+    room = os.statvfs(disk)
+    filler.write_bytes(bytes(room.f_bavail * room.f_frsize - left))
+    return filler
+
+
 @contextmanager
 def unchangeable(path: Path) -> Iterator[None]:
     """Let nobody change a file or a directory's entries, root included; or skip."""
@@ -86,10 +94,9 @@ def unchangeable(path: Path) -> Iterator[None]:
 
 def test_full_disk_at_submit_stores_nothing(api: ApiServer, tmp_path: Path) -> None:
     """A file that does not fit is refused whole; with space it is taken."""
-    with small_disk(tmp_path / "disk", "2m") as disk:
+    with small_disk(tmp_path / "disk", "24m") as disk:
         made = Scene(folder=disk, api=api, n_jobs=3_000, prefix=f"k{os.urandom(4).hex()}")
-        filler = disk / "filler"
-        filler.write_bytes(bytes(1_100_000))
+        filler = filled(disk, 900_000)
         refused(made.run(*made.submit_words("--no-run")), "disk is full", "Free some space")
         filler.unlink()
         with looked_at(made.db) as connection:
@@ -102,12 +109,10 @@ def test_full_disk_at_submit_stores_nothing(api: ApiServer, tmp_path: Path) -> N
 
 def test_full_disk_while_sending_keeps_what_is_stored(api: ApiServer, tmp_path: Path) -> None:
     """Ten tries a second apart, then exit 5 that names the answers it could not store."""
-    with small_disk(tmp_path / "disk", "2m") as disk:
+    with small_disk(tmp_path / "disk", "24m") as disk:
         made = Scene(folder=disk, api=api, n_jobs=400, prefix=f"k{os.urandom(4).hex()}")
         assert made.run(*made.submit_words("--no-run")).code == 0
-        filler = disk / "filler"
-        room = os.statvfs(disk)
-        filler.write_bytes(bytes(room.f_bavail * room.f_frsize - 300_000))
+        filler = filled(disk, 900_000)
         done = made.run("resume")
         refused(done, "disk is full", "could not be stored", made.prefix)
         judge = Judge(made)
@@ -120,12 +125,10 @@ def test_full_disk_while_sending_keeps_what_is_stored(api: ApiServer, tmp_path: 
 
 def test_full_disk_that_gets_room_again_goes_on_by_itself(api: ApiServer, tmp_path: Path) -> None:
     """Space that comes back within ten seconds costs nothing: no answer is asked for twice."""
-    with small_disk(tmp_path / "disk", "2m") as disk:
+    with small_disk(tmp_path / "disk", "24m") as disk:
         made = Scene(folder=disk, api=api, n_jobs=400, prefix=f"k{os.urandom(4).hex()}")
         assert made.run(*made.submit_words("--no-run")).code == 0
-        filler = disk / "filler"
-        room = os.statvfs(disk)
-        filler.write_bytes(bytes(room.f_bavail * room.f_frsize - 300_000))
+        filler = filled(disk, 900_000)
         process = made.start("resume")
         with pytest.raises(subprocess.TimeoutExpired):
             # It waits for space, and meanwhile does not end.
