@@ -37,10 +37,14 @@ def run_range(run_id: RunId) -> tuple[int, int]:
     return run_id * _RUN_SPAN, (run_id + 1) * _RUN_SPAN
 
 
-def chosen(run_id: RunId, jobs: JobFilter) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions on :data:`JOB` that choose a run's jobs; ``limit`` is the caller's."""
+def chosen(run_id: RunId, jobs: JobFilter, *, after: int = 0) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on :data:`JOB` that choose a run's jobs; ``limit`` is the caller's.
+
+    ``after`` is the last id of the page before. It must not be a condition of its own: of two lower
+    bounds SQLite searches by the first, and would read every page before again.
+    """
     low, high = run_range(run_id)
-    conditions = [JOB.c.id > low, JOB.c.id < high]
+    conditions = [JOB.c.id > max(low, after), JOB.c.id < high]
     if jobs.statuses:
         conditions.append(JOB.c.state.in_(jobs.statuses))
     if jobs.errors:

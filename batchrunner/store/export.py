@@ -71,7 +71,7 @@ def _metadata(db: Database, run_id: RunId, jobs: JobFilter) -> Iterator[bytes]:
         statement = (
             sa.select(JOB.c.id, PAYLOAD.c.metadata)
             .select_from(JOB.join(PAYLOAD, PAYLOAD.c.job_id == JOB.c.id))
-            .where(*chosen(run_id, jobs), JOB.c.id > after)
+            .where(*chosen(run_id, jobs, after=after))
             .order_by(JOB.c.id)
             .limit(size)
         )

@@ -246,7 +246,7 @@ def apply_sets(
         while left is None or left > 0:
             statement = (
                 sa.select(JOB.c.id)
-                .where(*chosen(run.id, jobs), JOB.c.state.in_(states), JOB.c.id > after)
+                .where(*chosen(run.id, jobs, after=after), JOB.c.state.in_(states))
                 .order_by(JOB.c.id)
                 .limit(_CHUNK if left is None else min(_CHUNK, left))
             )

@@ -179,7 +179,7 @@ def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE)
         statement = (
             sa.select(*_COLUMNS)
             .select_from(_SOURCE)
-            .where(*chosen(run_id, jobs), JOB.c.id > after)
+            .where(*chosen(run_id, jobs, after=after))
             .order_by(JOB.c.id)
             .limit(page if left is None else min(page, left))
         )
