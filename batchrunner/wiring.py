@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from yarl import URL
@@ -74,14 +75,15 @@ class Wiring:
             environ=self._environ,
         )
         self._transports.append(transport)
+        secrets = self._secrets(credential, options)
         return Wire(
             profile=known,
             base_url=base_url,
             headers=headers,
-            secrets=self._secrets(credential, options),
+            secrets=secrets,
             transport=transport,
             account_key=account_key(options, credential, base_url),
-            fill=self.fill,
+            fill=partial(self._fill_of_job, secrets),
         )
 
     async def close(self) -> None:
@@ -117,6 +119,14 @@ class Wiring:
         """Return headers with every ``${VAR}`` filled in."""
         return {name: _VARIABLE.sub(self._variable, value) for name, value in headers.items()}
 
+    def _fill_of_job(self, secrets: list[str], headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Fill a job's own headers; what was filled in is a secret from now on."""
+        for value in headers.values():
+            for match in _VARIABLE.finditer(value):
+                if (filled := self._variable(match)) not in secrets:
+                    secrets.append(filled)
+        return self.fill(headers)
+
     def _variable(self, match: re.Match[str]) -> str:
         value = self._environ.get(match[1], "").strip()
         if not value:
@@ -130,16 +140,14 @@ class Wiring:
         pairs = (header.partition(":") for header in typed)
         return self.fill({name.strip().lower(): value.strip() for name, _, value in pairs})
 
-    def _secrets(
-        self, credential: Credential | None, options: Mapping[str, Any]
-    ) -> tuple[str, ...]:
+    def _secrets(self, credential: Credential | None, options: Mapping[str, Any]) -> list[str]:
         filled = [
             self._environ.get(name, "")
             for header in options.get("headers") or ()
             for name in _VARIABLE.findall(header)
         ]
         found = [credential.value] if credential else []
-        return tuple(value for value in (*found, *filled) if value)
+        return [value for value in (*found, *filled) if value]
 
 
 def account_key(options: Mapping[str, Any], credential: Credential | None, base_url: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,8 +22,8 @@ class Wire:
     base_url: str
     #: Sent with every request; holds the credential, so it is never shown or stored.
     headers: Mapping[str, str] = field(repr=False)
-    #: Exact values that are never shown.
-    secrets: tuple[str, ...] = field(repr=False)
+    #: Exact values that are never shown; those of jobs' headers join as they are filled in.
+    secrets: Sequence[str] = field(repr=False)
     transport: Transport
     #: Whose limits these are, where no organization is known (a credential's fingerprint).
     account_key: str
