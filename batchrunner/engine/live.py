@@ -108,6 +108,15 @@ class Handoff:
     def put(self, claim: Claim | None) -> None:
         """Hand over a claim; ``None`` sends one sender home."""
         self._claims.append(claim)
+        self._wake_one()
+
+    def dismiss(self, n: int) -> None:
+        """Send the next ``n`` senders home that come for a claim, before they take one."""
+        for _ in range(n):
+            self._claims.appendleft(None)
+            self._wake_one()
+
+    def _wake_one(self) -> None:
         while self._takers:
             taker = self._takers.popleft()
             if not taker.done():
@@ -129,10 +138,8 @@ class Handoff:
                 await taker
             except asyncio.CancelledError:
                 # Woken and cancelled at once: somebody else must look in its place.
-                if self._claims and self._takers:
-                    next_taker = self._takers.popleft()
-                    if not next_taker.done():
-                        next_taker.set_result(None)
+                if self._claims:
+                    self._wake_one()
                 raise
         return self._claims.popleft()
 

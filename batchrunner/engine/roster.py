@@ -161,6 +161,8 @@ class Roster:
         """Read what other processes may have changed: states, limits, counts, asks."""
         for run in self.live:
             await self._writer.transact(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
+            if run.concurrency != "auto" and len(run.senders) > run.concurrency:
+                run.queue.dismiss(len(run.senders) - run.concurrency)
         asks = await self._writer.query(statements.load_asks)
         self._askers = {}
         for ask in asks:
@@ -204,6 +206,9 @@ class Roster:
                 )
             if row is None:
                 return
+        elif run.stop is not None and run.stop.reason is WaitingReason.PAUSED:
+            # Somebody undid it while the last requests were in flight.
+            run.stop = None
         run.row = row
         run.counts = row.counts
         run.priority = row.priority
@@ -321,9 +326,11 @@ class Roster:
             )
             run.add(JobState.FAILED, -n)
             run.add(JobState.PENDING, n)
-        is_finished = run.counts.pending == 0
-        stop = None if is_finished else run.stop
         is_cancelled = run.row.state == StoredRunState.CANCELLED
+        if is_cancelled:
+            await self._cancel_rest(run, wall)
+        is_finished = run.counts.pending == 0
+        stop = None if is_finished and not is_cancelled else run.stop
         hit("end.before")
         await self._writer.transact(
             lambda conn: statements.end_run(
@@ -349,6 +356,14 @@ class Roster:
             code = STOP_CODES[stop.reason]
         self.endings[run.id] = Ending(code, stop)
         self._feed.ended(run, stop)
+
+    async def _cancel_rest(self, run: LiveRun, wall: int) -> None:
+        """Cancel what came back from the senders after the run was given up."""
+        while n := await self._writer.transact(
+            lambda conn: statements.cancel_some(conn, run.id, wall=wall)
+        ):
+            run.add(JobState.PENDING, -n)
+            run.add(JobState.CANCELLED, n)
 
     async def leave(self) -> None:
         """Hand every run that is still live back, so that another process may take it up."""

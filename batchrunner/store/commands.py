@@ -103,31 +103,11 @@ def cancel(db: Database, run: StoredRun, *, now_ms: int) -> int:
         n_cancelled = 0
         while True:
             with session.transaction() as connection:
-                n = _cancel_some(driver(connection), run.id, now_ms)
+                n = holder.cancel_some(driver(connection), run.id, wall=now_ms)
             hit("cancel.chunk")
             n_cancelled += n
             if n == 0:
                 return n_cancelled
-
-
-def _cancel_some(conn: sqlite3.Connection, run_id: RunId, now_ms: int) -> int:
-    n = conn.execute(
-        "UPDATE job SET state = 'cancelled', not_before = 0, wait_reason = NULL, finished_at = ?,"
-        " error_kind = 'cancelled' WHERE id IN (SELECT id FROM job WHERE run_id = ?"
-        " AND state = 'pending' AND not_before = 0 LIMIT ?)",
-        (now_ms, run_id, _CHUNK),
-    ).rowcount
-    n += conn.execute(
-        "UPDATE job SET state = 'cancelled', not_before = 0, wait_reason = NULL, finished_at = ?,"
-        " error_kind = 'cancelled' WHERE id IN (SELECT id FROM job WHERE run_id = ?"
-        " AND state = 'pending' AND not_before > 0 LIMIT ?)",
-        (now_ms, run_id, _CHUNK),
-    ).rowcount
-    conn.execute(
-        "UPDATE run SET n_pending = n_pending - ?, n_cancelled = n_cancelled + ? WHERE id = ?",
-        (n, n, run_id),
-    )
-    return n
 
 
 #: The states that ``retry`` puts back.

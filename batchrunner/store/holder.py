@@ -21,6 +21,8 @@ from batchrunner.views import RequestCounts
 #: of an orphan can be booked where no real send can have been later (milliseconds).
 MAX_LATE_MS: Final = 30_000
 
+#: Jobs cancelled in one transaction: some 20 ms.
+_CANCEL_JOBS: Final = 2_000
 _GRAIN_MS: Final = 250
 _MINUTE_MS: Final = 60_000
 _MS_A_DAY: Final = 86_400_000
@@ -149,6 +151,10 @@ def rescue(
             " n_sent = n_sent + ?, n_interrupted = n_interrupted + ? WHERE id = ?",
             (n, n, n, n, run_id),
         )
+        (state,) = conn.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchone()
+        while state == "cancelled" and cancel_some(conn, run_id, wall=wall):
+            # Given up while they were in flight: nobody is to send them again.
+            pass
     return Rescued(n_jobs=len(orphans), runs=runs)
 
 
@@ -389,6 +395,23 @@ def let_go(conn: sqlite3.Connection, run_id: RunId) -> None:
     """Leave a run to whoever takes it up next; it stays as it is."""
     conn.execute("UPDATE run SET runner_id = NULL WHERE id = ?", (run_id,))
     conn.execute("UPDATE ask SET taken_by = NULL, note = NULL WHERE run_id = ?", (run_id,))
+
+
+def cancel_some(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> int:
+    """Cancel some pending jobs of a run that was given up; return how many, 0 once none is left."""
+    n = 0
+    for held_back in ("not_before = 0", "not_before > 0"):
+        n += conn.execute(
+            "UPDATE job SET state = 'cancelled', not_before = 0, wait_reason = NULL,"  # noqa: S608 (constants)
+            " finished_at = ?, error_kind = 'cancelled' WHERE id IN (SELECT id FROM job"
+            f" WHERE run_id = ? AND state = 'pending' AND {held_back} LIMIT ?)",
+            (wall, run_id, _CANCEL_JOBS),
+        ).rowcount
+    conn.execute(
+        "UPDATE run SET n_pending = n_pending - ?, n_cancelled = n_cancelled + ? WHERE id = ?",
+        (n, n, run_id),
+    )
+    return n
 
 
 def load_totals(
