@@ -173,7 +173,7 @@ def _pages(db: Database, run_id: RunId, jobs: JobFilter) -> Iterator[list[int]]:
             ids = list(
                 connection.scalars(
                     sa.select(JOB.c.id)
-                    .where(*chosen(run_id, jobs), JOB.c.state.in_(RETRIED), JOB.c.id > after)
+                    .where(*chosen(run_id, jobs, after=after), JOB.c.state.in_(RETRIED))
                     .order_by(JOB.c.id)
                     .limit(size)
                 )
