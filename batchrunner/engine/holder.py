@@ -27,8 +27,7 @@ from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
-from batchrunner.errors import DatabaseError
-from batchrunner.errors import BatchrunnerError
+from batchrunner.errors import BatchrunnerError, DatabaseError
 from batchrunner.failpoints import hit
 from batchrunner.models import Request, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements

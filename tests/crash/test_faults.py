@@ -107,6 +107,7 @@ def test_full_disk_at_submit_stores_nothing(api: ApiServer, tmp_path: Path) -> N
         assert Judge(made).judge() == []
 
 
+@pytest.mark.slow
 def test_full_disk_while_sending_keeps_what_is_stored(api: ApiServer, tmp_path: Path) -> None:
     """Ten tries a second apart, then exit 5 that names the answers it could not store."""
     with small_disk(tmp_path / "disk", "24m") as disk:
@@ -123,6 +124,7 @@ def test_full_disk_while_sending_keeps_what_is_stored(api: ApiServer, tmp_path: 
         assert judge.judge() == []
 
 
+@pytest.mark.slow
 def test_full_disk_that_gets_room_again_goes_on_by_itself(api: ApiServer, tmp_path: Path) -> None:
     """Space that comes back within ten seconds costs nothing: no answer is asked for twice."""
     with small_disk(tmp_path / "disk", "24m") as disk:
@@ -280,6 +282,7 @@ def test_another_programs_short_transaction_is_waited_for(scene: Scene) -> None:
     assert Judge(scene).judge() == []
 
 
+@pytest.mark.slow
 def test_another_program_locks_it_in_the_middle_of_a_drain(api: ApiServer, tmp_path: Path) -> None:
     """Answers that can't be stored are marked at the next start; everything committed stays."""
     made = Scene(folder=tmp_path, api=api, n_jobs=4_000, prefix=f"k{os.urandom(4).hex()}")

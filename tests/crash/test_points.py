@@ -24,12 +24,9 @@ from tests.crash.stories import STORIES
 #: The deaths that need the most different repairs.
 QUICK = [
     ("drain", "create.migrated:1"),
-    ("drain", "submit.finish:1"),
     ("drain", "claim.committed:2"),
     ("drain", "send.answered:3"),
     ("drain", "settle.inside:2"),
-    ("drain", "settle.committed:2"),
-    ("drain", "end.committed:1"),
     ("drain", "close.before:1"),
     ("drain", "export.renamed:1"),
     ("daily", "claim.committed:2"),
@@ -94,6 +91,7 @@ def test_death_at_a_point(tmp_path: Path, story: str, point: str) -> None:
     assert verdict.died
 
 
+@pytest.mark.slow
 def test_deaths_at_random_in_a_pause(tmp_path: Path) -> None:
     """A provider's pause outlives the process that was told of it."""
     assert play_round("pause", 4, tmp_path, deaths=2) == []
