@@ -7,13 +7,14 @@ transaction; no job sits claimed waiting for a limiter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
 from batchrunner.core.admission import Blocked, Grant, Ledger
 from batchrunner.engine.live import Lane, LiveRun
+from batchrunner.models import RunId
 from batchrunner.store.cycle import Ask
 
 #: Permission is taken at most this far ahead: what a crash can waste, and a change must wait.
@@ -53,7 +54,9 @@ class Planner:
     def __init__(self, ledger: Ledger) -> None:
         """Take the ledger that permissions come from."""
         self._ledger = ledger
-        self._turn = 0
+        self._n_given = 0
+        #: Which of all permissions a run had last: whose is longest ago comes first.
+        self._last: dict[RunId, int] = {}
 
     def plan(self, runs: Sequence[LiveRun], now: float, wall: float) -> list[LanePlan]:
         """Return the permissions of the next second or so, at most what the runs have room for."""
@@ -62,9 +65,7 @@ class Planner:
         by_priority = sorted(runs, key=lambda run: -run.priority)
         for _, group in groupby(by_priority, key=lambda run: run.priority):
             turns = [turn for run in group if (turn := self._turns(run, now)) is not None]
-            self._turn += 1
-            shift = self._turn % len(turns) if turns else 0
-            turns = turns[shift:] + turns[:shift]
+            turns.sort(key=lambda turn: self._last.get(turn[0].id, 0))
             if len(turns) == 1:
                 n_left -= self._grant_free(turns[0], plans, now, wall, n_left)
             while turns and n_left:
@@ -128,12 +129,7 @@ class Planner:
             lanes.append(lane)
             key = (run.id, lane.model_id)
             plans.setdefault(key, LanePlan(run, lane, self._ledger.version)).grants.append(grant)
+            self._n_given += 1
+            self._last[run.id] = self._n_given
             return 1
         return 0
-
-
-def blocked_lanes(run: LiveRun) -> Iterator[Blocked]:
-    """Yield why each lane of a run that has work could not send at the last plan."""
-    for lane in run.lanes.values():
-        if lane.blocked is not None:
-            yield lane.blocked
