@@ -5,7 +5,7 @@ Also what responses tell of them: request limits that nobody typed, and the orga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from batchrunner.clock import Clock
@@ -97,11 +97,6 @@ class Scopes:
                 self._rows[scope_id] = row
                 changed.append(row)
         return changed
-
-    def forget_stored(self, rows: Iterable[ScopeRow]) -> None:
-        """Take these rows as not stored, because their commit failed."""
-        for row in rows:
-            self._rows[row.scope_id] = row._replace(pause_generation=-1)
 
     def take_learned(self) -> tuple[list[CapRow], list[tuple[ScopeId, str]]]:
         """Return limits and organizations to store."""
