@@ -151,6 +151,7 @@ class Judge:
         self.n_changes += 1
         claim = outcome.claim
         run = claim.run
+        is_repeated = claim.job.job_id in run.poison
         seen, successes = run.poison.get(claim.job.job_id, (0, -1))
         if run.successes > successes:
             seen += 1
@@ -165,10 +166,15 @@ class Judge:
             received_wall=outcome.ended_wall,
             hint_until_wall=decision.retry_at,
             rand=self._rand(),
+            reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
             detail=decision.message,
         )
         run.ramp, run.ramp_successes = max(4, run.ramp // 2), 0
-        return [self._uncharged(outcome, decision)]
+        settle = self._uncharged(outcome, decision)
+        if is_repeated:
+            # Behind the others: if it is the job, they show it; first in line it would block them.
+            settle.not_before = max(1, int(outcome.ended_at))
+        return [settle]
 
     def _wait_for_day(self, outcome: Outcome, decision: Decision) -> list[Settle]:
         self.n_changes += 1
