@@ -432,6 +432,9 @@ def _claim(conn: sqlite3.Connection, ask: Ask, cycle: Cycle, planned: Sequence[i
         budget.take(_FRESH, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
         budget.take(_DUE, (*lane, cycle.now, ask.n - len(jobs), n_due), jobs)
+    if n_due < len(jobs):
+        # Fresh ones first: a job that keeps meeting 429 must not be ahead of all others each time.
+        jobs = jobs[n_due:] + jobs[:n_due]
     by_instant: dict[int, list[int]] = {}
     for job, planned_at in zip(jobs, planned, strict=False):
         by_instant.setdefault(planned_at, []).append(job.job_id)
