@@ -28,7 +28,8 @@ _ANSWERS = """
     WHERE j.state = 'completed' AND run.state != 'loading'"""
 _SENDS = """
     SELECT j.key, count(*), sum(s.maybe_executed), sum(s.outcome IS NULL),
-           sum(s.sent_at IS NULL AND NOT s.maybe_executed)
+           sum(s.http_status IS NOT NULL AND NOT s.maybe_executed),
+           sum(s.maybe_executed AND s.kind = 'interrupted')
     FROM send s JOIN job j ON j.id = s.job_id GROUP BY j.key"""
 
 
@@ -123,20 +124,24 @@ class Judge:
         """Every arrival is a row of the send log; what may be double is marked, and bounded."""
         arrivals = self.scene.arrivals()
         log = {row[0]: row[1:] for row in connection.execute(_SENDS)}
-        marked = 0
+        crashed = 0
         for key in sorted(arrivals | log):
-            n_rows, n_marked, n_open, n_unsent = log.get(key, (0, 0, 0, 0))
-            marked += n_marked
+            n_rows, n_marked, n_open, n_answered, n_crashed = log.get(key, (0, 0, 0, 0, 0))
+            crashed += n_crashed
             seen = arrivals.get(key, 0)
             if seen > n_rows:
                 self._say(f"{key} arrived {seen} times and has {n_rows} rows in the send log")
-            if seen < n_rows - n_marked - n_unsent:
-                self._say(f"{key} arrived {seen} times; {n_rows - n_marked} sends are certain")
+            elif seen > n_answered + n_marked:
+                self._say(f"{key} arrived {seen} times: {n_answered} answered, {n_marked} marked")
+            if seen < n_answered:
+                self._say(f"{key} arrived {seen} times, and {n_answered} sends were answered")
             if n_open:
                 self._say(f"{n_open} sends of {key} have no outcome")
         bound = 2 * self.scene.concurrency * self.crashes
-        if marked > bound:
-            self._say(f"{marked} sends marked after {self.crashes} crashes, at most {bound} may be")
+        if crashed > bound:
+            self._say(
+                f"{crashed} sends marked after {self.crashes} crashes, at most {bound} may be"
+            )
 
     def _days(self, connection: sqlite3.Connection) -> None:
         """The day's counts are the send log's, and the ledger never knows of less than arrived."""
