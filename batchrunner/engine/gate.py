@@ -24,6 +24,8 @@ from batchrunner.transport import Aborted
 
 #: Nobody sleeps longer than this in one piece, so that a clock step is seen (seconds).
 LONGEST_SLEEP_S: Final = 30.0
+#: Two clocks tell a pause's end, so that it may differ by that much; its end is rounded up.
+ROUNDING_MS: Final = 1.0
 
 
 class Gate:
@@ -115,8 +117,10 @@ class Gate:
         if run.account.pause.until is None and claim.lane.pool.pause.until is None:
             return False
         now, wall = self._clock.now(), self._clock.wall()
+        # A claim whose instant is the end of the pause waits for it here.
+        ahead = max(0.0, claim.grant.instant - now) + ROUNDING_MS
         return any(
-            remaining_ms(scope.pause, now=now, wall=wall) > 0
+            remaining_ms(scope.pause, now=now, wall=wall) > ahead
             for scope in (run.account, claim.lane.pool)
         )
 

@@ -30,10 +30,11 @@ async def sender(
         cancelled = False
         try:
             is_limited = bool(run.account.limits or claim.lane.pool.limits)
+            is_early = claim.grant.instant > clock.now()
+            if (is_limited or is_early) and not await gate.approach(claim):
+                raise Aborted
             if not is_limited:
                 gate.send_now(claim)
-            elif not await gate.approach(claim):
-                raise Aborted
             run.in_flight += 1
             try:
                 ticket = claim if is_limited else None

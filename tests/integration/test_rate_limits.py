@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from email.utils import formatdate
 
 import pytest
@@ -89,6 +91,16 @@ def test_a_429_that_one_job_keeps_getting_is_charged_to_it(house: House, api: Ap
     assert rows["j1"].status == "failed"
     assert rows["j1"].error_kind == "rate_limited"
     assert sum(job.status == "completed" for job in rows.values()) == 59
+
+
+def test_a_pause_is_waited_for_at_rest(house: House, api: ApiServer) -> None:
+    """Until a pause is over its jobs are not claimed again and again: a claim is a send, or nearly."""
+    api.script([{"to": 3, "status": 429, "headers": {"retry-after": "1"}}])
+    house.jobs(3)
+    house.submit("-c", "1")
+    with closing(sqlite3.connect(house.folder / "batchrunner.db")) as database:
+        (claims,) = database.execute("SELECT sum(claims) FROM job").fetchone()
+    assert len(api.requests()) <= claims <= 3 * len(api.requests())
 
 
 def test_503_with_a_retry_after_is_a_pause(house: House, api: ApiServer) -> None:
