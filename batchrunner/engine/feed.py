@@ -128,7 +128,12 @@ class Feed:
             input_tokens=run.input_tokens,
             output_tokens=run.output_tokens,
             requests_per_minute=rate,
-            eta=eta(run.counts.pending + run.counts.running, rate, limits, wall=int(wall)),
+            eta=eta(
+                run.counts.pending + run.counts.running,
+                rate if run.counts.completed else None,
+                limits,
+                wall=int(wall),
+            ),
             holds={
                 lane.model: run.holds[model_id][1]
                 for model_id, lane in run.lanes.items()

@@ -40,6 +40,8 @@ GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
     ErrorKind.INTERRUPTED: "interrupted",
     ErrorKind.MODEL_NOT_FOUND: "held",
 }
+#: Failures that no change of the requests mends.
+_NOT_THE_REQUESTS: Final = frozenset({*FAULTS, ErrorKind.BAD_RESPONSE})
 
 
 class Judge:
@@ -314,8 +316,13 @@ class Judge:
                 until=None,
                 detail=f"the first {SAME_ERROR_JOBS} jobs all failed alike ({decision.kind.value}"
                 f"{f', HTTP {status}' if status else ''}): {decision.message}",
-                fix="mend what they share (a wrong field can be replaced with --set FIELD=VALUE), "
-                f"then: batchrunner resume {run.row.name}",
+                fix=(
+                    "check the base URL and what answers there"
+                    if decision.kind in _NOT_THE_REQUESTS
+                    else "mend what they share (a wrong field can be replaced with"
+                    " --set FIELD=VALUE)"
+                )
+                + f", then: batchrunner resume {run.row.name}",
             )
 
     @staticmethod
