@@ -24,7 +24,7 @@ from batchrunner.store import commands, limits, merge
 from batchrunner.store.accounts import bind_account, sentence
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
-from batchrunner.wiring import Wiring, account_key
+from batchrunner.wiring import Wiring, account_key, check_base_url
 
 __all__ = ["apply_limits", "check_options", "merge_options", "set_fields", "stored_options"]
 
@@ -57,6 +57,8 @@ def check_options(run: RunOptions, limits: LimitOptions) -> None:
             "The base URL holds a credential.",
             fix="Leave it out; send it as a header: -H 'Authorization: Basic ${VAR}'.",
         )
+    if run.base_url is not None:
+        check_base_url(run.base_url)
 
 
 def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:

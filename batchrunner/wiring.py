@@ -101,10 +101,7 @@ class Wiring:
                 f"--provider {known.name} needs to know where requests go.",
                 fix="Say it with --base-url URL.",
             )
-        if URL(found).scheme not in ("http", "https") or not URL(found).host:
-            raise UsageError(
-                f"The base URL {found!r} is not one.", fix="Write it like https://host/path."
-            )
+        check_base_url(found)
         return found
 
     def credential(self, known: Profile, base_url: str) -> Credential | None:
@@ -148,6 +145,19 @@ class Wiring:
         ]
         found = [credential.value] if credential else []
         return [value for value in (*found, *filled) if value]
+
+
+def check_base_url(url: str) -> None:
+    """Raise :class:`UsageError` where requests can't go to ``url``."""
+    try:
+        parsed = URL(url)
+        is_one = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise UsageError(
+            f"The base URL {url!r} is not one.", fix="Write it like https://host/path."
+        )
 
 
 def account_key(options: Mapping[str, Any], credential: Credential | None, base_url: str) -> str:
