@@ -102,13 +102,20 @@ def test_plain_http_with_get_post_and_filled_headers(house: House, api: ApiServe
     house.write(
         "jobs.jsonl",
         [
-            {"custom_id": "g", "method": "GET", "url": "/geo?q=a%20b", "headers": {"X-K": "${TOKEN}"}},
+            {
+                "custom_id": "g",
+                "method": "GET",
+                "url": "/geo?q=a%20b",
+                "headers": {"X-K": "${TOKEN}"},
+            },
             {"custom_id": "p", "method": "POST", "url": "/put", "body": {"n": 1}},
         ],
     )
-    args = ("submit", "jobs.jsonl", "--provider", "http", "--base-url", api.url)
-    args = (*args, "-H", "Authorization: Bearer ${TOKEN}")
-    house.run(*args, environ={"TOKEN": "very-secret-token"})
+    house.run(
+        "submit", "jobs.jsonl", "--provider", "http", "--base-url", api.url,
+        "-H", "Authorization: Bearer ${TOKEN}",
+        environ={"TOKEN": "very-secret-token"},
+    )  # fmt: skip
     get, post = sorted(api.requests(), key=lambda r: r.method)
     assert (get.method, get.path, get.query, get.headers["x-k"]) == (
         "GET", "/geo", {"q": "a b"}, "very-secret-token",
@@ -165,7 +172,8 @@ def test_limits_are_learned_from_anthropics_headers(house: House, api: ApiServer
     shown = house.run("limits", "--json").json["limits"]
     rpm = next(row for row in shown if row["limit"] == "rpm")
     assert (rpm["value"], rpm["source"], rpm["used"]) == (1200, "header", 12)
-    assert "org-42" in rpm["scope"]
+    changed = house.run("limits", "set", "--account", "org-42", "rpm=600")
+    assert "600" in changed.out + changed.err, "the account goes by the organization's name too"
 
 
 def test_limits_are_learned_from_openais_headers(house: House, api: ApiServer) -> None:
@@ -176,7 +184,9 @@ def test_limits_are_learned_from_openais_headers(house: House, api: ApiServer) -
         "x-ratelimit-reset-requests": "100ms",
     }
     api.script([{"headers": headers}])
-    house.write("jobs.jsonl", [{"custom_id": f"k{i}", "model": "sim-1", "input": f"y{i}"} for i in range(5)])
+    house.write(
+        "jobs.jsonl", [{"custom_id": f"k{i}", "model": "sim-1", "input": f"y{i}"} for i in range(5)]
+    )
     house.run("submit", "jobs.jsonl", "--provider", "openai", "--base-url", f"{api.url}/v1")
     rpm = next(limit for limit in house.app.limits() if limit.limit == "rpm")
     assert (rpm.value, rpm.source, rpm.used) == (600, "header", 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,12 @@ def test_a_name_with_other_content_is_refused_with_counts(house: House, api: Api
     house.submit()
     house.write(
         "jobs.jsonl",
-        [{"id": "j0", "prompt": "say j0;"}, {"id": "j1", "prompt": "changed"}]
-        + [{"id": "n1", "prompt": "new"}, {"id": "n2", "prompt": "new"}],
+        [
+            {"id": "j0", "prompt": "say j0;"},
+            {"id": "j1", "prompt": "changed"},
+            {"id": "n1", "prompt": "new"},
+            {"id": "n2", "prompt": "new"},
+        ],
     )
     done = house.submit(code=2)
     for words in ("1 jobs are the same", "1 changed", "2 new", "1 gone"):
@@ -81,8 +86,12 @@ def test_update_takes_the_file_into_the_run(house: House, api: ApiServer) -> Non
     house.submit(code=1)
     house.write(
         "jobs.jsonl",
-        [{"id": "n1", "prompt": "new one"}, {"id": "j0", "prompt": "say j0;"}]
-        + [{"id": "j1", "prompt": "changed"}, {"id": "j2", "prompt": "mended"}],
+        [
+            {"id": "n1", "prompt": "new one"},
+            {"id": "j0", "prompt": "say j0;"},
+            {"id": "j1", "prompt": "changed"},
+            {"id": "j2", "prompt": "mended"},
+        ],
     )
     api.script([])
     done = house.submit("--update")
@@ -116,8 +125,7 @@ def test_skip_invalid_stores_the_good_ones(house: House, api: ApiServer) -> None
     done = house.submit("--skip-invalid", code=1)
     assert len(api.requests()) == 2
     rejects = [
-        json.loads(line)
-        for line in (house.folder / "jobs.rejects.jsonl").read_text().splitlines()
+        json.loads(line) for line in (house.folder / "jobs.rejects.jsonl").read_text().splitlines()
     ]
     assert [(row["line"], row["text"]) for row in rejects] == [
         (3, "not json"),
@@ -133,9 +141,13 @@ def test_files_of_each_kind_are_one_input(house: House, api: ApiServer, ending: 
     """Plain, .gz and .zst files are read, and several are one input in the order given."""
     first = house.jobs(2, "one.jsonl", prefix="a")
     second = house.jobs(2, "two.jsonl", prefix="b")
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[ending]
+    packs: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".gz": gzip.compress,
+        ".zst": zstandard.compress,
+    }
     packed = Path(f"{second}{ending}")
-    packed.write_bytes(pack(second.read_bytes()))
+    packed.write_bytes(packs[ending](second.read_bytes()))
     house.run("submit", first.name, packed.name, *house.to_api)
     assert list(house.rows("one")) == ["a0", "a1", "b0", "b1"]
     assert len(api.requests()) == 4
@@ -160,7 +172,7 @@ def test_set_replaces_a_field_in_what_is_still_to_be_sent(house: House, api: Api
     """resume --set changes only jobs not yet sent, by a dotted path, and what is stored is what was sent."""
     house.jobs(4)
     house.submit("--rpd", "2", "--no-wait", code=3)
-    house.resume("--rpd", "none", "--set", "metadata.user_id=\"u1\"", "--set", "max_tokens=5")
+    house.resume("--rpd", "none", "--set", 'metadata.user_id="u1"', "--set", "max_tokens=5")
     bodies = [r.json for r in api.requests()]
     assert [body["max_tokens"] for body in bodies] == [4096, 4096, 5, 5]
     assert [body.get("metadata") for body in bodies] == [None, None] + [{"user_id": "u1"}] * 2
@@ -172,8 +184,10 @@ def test_what_lines_leave_out_is_filled_in(house: House, api: ApiServer) -> None
     (house.folder / "system.txt").write_text("Be brief.")
     house.write(
         "jobs.jsonl",
-        [{"id": "a", "prompt": "p"}]
-        + [{"id": "b", "prompt": "q", "model": "sim-1-large", "max_tokens": 7, "system": "Own."}],
+        [
+            {"id": "a", "prompt": "p"},
+            {"id": "b", "prompt": "q", "model": "sim-1-large", "max_tokens": 7, "system": "Own."},
+        ],
     )
     house.submit("--max-tokens", "99", "--system", "@system.txt")
     first, second = (r.json for r in sorted(api.requests(), key=lambda r: r.prompt))
