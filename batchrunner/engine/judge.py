@@ -383,7 +383,7 @@ def _settle(
             settle.latency_ms = round(outcome.ended_at - claim.sent_at)
         if after.charged:
             settle.is_attempt = True
-            settle.body = reply.body or None
+            settle.body = claim.run.wire.hide(reply.body) or None
     if (usage := decision.usage) is not None:
         settle.model = usage.model
         settle.finish_reason = usage.finish_reason

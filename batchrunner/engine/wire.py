@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from batchrunner.core.classify import classify
+from batchrunner.core.credentials import REDACTED
 from batchrunner.models import Decision, Reply, Request
 from batchrunner.providers.profile import Profile
 from batchrunner.store.cycle import ClaimedJob
@@ -43,6 +44,13 @@ class Wire:
         if url is None:
             url = self._urls[path] = self.profile.build_url(self.base_url, path)
         return Request(method=job.method or "POST", url=url, headers=headers, body=job.body)
+
+    def hide(self, body: bytes) -> bytes:
+        """Return an answer to be stored, without secrets that the server threw back at us."""
+        for secret in self.secrets:
+            if (exact := secret.encode()) in body:
+                body = body.replace(exact, REDACTED.encode())
+        return body
 
     def decide(self, reply: Reply, request: Request, *, wall: int) -> Decision:
         """Return what a reply means."""
