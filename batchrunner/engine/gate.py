@@ -17,6 +17,7 @@ from batchrunner.clock import Clock
 from batchrunner.core.admission import LATE_MS, Blocked, Ledger, ScopeLedger
 from batchrunner.core.caps import MINUTE_MS, RPM
 from batchrunner.core.pause import remaining_ms
+from batchrunner.core.scope import MINUTE_GRAIN
 from batchrunner.engine.live import Claim
 from batchrunner.failpoints import hit
 from batchrunner.store.holder import MAX_LATE_MS
@@ -92,13 +93,16 @@ class Gate:
         if self._refused(claim):
             raise Aborted
         now = self._clock.now()
-        if now - claim.grant.instant > LATE_MS:
+        if now >= (claim.grant.minute_slot + 1) * MINUTE_GRAIN:
             again = self._ledger.rebook(claim.grant, now, self._clock.wall())
             if isinstance(again, Blocked):
                 claim.is_booked = False
                 raise Aborted
             claim.grant = again
-        self._sent(claim, now)
+        hit("send.before")
+        claim.sent_at = now
+        claim.sent_wall = int(self._clock.wall())
+        claim.run.sends.append(now)
 
     def _sent(self, claim: Claim, now: float) -> None:
         hit("send.before")

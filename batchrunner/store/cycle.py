@@ -14,6 +14,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -398,9 +399,7 @@ def _insert(
         while len(rows) - start >= size:
             some = rows[start : start + size]
             places = "(" + ", ".join("?" * len(some[0])) + ")"
-            conn.execute(
-                head + ", ".join([places] * size) + tail, [value for row in some for value in row]
-            )
+            conn.execute(head + ", ".join([places] * size) + tail, list(chain.from_iterable(some)))
             start += size
 
 
