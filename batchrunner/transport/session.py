@@ -12,6 +12,7 @@ Promises:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -26,6 +27,7 @@ from yarl import URL
 
 from batchrunner import __version__
 from batchrunner.models import ErrorKind, Fault, Reply, Request
+from batchrunner.transport.deadlines import Deadlines
 from batchrunner.transport.faults import EXPECTED, address_of, fault_of
 from batchrunner.transport.proxies import Proxy, UnusableProxyError, find_proxy
 
@@ -85,11 +87,12 @@ class Transport:
             ssl=ssl.create_default_context(),
             socket_factory=_open_socket,
         )
+        self._deadlines = Deadlines(total_timeout_s)
         #: ``sock_connect`` covers TCP and TLS; a proxy's CONNECT is covered by ``connect`` only,
         #: which costs a timer a request.
-        self._timeout = aiohttp.ClientTimeout(total=total_timeout_s, sock_connect=connect_timeout_s)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._proxied_timeout = aiohttp.ClientTimeout(
-            total=total_timeout_s, connect=connect_timeout_s, sock_connect=connect_timeout_s
+            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
         )
         self._plain = self._session([])
         self._traced = self._plain
@@ -112,6 +115,7 @@ class Transport:
         if self._traced is not self._plain:
             await self._traced.close()
         await self._connector.close()
+        self._deadlines.close()
 
     async def send(self, request: Request, ticket: object | None = None) -> Reply:
         """Send ``request`` once and return the whole answer, or the fault.
@@ -149,11 +153,13 @@ class Transport:
         if proxy is not None and proxy.headers and url.scheme == "http":
             # Without a tunnel the proxy reads the request itself, so its password goes there.
             headers = {**headers, **proxy.headers}
+        deadline = self._deadlines.begin()
         try:
             response = await session.request(
                 request.method,
                 url,
-                data=request.body or None,
+                # Ready-made: what else would look up how to send bytes, for each request anew.
+                data=aiohttp.BytesPayload(request.body) if request.body else None,
                 headers=headers,
                 allow_redirects=False,
                 timeout=self._timeout if proxy is None else self._proxied_timeout,
@@ -162,9 +168,14 @@ class Transport:
                 trace_request_ctx=passage,
             )
             body = await self._body(response)
+        except asyncio.CancelledError:
+            if not deadline.has_passed or deadline.task.uncancel() > 0:
+                raise
+            return Reply(fault=fault_of(TimeoutError(), request.url))
         except EXPECTED as error:
             return Reply(fault=fault_of(error, request.url))
         finally:
+            self._deadlines.end(deadline)
             # Gives up a connection whose answer was not read to its end; else it is back already.
             if response is not None:
                 response.close()
