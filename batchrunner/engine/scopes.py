@@ -41,6 +41,8 @@ class Scopes:
         self.names: dict[ScopeId, str] = {}
         self.organizations: dict[ScopeId, str | None] = {}
         self._seen: dict[ScopeId, tuple[str | None, ...]] = {}
+        #: Headers that one answer of a pool so far took for a day's limit.
+        self._guessed: dict[ScopeId, tuple[str | None, ...]] = {}
         self._learned: list[CapRow] = []
         self._new_organizations: list[tuple[ScopeId, str]] = []
         #: Runs whose responses name another organization than their account's.
@@ -128,6 +130,11 @@ class Scopes:
         if not learned:
             return
         pool = claim.lane.pool
+        if any(limit.limit == RPD for limit in learned) and self._guessed.get(pool.id) != raw:
+            # That a limit is the day's is read off how fast it refills; one answer may mislead,
+            # and would cost a day.
+            self._guessed[pool.id] = raw
+            return
         self._seen[pool.id] = raw
         caps = self._caps[pool.id]
         for limit in learned:
