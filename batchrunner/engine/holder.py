@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -163,7 +164,7 @@ class Holder:
             hit("settle.committed")
         if plans:
             hit("claim.committed")
-        self._note_settled(settles, result)
+        self._note_settled(cycle.settles, result)
         self._note_claimed(plans, result)
         if self._scopes.rebinds:
             await self._roster.rebind()
@@ -220,6 +221,9 @@ class Holder:
                 if tries == DISK_TRIES:
                     self._is_broken = True
                     raise self._roster.disk_full(error, cycle.settles) from error
+                # What is in the log already may fit where the log can't grow.
+                with suppress(DatabaseError):
+                    await self._writer.checkpoint("TRUNCATE")
                 await asyncio.sleep(1.0)
                 cycle.settles = [*cycle.settles, *self._judge_outcomes()]
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
