@@ -139,7 +139,7 @@ def rescue(
         conn.execute(
             "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
             " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
-            (planned_at // _MS_A_DAY, account_id, model_id, run_id),
+            (planned_at // _MS_A_DAY, account, model_id, run_id),
         )
     hit("rescue.inside")
     conn.execute(
