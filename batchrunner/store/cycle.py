@@ -201,9 +201,9 @@ _RESPONSE_COLUMNS: Final = (
 _INSERT_SIZES: Final = (64, 16, 4, 1)
 # Jobs that settle alike in one statement; the fence is the claim they have in common.
 _SETTLE_JOBS = """
-    UPDATE job SET state = ?, not_before = ?, wait_reason = ?, attempts = attempts + ?,
-                   finished_at = ?, error_kind = ?
-    WHERE state = 'running' AND claims = ? AND id IN (SELECT value FROM json_each(?))"""
+    UPDATE job SET state = ?1, not_before = ?2, wait_reason = ?3, attempts = attempts + ?4,
+                   finished_at = ?5, error_kind = iif(?4, ?6, error_kind)
+    WHERE state = 'running' AND claims = ?7 AND id IN (SELECT value FROM json_each(?8))"""
 _SEND = f"INSERT INTO send ({', '.join(_SEND_COLUMNS)}) VALUES "  # noqa: S608 (constants)
 # Tokens and cost are sums over all attempts; the other fields are the last attempt's.
 _RESPONSE = f"INSERT INTO response ({', '.join(_RESPONSE_COLUMNS)}) VALUES "  # noqa: S608
