@@ -209,7 +209,11 @@ class Batchrunner:
         """Return one job whole: request, response, every send."""
         db = self._open()
         run = find_run(db, name)
-        return store_views.show(db, run, key, _text_of(profile(run.provider)))
+        known = profile(run.provider)
+        detail = store_views.show(db, run, key, _text_of(known))
+        if detail.url is None and detail.request:
+            detail = replace(detail, url=known.default_path(detail.request))
+        return detail
 
     def errors(self, name: str | None = None) -> list[ErrorGroup]:
         """Return a run's failures grouped by kind and status, with what helps."""

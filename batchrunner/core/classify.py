@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import unescape
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
@@ -30,6 +31,7 @@ _TEXT_BOUND: Final = 65_536
 #: Larger bodies are not decoded for an error object.
 _JSON_BOUND: Final = 1_048_576
 
+_TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,300})</title>", re.IGNORECASE)
 _HTML: Final = re.compile(
     rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|meta|title|script)", re.IGNORECASE
 )
@@ -260,12 +262,23 @@ def _reset_at(rule: Rule, retry_at: int | None, now_wall: float) -> int | None:
     return retry_at if rule.reset is Reset.HINT else None
 
 
+def _said_plainly(facts: Facts) -> str:
+    """Return what a body without an error object says: text, or the title of a web page."""
+    if facts.form is Form.HTML:
+        title = _TITLE.search(facts.text)
+        return f"“{unescape(title[1].strip())}”" if title else ""
+    text = facts.text.strip()
+    return "" if text == "{}" else text
+
+
 def _message(rule: Rule, facts: Facts, fill: Mapping[str, str]) -> str:
     """Return our sentence, the server's own words, or at least the status, in this order."""
-    words = facts.message or ("" if facts.form is Form.HTML else facts.text.strip())
+    words = facts.message or _said_plainly(facts)
     said = rule.says.format_map(fill)
     if said:
         return f"{said}: {words}" if words and not said.endswith(".") else f"{said} {words}"
+    if words and facts.form is Form.HTML:
+        return f"{fill['url']} answered {facts.status} with a web page: {words}"
     if words:
         return words
     try:

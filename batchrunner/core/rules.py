@@ -321,6 +321,17 @@ _STATUSES: Final[Sequence[Rule]] = (
         fix="Shorten the request, then submit with --update.",
     ),
     Rule(
+        # A litellm proxy without a database, asked with another key than its master key.
+        id="gateway-key",
+        statuses=(400,),
+        codes=frozenset({"no_db_connection"}),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.AUTHENTICATION,
+        account_wide=True,
+        says="The gateway does not know the key",
+        fix="Check the key ({provider}): it must be the gateway's own; then run resume.",
+    ),
+    Rule(
         id="authentication",
         statuses=(401,),
         verdict=Verdict.HALT_RUN,

@@ -194,7 +194,9 @@ def rate_per_minute(run: LiveRun, now: float) -> float | None:
     span = max(min(_RATE_MS, now - run.started_at), now - run.sends[0], 1_000.0)
     if len(run.sends) == run.sends.maxlen:
         span = max(now - run.sends[0], 1.0)
-    return len(run.sends) * 60_000.0 / span
+    # A young run's sends are the intervals between them and one more.
+    n = len(run.sends) if span >= _RATE_MS else len(run.sends) - 1
+    return n * 60_000.0 / span
 
 
 def limit_views(run: LiveRun, scopes: Scopes, now: float, wall: float) -> list[LimitView]:

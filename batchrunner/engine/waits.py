@@ -179,6 +179,6 @@ def _waits_too_long(run: LiveRun, now: float, wall: float, resume: str) -> Waiti
     return Waiting(
         reason=waiting.reason,
         until=waiting.until,
-        detail=f"{waiting.detail}, until {at:%Y-%m-%d %H:%M} UTC: longer than this call may wait",
+        detail=f"{waiting.detail.rstrip('.')}, until {at:%Y-%m-%d %H:%M} UTC: longer than this call may wait",
         fix=f"then go on with: {resume}; or wait for it with: {resume} --wait",
     )

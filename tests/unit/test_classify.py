@@ -108,6 +108,7 @@ TABLE = [
     ("openai", 400, {}, openai("x", "billing_hard_limit_reached"), V.HALT_RUN, K.SPEND_LIMIT),
     # OpenAI, account
     ("openai", 401, {}, openai("Incorrect API key provided: sk-XG6GW****wlmi.", "invalid_api_key"), V.HALT_RUN, K.AUTHENTICATION),
+    ("openai", 400, {}, openai("No connected db.", "400", "no_db_connection"), V.HALT_RUN, K.AUTHENTICATION),
     ("openai", 403, {}, openai("Country, region, or territory not supported", "unsupported_country_region_territory"), V.HALT_RUN, K.PERMISSION),
     ("openai", 403, {}, openai("You have insufficient permissions for this operation. Missing scopes: model.request."), V.HALT_RUN, K.PERMISSION),
     ("openai", 403, {}, openai("Project `proj_1` does not have access to model `gpt-x`"), V.HOLD_MODEL, K.PERMISSION),
@@ -420,6 +421,20 @@ def test_nothing_a_server_sends_raises(
     decision = decide(status, body, dict.fromkeys(names, header), provider=provider)
     assert (decision.kind is None) == (decision.verdict is V.COMPLETE)
     assert decision.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (502, b"<html><head><title> Bad &amp; gone </title></head>", "502 with a web page: “Bad & gone”"),
+        (502, b"<html><h1>no title</h1>", "502 (Bad Gateway) and gave no reason"),
+        (429, b"{}", "429 (Too Many Requests) and gave no reason"),
+        (500, b" plain words ", "plain words"),
+    ],
+)
+def test_a_message_says_what_the_server_said(status: int, body: bytes, said: str) -> None:
+    """Where a body has no error object, its text or its page's title is the reason, if it has any."""
+    assert decide(status, body).message.endswith(said)
 
 
 def test_deep_json_is_no_defect() -> None:
