@@ -272,6 +272,13 @@ class ScopeLedger:
             self.next_send_at += ahead
             self._put_off_until = self.next_send_at
 
+    def count(self, now: float, wall: float, n: int) -> None:
+        """Count ``n`` sends that went out as another scope's."""
+        self.minute.add(int(now // MINUTE_GRAIN), n)
+        self.day.add(int(wall // DAY_GRAIN), n)
+        self.last_send_at = max(self.last_send_at, now)
+        self.changed = True
+
     def unbook(self, minute_slot: int, day_slot: int) -> None:
         """Take one send out of its slots."""
         self.minute.add(minute_slot, -1)

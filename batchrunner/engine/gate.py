@@ -115,6 +115,9 @@ class Gate:
         run = claim.run
         if run.is_stopping or claim.lane.model_id in run.holds:
             return True
+        if claim.grant.account != run.account.id:
+            # Another organization's meanwhile: that one is to be asked.
+            return True
         if run.streak.is_outage and claim.grant.instant < run.streak.probe_at:
             # Claimed before the outage: only the probe goes.
             return True

@@ -292,11 +292,15 @@ class Roster:
         """Bind runs to the account of the organization that their responses name."""
         for run, organization in list(self._scopes.rebinds.items()):
             del self._scopes.rebinds[run]
+            before = run.account
             await self._writer.transact(
                 lambda conn, run=run, organization=organization: self._rebind(  # type: ignore[misc]
                     conn, run, organization
                 )
             )
+            if run.account is not before:
+                # What is answered or on the wire went out as another account's; it counts here too.
+                run.account.count(self._clock.now(), self._clock.wall(), 1 + run.in_flight)
 
     def _rebind(self, conn: DriverConnection, run: LiveRun, organization: str) -> None:
         provider = run.row.provider
@@ -310,6 +314,8 @@ class Roster:
             statements.set_organization(conn, account, organization)
         if account == run.account.id:
             return
+        # What a person typed before the organization was known is meant for it.
+        statements.carry_typed_caps(conn, run.account.id, account)
         run.account = self._scopes.load(conn, account, run.wire.profile.day_zone)
         statements.set_account(conn, run.id, account)
         # Lanes without a pending job move too: what is in flight may come back to them.

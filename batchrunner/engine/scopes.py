@@ -114,7 +114,8 @@ class Scopes:
             if self._seen.get(claim.lane.pool.id) != raw:
                 self._learn_limits(claim, reply, raw)
         organization = claim.run.wire.profile.organization(headers)
-        if organization is None:
+        if organization is None or claim.run.row.options.get("account"):
+            # Whose limits these are is what a person said, where somebody did.
             return
         account = claim.run.account.id
         known = self.organizations.get(account)

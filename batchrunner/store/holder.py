@@ -332,6 +332,18 @@ def set_cap(
     )
 
 
+def carry_typed_caps(conn: sqlite3.Connection, old: ScopeId, new: ScopeId) -> None:
+    """Have what a person typed for one account hold for another, unless it has a later word."""
+    conn.execute(
+        "INSERT INTO cap (scope_id, limit_name, value, zone, source, set_at)"
+        " SELECT ?, limit_name, value, zone, source, set_at FROM cap"
+        " WHERE scope_id = ? AND source = 'flag'"
+        " ON CONFLICT DO UPDATE SET value = excluded.value, zone = excluded.zone,"
+        " set_at = excluded.set_at WHERE excluded.set_at >= set_at",
+        (new, old),
+    )
+
+
 def set_organization(conn: sqlite3.Connection, scope: ScopeId, organization: str) -> None:
     """Remember which organization an account's responses name."""
     conn.execute("UPDATE scope SET organization = ? WHERE id = ?", (organization, scope))
