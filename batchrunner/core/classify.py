@@ -33,7 +33,8 @@ _JSON_BOUND: Final = 1_048_576
 
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,300})</title>", re.IGNORECASE)
 _HTML: Final = re.compile(
-    rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|meta|title|script)", re.IGNORECASE
+    rb"\s*(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype|html|head|body|meta|title|script)",
+    re.IGNORECASE,
 )
 
 #: Which status an error object inside an HTTP 200 stands for, by its code or type.

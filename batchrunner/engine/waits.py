@@ -148,6 +148,13 @@ def _held_back(run: LiveRun, now: float, resume: str) -> Waiting | None:
     )
 
 
+def _mend(reason: WaitingReason) -> str:
+    """Return what comes before going on after an outage."""
+    if reason in (WaitingReason.NETWORK, WaitingReason.PROXY):
+        return "check the network, the base URL and the proxy, then"
+    return "when the provider answers again"
+
+
 def _waits_too_long(run: LiveRun, now: float, wall: float, resume: str) -> Waiting | None:
     longest = run.limits.max_wait_s
     if longest is None:
@@ -166,7 +173,7 @@ def _waits_too_long(run: LiveRun, now: float, wall: float, resume: str) -> Waiti
             reason=waiting.reason,
             until=None,
             detail=f"{run.streak.message}; it lasted longer than this call may wait",
-            fix=f"when the provider answers again: {resume}; or wait for it with: {resume} --wait",
+            fix=f"{_mend(waiting.reason)}: {resume}; or wait for it with: {resume} --wait",
         )
     if waiting.until is None:
         return Waiting(

@@ -426,7 +426,16 @@ def test_nothing_a_server_sends_raises(
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (502, b"<html><head><title> Bad &amp; gone </title></head>", "502 with a web page: “Bad & gone”"),
+        (
+            502,
+            b"<html><head><title> Bad &amp; gone </title></head>",
+            "502 with a web page: “Bad & gone”",
+        ),
+        (
+            401,
+            b'<?xml version="1.0" ?>\n<!DOCTYPE html><html><title>Sign in</title></html>',
+            "401 with a web page: “Sign in”",
+        ),
         (502, b"<html><h1>no title</h1>", "502 (Bad Gateway) and gave no reason"),
         (429, b"{}", "429 (Too Many Requests) and gave no reason"),
         (500, b" plain words ", "plain words"),
