@@ -426,7 +426,8 @@ class Holder:
         if self._is_broken:
             # What failed is told; the next process rescues what was in flight.
             return
-        if self._outcomes or self._settles:
+        self._roster.is_leaving = True
+        if self._outcomes or self._settles or any(run.streak.n_open for run in self._roster.live):
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
         await self._roster.leave()

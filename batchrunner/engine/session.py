@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from batchrunner.clock import SystemClock
 from batchrunner.engine.feed import Feed
-from batchrunner.engine.follow import PATIENCE_S, Follower
+from batchrunner.engine.follow import LOOK_S, PATIENCE_S, Follower
 from batchrunner.engine.holder import Holder, Left
 from batchrunner.engine.live import CallLimits, WireFactory
 from batchrunner.engine.roster import Ending
@@ -23,6 +24,9 @@ from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
 from batchrunner.views import Listener, Runner
+
+#: How often a process that does not follow looks whether its run was taken up.
+_OFFERS: Final = 8
 
 
 async def run_session(
@@ -56,7 +60,10 @@ async def run_session(
                 return endings
             if patience_s or not lock.try_acquire():
                 if call.no_wait and not patience_s:
-                    return endings | dict.fromkeys(left, _not_followed())
+                    return endings | {
+                        run_id: _not_followed(is_taken=await _is_taken(db, run_id, process))
+                        for run_id in left
+                    }
                 follower = Follower(
                     db=db, lock=lock, process=process, own=left, clock=clock, stops=stops,
                     listener=listener,
@@ -110,13 +117,27 @@ async def _hold(
     return left
 
 
-def _not_followed() -> Ending:
+async def _is_taken(db: Database, run_id: RunId, process: Process) -> bool:
+    """Give the process that sends a moment to take a run up: the ask goes with this process."""
+    for _ in range(_OFFERS):
+        with db.read() as connection:
+            if processes.is_taken(connection, run_id, process):
+                return True
+        await asyncio.sleep(LOOK_S)
+    return False
+
+
+def _not_followed(*, is_taken: bool) -> Ending:
     return Ending(
         ExitCode.WORK_LEFT,
         Waiting(
             reason=WaitingReason.INTERRUPTED,
             until=None,
             detail="another process sends on this database; with --no-wait it is not followed",
-            fix="the run is stored and that process takes it up; look with: batchrunner status",
+            fix=(
+                "that process has taken the run up; look with: batchrunner status"
+                if is_taken
+                else "the run is stored; when that process is done: batchrunner resume"
+            ),
         ),
     )

@@ -27,6 +27,7 @@ __all__ = [
     "Process",
     "Role",
     "ask",
+    "is_taken",
     "note_on",
     "register_process",
     "set_role",
@@ -136,3 +137,15 @@ def note_on(connection: sa.Connection, run_id: RunId, process: Process) -> str |
         .fetchone()
     )
     return row[0] if row else None
+
+
+def is_taken(connection: sa.Connection, run_id: RunId, process: Process) -> bool:
+    """Return whether the holder has taken up what the process asked for."""
+    row = (
+        driver(connection)
+        .execute(
+            "SELECT taken_by FROM ask WHERE run_id = ? AND process_id = ?", (run_id, process.id)
+        )
+        .fetchone()
+    )
+    return row is not None and row[0] is not None
