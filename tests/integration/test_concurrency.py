@@ -35,6 +35,7 @@ def test_the_first_job_goes_alone(house: House, api: ApiServer) -> None:
     assert second - first >= 0.4
 
 
+@pytest.mark.slow
 def test_a_minutes_limit_is_kept_by_two_processes_in_a_row(house: House) -> None:
     """Requests a minute hold over a stop and a start: the server, which counts, never says 429."""
     with running_server(rpm=120, minute_s=60.0) as api:

@@ -21,7 +21,10 @@ def next_midnight(zone: str) -> float:
     return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=ZoneInfo(zone)).timestamp()
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "rolling"])
+@pytest.mark.parametrize(
+    "zone",
+    ["UTC", "rolling", pytest.param("Pacific/Kiritimati", marks=pytest.mark.slow)],
+)
 def test_a_full_day_stops_with_the_reset_and_none_frees_it(
     house: House, api: ApiServer, zone: str
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_day_that_the_provider_says_is_full_is_waited_for(house: House, api: A
     assert all(job.attempts <= 1 for job in house.rows().values())
 
 
+@pytest.mark.slow
 def test_a_full_day_without_an_end_is_asked_again_later(house: House, api: ApiServer) -> None:
     """Where the provider names no end of its day, the run looks again by itself and completes."""
     api.script([{"n": 2, "status": 429, "body": PER_DAY}])

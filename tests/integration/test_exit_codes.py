@@ -62,6 +62,7 @@ def test_a_newer_schema_exits_5(house: House) -> None:
     assert "newer" in done.error["message"] or "later" in done.error["message"]
 
 
+@pytest.mark.slow
 def test_a_database_locked_by_another_program_exits_5(house: House) -> None:
     """Where another program holds the database for good, a command gives up with exit 5."""
     house.jobs(1)
@@ -129,6 +130,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(house: House, api: ApiSer
     assert house.counts().completed == 20
 
 
+@pytest.mark.slow
 def test_the_demo_runs_from_an_empty_folder(house: House) -> None:
     """demo needs no key, no network and no database, and leaves only its results."""
     house.run("demo", timeout=90)

@@ -20,7 +20,15 @@ from tests.fakes import ApiServer, running_server
 from tests.integration.house import House, until
 
 
-@pytest.mark.parametrize("rule", [{"status": 529}, {"status": 500}, {"fault": "reset"}], ids=str)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"status": 529},
+        pytest.param({"status": 500}, marks=pytest.mark.slow),
+        pytest.param({"fault": "reset"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_an_outage_waits_probes_alone_and_completes(
     house: House, api: ApiServer, rule: dict[str, Any]
 ) -> None:

@@ -29,7 +29,10 @@ def said(*commands: Done) -> list[str]:
     return [text for done in commands for text in (done.out, done.err)]
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 500])
+@pytest.mark.parametrize(
+    "status",
+    [400, 401, *(pytest.param(n, marks=pytest.mark.slow) for n in (200, 500))],
+)
 def test_no_credential_is_kept_or_shown(house: House, status: int, tmp_path: Path) -> None:
     """Even where the server throws the key back at us, no file and no output holds it."""
     body = {

@@ -21,7 +21,12 @@ def in_flight(api: ApiServer, n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("signum", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_one_signal_drains(house: House, api: ApiServer, signum: signal.Signals, code: int) -> None:
     """The first signal starts nothing new, stores what was in flight, says how to go on, and exits with its code; resume completes."""
@@ -102,7 +107,12 @@ def waits_for_a_reset(house: House) -> Running:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("signum", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_while_waiting_the_first_signal_exits(
     house: House, signum: signal.Signals, code: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from batchrunner.models import RunState, WaitingReason
 from tests.fakes import ApiServer
 from tests.integration.house import House
@@ -33,6 +35,7 @@ def test_a_job_of_its_own_failure_is_retried_then_fails(house: House, api: ApiSe
     assert house.status().requests.retried == 2
 
 
+@pytest.mark.slow
 def test_the_default_is_five_attempts(house: House, api: ApiServer) -> None:
     """Without --max-attempts a job is tried five times."""
     api.script([{"contains": "say j1;", "status": 500}])
