@@ -16,28 +16,19 @@ This is the only place that names concrete adapters.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import secrets
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import msgspec
-
-from batchrunner.calling import Call, day_zone_of, now_ms
-from batchrunner.engine.roster import Ending
-from batchrunner.engine.stops import Stops
-from batchrunner.errors import DatabaseError, UsageError
+from batchrunner.checking import check_options
+from batchrunner.clock import wall_ms
+from batchrunner.errors import UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import format_of
-from batchrunner.formats.lines import Fill
-from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, name_of, notices_of
-from batchrunner.models import ErrorKind, ExitCode, StoredRunState
+from batchrunner.models import ErrorKind, StoredRunState
 from batchrunner.options import (
     CallOptions,
     ExportOptions,
@@ -45,21 +36,15 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
-from batchrunner.preparing import (
-    check_options,
-    set_fields,
-    stored_options,
-)
-from batchrunner.providers import Profile, profile
+from batchrunner.providers import Profile, day_zone_of, profile
 from batchrunner.providers.fixes import fix_of
-from batchrunner.results import check_output, write_run
-from batchrunner.store import commands, maintenance, processes
+from batchrunner.results import write_run
+from batchrunner.store import commands, maintenance
 from batchrunner.store import limits as store_limits
 from batchrunner.store import views as store_views
 from batchrunner.store.accounts import find_account, sentence
 from batchrunner.store.database import Database, upgrade
-from batchrunner.store.load import sweep_loading
-from batchrunner.store.runs import StoredRun, all_runs, find_run, stored_run
+from batchrunner.store.runs import find_run
 from batchrunner.views import (
     ErrorGroup,
     JobDetail,
@@ -69,6 +54,9 @@ from batchrunner.views import (
     RunResult,
     RunView,
 )
+
+if TYPE_CHECKING:
+    from batchrunner import sending
 
 __all__ = ["Batchrunner"]
 
@@ -102,18 +90,11 @@ class Batchrunner:
 
         Raises :class:`InputError` with every faulty line, and then nothing was stored.
         """
-        check_options(run, limits)
-        async with self._calling(call, listener, create=True) as this:
-            taken = await self._take(this, files, run, stdin)
-            this.tell(notices_of(taken))
-            stored = stored_run(this.db, taken.run_id)
-            if taken.how == "same" and stored.state is StoredRunState.CANCELLED:
-                raise _cancelled(stored)
-            this.emit_stored(stored, taken)
-            if taken.how == "stored":
-                run = RunOptions()
-            this.prepare(stored, run, limits)
-            return await this.drain([taken.run_id])
+        from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
+
+        return await sending.submit(
+            self._target(call, listener), files, run=run, limits=limits, stdin=stdin
+        )
 
     async def resume(
         self,
@@ -126,16 +107,11 @@ class Batchrunner:
         listener: Listener | None = None,
     ) -> RunResult:
         """Carry on an unfinished run (the latest), or every unfinished, unpaused one."""
-        check_options(run, limits)
-        async with self._calling(call, listener) as this:
-            found = _unfinished(this.db) if all_runs else [find_run(this.db, name)]
-            for stored in found:
-                if stored.state is StoredRunState.CANCELLED:
-                    raise _cancelled(stored)
-                this.prepare(stored, run, limits)
-            if not found:
-                return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
-            return await this.drain([stored.id for stored in found])
+        from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
+
+        return await sending.resume(
+            self._target(call, listener), name, all_runs=all_runs, run=run, limits=limits
+        )
 
     async def retry(
         self,
@@ -148,16 +124,11 @@ class Batchrunner:
         listener: Listener | None = None,
     ) -> RunResult:
         """Put the chosen failed or cancelled jobs back, attempts from 0, then run."""
-        check_options(run, limits)
-        async with self._calling(call, listener) as this:
-            stored = find_run(this.db, name)
-            if call.sets:
-                # Before they are put back: a failed job must not go with its old request.
-                set_fields(this.db, stored, _retried(jobs), call.sets, this.notice)
-            n = await asyncio.to_thread(commands.retry, this.db, stored, jobs)
-            this.notice(f"{n} jobs of {stored.name} were put back")
-            this.prepare(stored, run, limits, sets=())
-            return await this.drain([stored.id])
+        from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
+
+        return await sending.retry(
+            self._target(call, listener), name, jobs=jobs, run=run, limits=limits
+        )
 
     async def demo(
         self, *, listener: Listener | None = None, output: Path | None = None
@@ -192,11 +163,11 @@ class Batchrunner:
     def status(self, name: str | None = None) -> RunView:
         """Return where a run (the latest) stands, who runs it, and why it waits."""
         db = self._open()
-        return store_views.status(db, name, now_ms=now_ms(), day_zone=day_zone_of)
+        return store_views.status(db, name, now_ms=wall_ms(), day_zone=day_zone_of)
 
     def runs(self) -> list[RunView]:
         """Return every run, newest first."""
-        return store_views.runs(self._open(), now_ms=now_ms(), day_zone=day_zone_of)
+        return store_views.runs(self._open(), now_ms=wall_ms(), day_zone=day_zone_of)
 
     def jobs(self, name: str | None = None, jobs: JobFilter = JobFilter()) -> Iterator[JobView]:
         """Return the chosen jobs of a run in input order."""
@@ -223,7 +194,7 @@ class Batchrunner:
 
     def limits(self) -> list[LimitView]:
         """Return the limits in force of every account."""
-        return store_limits.limits(self._open(), now_ms=now_ms(), day_zone=day_zone_of)
+        return store_limits.limits(self._open(), now_ms=wall_ms(), day_zone=day_zone_of)
 
     # --- changes
 
@@ -247,7 +218,7 @@ class Batchrunner:
                 f"Run {run.name} is finished; there is nothing to cancel.",
                 fix=f"Look at it with: batchrunner status {run.name}",
             )
-        commands.cancel(db, run, now_ms=now_ms())
+        commands.cancel(db, run, now_ms=wall_ms())
         return self.status(run.name)
 
     def set_limits(self, account: str | None, limits: LimitOptions) -> list[str]:
@@ -255,7 +226,7 @@ class Batchrunner:
         check_options(RunOptions(), limits)
         db = self._open()
         scope = find_account(db, account)
-        changes = store_limits.store_limits(db, scope, limits, now_ms=now_ms())
+        changes = store_limits.store_limits(db, scope, limits, now_ms=wall_ms())
         return [sentence(change) for change in changes]
 
     def export(self, name: str | None, options: ExportOptions, out: BinaryIO) -> int:
@@ -288,85 +259,13 @@ class Batchrunner:
 
     # --- what the verbs share
 
+    def _target(self, call: CallOptions, listener: Listener | None) -> sending.Target:
+        from batchrunner.sending import Target  # noqa: PLC0415 (as above)
+
+        return Target(path=self.path, environ=self._environ, call=call, listener=listener)
+
     def _open(self) -> Database:
         return Database.open(self.path, create=False)
-
-    @asynccontextmanager
-    async def _calling(
-        self, call: CallOptions, listener: Listener | None, *, create: bool = False
-    ) -> AsyncIterator[Call]:
-        """Be known to other processes on the database, and take signals, while the context lasts."""
-        db = Database.open(self.path, create=create)
-        stops = Stops()
-        with stops.installed():
-            processes.sweep_dead_processes(db)
-            sweep_loading(db)
-            process = processes.register_process(db, "follower", now_ms=now_ms())
-            try:
-                yield Call(
-                    db=db, call=call, listener=listener, stops=stops, process=process,
-                    environ=self._environ,
-                )  # fmt: skip
-            except BaseException:
-                # What went wrong is told, not that the row stays: the next process sweeps it.
-                with suppress(DatabaseError):
-                    processes.unregister(db, process)
-                raise
-            processes.unregister(db, process)
-
-    async def _take(
-        self, this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None
-    ) -> Taken:
-        call = this.call
-        check_output(this.db, run.output, call.name or name_of(files))
-        order = Order(
-            files=files,
-            stdin=stdin,
-            provider=run.provider,
-            base_url=run.base_url,
-            fill=Fill(model=run.model, max_tokens=run.max_tokens, system=run.system),
-            name=call.name,
-            uid=secrets.token_hex(5),
-            options_json=msgspec.json.encode(stored_options({}, run)).decode(),
-            priority=run.priority or 0,
-            is_new=call.new,
-            is_update=call.update,
-            skips_invalid=call.skip_invalid,
-        )
-        intake = Intake(
-            this.db,
-            order,
-            process_id=this.process.id,
-            now_ms=now_ms(),
-            is_gentle=_cached(lambda: maintenance.someone_sends(this.db), 0.5),
-            is_stopped=lambda: this.stops.asked,
-        )
-        try:
-            # In a thread of its own, so that a signal is seen while a large file is read.
-            return await asyncio.to_thread(intake.take)
-        except InterruptedIntakeError:
-            raise UsageError(
-                "Interrupted while the file was read; nothing was stored.",
-                fix="Submit it again.",
-                kind="interrupted",
-            ) from None
-
-
-def _cancelled(stored: StoredRun) -> UsageError:
-    return UsageError(
-        f"Run {stored.name} is cancelled.",
-        fix=f"Put its jobs back with: batchrunner retry {stored.name}",
-    )
-
-
-def _unfinished(db: Database) -> list[StoredRun]:
-    with db.read() as connection:
-        runs = all_runs(connection)
-    return [run for run in reversed(runs) if run.state is StoredRunState.READY]
-
-
-def _retried(jobs: JobFilter) -> JobFilter:
-    return jobs if not jobs.is_empty else JobFilter(statuses=commands.RETRIED)
 
 
 def _text_of(known: Profile) -> Callable[[bytes, str | None], str | None]:
@@ -375,16 +274,3 @@ def _text_of(known: Profile) -> Callable[[bytes, str | None], str | None]:
 
 def _nowhere() -> BinaryIO:
     return open(os.devnull, "wb")  # noqa: PTH123 (written to by nobody)
-
-
-def _cached(ask: Callable[[], bool], seconds: float) -> Callable[[], bool]:
-    """Return ``ask`` asked at most every so many seconds."""
-    asked_at, answer = float("-inf"), False
-
-    def cached() -> bool:
-        nonlocal asked_at, answer
-        if time.monotonic() - asked_at >= seconds:
-            asked_at, answer = time.monotonic(), ask()
-        return answer
-
-    return cached

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from batchrunner.clock import wall_ms
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
@@ -17,7 +17,7 @@ from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import apply_limits, merge_options, set_fields
-from batchrunner.providers import profile
+from batchrunner.providers import day_zone_of
 from batchrunner.results import check_output, write_output
 from batchrunner.store import commands, processes
 from batchrunner.store import views as store_views
@@ -26,7 +26,7 @@ from batchrunner.store.runs import StoredRun, run_by_id, stored_run
 from batchrunner.views import Event, Listener, RunResult
 from batchrunner.wiring import Wiring
 
-__all__ = ["Call", "day_zone_of", "now_ms"]
+__all__ = ["Call"]
 
 #: Which of several runs' exit codes is the call's: the worst, work left before failures.
 _CODE_ORDER: Final = (
@@ -65,7 +65,7 @@ class Call:
             data["diff"] = taken.diff._asdict()
         self.listener.event(
             Event(
-                event="run.stored", at=now_ms(), run_id=stored.uid, run_name=stored.name, data=data
+                event="run.stored", at=wall_ms(), run_id=stored.uid, run_name=stored.name, data=data
             )
         )
 
@@ -81,7 +81,7 @@ class Call:
         stored = merge_options(self.db, stored, run)
         check_output(self.db, run.output, stored.name)
         apply_limits(
-            self.db, stored, limits, environ=self.environ, notice=self.notice, now_ms=now_ms()
+            self.db, stored, limits, environ=self.environ, notice=self.notice, now_ms=wall_ms()
         )
         if chosen := self.call.sets if sets is None else sets:
             set_fields(self.db, stored, JobFilter(), chosen, self.notice)
@@ -117,7 +117,7 @@ class Call:
             stored = run_by_id(connection, run_id)
             assert stored is not None
             view = store_views.run_view(
-                connection, self.db, stored, now_ms=now_ms(), day_zone=day_zone_of
+                connection, self.db, stored, now_ms=wall_ms(), day_zone=day_zone_of
             )
         return RunResult(
             run=view,
@@ -141,13 +141,3 @@ class Call:
 
         async with Simulator(SimulatorConfig()) as base_url:
             yield base_url
-
-
-def day_zone_of(provider: str) -> str:
-    """Return the provider's own day, where nobody named one."""
-    return profile(provider).day_zone
-
-
-def now_ms() -> int:
-    """Return the wall clock, epoch milliseconds."""
-    return int(time.time() * 1000)

@@ -48,3 +48,8 @@ class SystemClock:
     def wall(self) -> float:
         """Return wall time, epoch milliseconds."""
         return time.time() * 1000.0
+
+
+def wall_ms() -> int:
+    """Return the machine's wall clock, whole epoch milliseconds, for verbs that take no clock."""
+    return int(time.time() * 1000)

@@ -13,10 +13,7 @@ from typing import Any
 
 import msgspec
 
-from batchrunner.core.days import check_zone
-from batchrunner.errors import RefusedError, UsageError
-from batchrunner.formats.faults import RefusedLineError
-from batchrunner.formats.requests import check_headers
+from batchrunner.errors import RefusedError
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.options import JobFilter, LimitOptions, RunOptions
 from batchrunner.providers import profile
@@ -24,41 +21,11 @@ from batchrunner.store import commands, limits, merge
 from batchrunner.store.accounts import bind_account, sentence
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
-from batchrunner.wiring import Wiring, account_key, check_base_url
+from batchrunner.wiring import Wiring, account_key
 
-__all__ = ["apply_limits", "check_options", "merge_options", "set_fields", "stored_options"]
+__all__ = ["apply_limits", "merge_options", "set_fields", "stored_options"]
 
 Notice = Callable[[str], None]
-
-
-def check_options(run: RunOptions, limits: LimitOptions) -> None:
-    """Refuse options that can't be right, before anything is read or stored."""
-    if limits.day_resets is not None and limits.day_resets != "rolling":
-        try:
-            check_zone(limits.day_resets)
-        except ValueError as error:
-            raise UsageError(
-                f"--day-resets: {error}.", fix="Use a name like America/Los_Angeles, or rolling."
-            ) from error
-    if run.provider is not None:
-        profile(run.provider)
-    for header in run.headers:
-        name, colon, value = header.partition(":")
-        try:
-            if not colon:
-                raise RefusedLineError("it has no colon")
-            check_headers({name.strip(): value.strip()})
-        except RefusedLineError as refused:
-            raise UsageError(
-                f"-H {name.strip()!r}: {refused}.", fix="Write it like -H 'NAME: VALUE'."
-            ) from refused
-    if run.base_url is not None and "@" in run.base_url.partition("://")[2].partition("/")[0]:
-        raise UsageError(
-            "The base URL holds a credential.",
-            fix="Leave it out; send it as a header: -H 'Authorization: Basic ${VAR}'.",
-        )
-    if run.base_url is not None:
-        check_base_url(run.base_url)
 
 
 def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:

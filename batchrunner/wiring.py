@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from yarl import URL
 
+from batchrunner.checking import check_base_url
 from batchrunner.core.credentials import Credential
 from batchrunner.engine.live import Claim
 from batchrunner.engine.wire import Wire
@@ -145,19 +146,6 @@ class Wiring:
         ]
         found = [credential.value] if credential else []
         return [value for value in (*found, *filled) if value]
-
-
-def check_base_url(url: str) -> None:
-    """Raise :class:`UsageError` where requests can't go to ``url``."""
-    try:
-        parsed = URL(url)
-        is_one = parsed.scheme in ("http", "https") and bool(parsed.host)
-    except ValueError:
-        is_one = False
-    if not is_one:
-        raise UsageError(
-            f"The base URL {url!r} is not one.", fix="Write it like https://host/path."
-        )
 
 
 def account_key(options: Mapping[str, Any], credential: Credential | None, base_url: str) -> str:

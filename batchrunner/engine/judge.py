@@ -136,7 +136,7 @@ class Judge:
         fate = run.streak.failed(
             outcome,
             decision,
-            concurrency=run.wanted_concurrency(),
+            concurrency=run.in_flight_bound(),
             unfinished=run.counts.pending + run.counts.running,
         )
         # An outage: everything of the streak goes back uncharged, one probe at a time.

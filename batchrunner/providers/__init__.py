@@ -21,7 +21,7 @@ from batchrunner.providers.http import HTTP
 from batchrunner.providers.openai import OPENAI
 from batchrunner.providers.profile import Profile
 
-__all__ = ["NAMES", "Profile", "detect", "pool_of", "profile"]
+__all__ = ["NAMES", "Profile", "day_zone_of", "detect", "pool_of", "profile"]
 
 #: Speaks Anthropic's language; the program starts the server, so it has no address and no key.
 SIMULATOR: Final = dataclasses.replace(
@@ -70,3 +70,8 @@ def detect(model: str) -> str | None:
 def pool_of(provider: str, model: str) -> str:
     """Return the name of the pool of models that share a limit; jobs without a model share one."""
     return profile(provider).pool_of(model) or "all"
+
+
+def day_zone_of(provider: str) -> str:
+    """Return the provider's own day, where nobody named one: an IANA zone or ``rolling``."""
+    return profile(provider).day_zone

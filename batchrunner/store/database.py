@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -39,9 +39,11 @@ from batchrunner.store.locks import (
     write_lock_path,
 )
 from batchrunner.store.schema import Standing
-from batchrunner.store.writer import CheckpointMode, Writer, open_writer
 
-__all__ = ["CheckpointMode", "Database", "DiskFullError", "Writer"]
+if TYPE_CHECKING:
+    from batchrunner.store.writer import Writer
+
+__all__ = ["Database", "DiskFullError"]
 
 #: ``RETURNING`` is 3.35's.
 OLDEST_SQLITE: Final = (3, 35, 0)
@@ -139,6 +141,8 @@ class Database:
 
     def writer(self) -> AbstractAsyncContextManager[Writer]:
         """Open the holder's connection; only the process with the sender lock may."""
+        from batchrunner.store.writer import open_writer  # noqa: PLC0415 (no view writes so)
+
         return open_writer(self.path, lambda: _connect(self.path, any_thread=True))
 
 

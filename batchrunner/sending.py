@@ -1,0 +1,188 @@
+"""The verbs that send: ``submit``, ``resume`` and ``retry``, each from options to exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from batchrunner.calling import Call
+from batchrunner.checking import check_options
+from batchrunner.clock import wall_ms
+from batchrunner.engine.roster import Ending
+from batchrunner.engine.stops import Stops
+from batchrunner.errors import DatabaseError, UsageError
+from batchrunner.formats.lines import Fill
+from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, name_of, notices_of
+from batchrunner.models import ExitCode, StoredRunState
+from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
+from batchrunner.preparing import set_fields, stored_options
+from batchrunner.results import check_output
+from batchrunner.store import commands, maintenance, processes
+from batchrunner.store.database import Database
+from batchrunner.store.load import sweep_loading
+from batchrunner.store.runs import StoredRun, find_run, stored_run
+from batchrunner.store.runs import all_runs as every_run
+from batchrunner.views import Listener, RunResult
+
+__all__ = ["Target", "resume", "retry", "submit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which database a call works on, how, and who watches."""
+
+    path: Path
+    environ: Mapping[str, str]
+    call: CallOptions
+    listener: Listener | None
+
+
+async def submit(
+    target: Target,
+    files: Sequence[str],
+    *,
+    run: RunOptions,
+    limits: LimitOptions,
+    stdin: BinaryIO | None,
+) -> RunResult:
+    """Validate, store and run the jobs of ``files``."""
+    check_options(run, limits)
+    async with _calling(target, create=True) as this:
+        taken = await _take(this, files, run, stdin)
+        this.tell(notices_of(taken))
+        stored = stored_run(this.db, taken.run_id)
+        if taken.how == "same" and stored.state is StoredRunState.CANCELLED:
+            raise _cancelled(stored)
+        this.emit_stored(stored, taken)
+        if taken.how == "stored":
+            run = RunOptions()
+        this.prepare(stored, run, limits)
+        return await this.drain([taken.run_id])
+
+
+async def resume(
+    target: Target, name: str | None, *, all_runs: bool, run: RunOptions, limits: LimitOptions
+) -> RunResult:
+    """Carry on a run, or every unfinished, unpaused one."""
+    check_options(run, limits)
+    async with _calling(target) as this:
+        found = _unfinished(this.db) if all_runs else [find_run(this.db, name)]
+        for stored in found:
+            if stored.state is StoredRunState.CANCELLED:
+                raise _cancelled(stored)
+            this.prepare(stored, run, limits)
+        if not found:
+            return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
+        return await this.drain([stored.id for stored in found])
+
+
+async def retry(
+    target: Target, name: str | None, *, jobs: JobFilter, run: RunOptions, limits: LimitOptions
+) -> RunResult:
+    """Put the chosen jobs back, then run."""
+    check_options(run, limits)
+    async with _calling(target) as this:
+        stored = find_run(this.db, name)
+        if this.call.sets:
+            # Before they are put back: a failed job must not go with its old request.
+            set_fields(this.db, stored, _retried(jobs), this.call.sets, this.notice)
+        n = await asyncio.to_thread(commands.retry, this.db, stored, jobs)
+        this.notice(f"{n} jobs of {stored.name} were put back")
+        this.prepare(stored, run, limits, sets=())
+        return await this.drain([stored.id])
+
+
+@asynccontextmanager
+async def _calling(target: Target, *, create: bool = False) -> AsyncIterator[Call]:
+    """Be known to other processes on the database, and take signals, while the context lasts."""
+    db = Database.open(target.path, create=create)
+    stops = Stops()
+    with stops.installed():
+        processes.sweep_dead_processes(db)
+        sweep_loading(db)
+        process = processes.register_process(db, "follower", now_ms=wall_ms())
+        try:
+            yield Call(
+                db=db, call=target.call, listener=target.listener, stops=stops, process=process,
+                environ=target.environ,
+            )  # fmt: skip
+        except BaseException:
+            # What went wrong is told, not that the row stays: the next process sweeps it.
+            with suppress(DatabaseError):
+                processes.unregister(db, process)
+            raise
+        processes.unregister(db, process)
+
+
+async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None) -> Taken:
+    call = this.call
+    check_output(this.db, run.output, call.name or name_of(files))
+    order = Order(
+        files=files,
+        stdin=stdin,
+        provider=run.provider,
+        base_url=run.base_url,
+        fill=Fill(model=run.model, max_tokens=run.max_tokens, system=run.system),
+        name=call.name,
+        uid=secrets.token_hex(5),
+        options_json=msgspec.json.encode(stored_options({}, run)).decode(),
+        priority=run.priority or 0,
+        is_new=call.new,
+        is_update=call.update,
+        skips_invalid=call.skip_invalid,
+    )
+    intake = Intake(
+        this.db,
+        order,
+        process_id=this.process.id,
+        now_ms=wall_ms(),
+        is_gentle=_cached(lambda: maintenance.someone_sends(this.db), 0.5),
+        is_stopped=lambda: this.stops.asked,
+    )
+    try:
+        # In a thread of its own, so that a signal is seen while a large file is read.
+        return await asyncio.to_thread(intake.take)
+    except InterruptedIntakeError:
+        raise UsageError(
+            "Interrupted while the file was read; nothing was stored.",
+            fix="Submit it again.",
+            kind="interrupted",
+        ) from None
+
+
+def _cancelled(stored: StoredRun) -> UsageError:
+    return UsageError(
+        f"Run {stored.name} is cancelled.",
+        fix=f"Put its jobs back with: batchrunner retry {stored.name}",
+    )
+
+
+def _unfinished(db: Database) -> list[StoredRun]:
+    with db.read() as connection:
+        runs = every_run(connection)
+    return [run for run in reversed(runs) if run.state is StoredRunState.READY]
+
+
+def _retried(jobs: JobFilter) -> JobFilter:
+    return jobs if not jobs.is_empty else JobFilter(statuses=commands.RETRIED)
+
+
+def _cached(ask: Callable[[], bool], seconds: float) -> Callable[[], bool]:
+    """Return ``ask`` asked at most every so many seconds."""
+    asked_at, answer = float("-inf"), False
+
+    def cached() -> bool:
+        nonlocal asked_at, answer
+        if time.monotonic() - asked_at >= seconds:
+            asked_at, answer = time.monotonic(), ask()
+        return answer
+
+    return cached
