@@ -53,6 +53,15 @@ def test_an_outage_waits_probes_alone_and_completes(
     assert house.counts().completed == 40
 
 
+def test_a_short_file_waits_for_an_outage_too(house: House, api: ApiServer) -> None:
+    """Without -c a file of a dozen jobs waits out a server that answers 502 at first, and charges nothing."""
+    api.script([{"to": 6, "status": 502}])
+    house.jobs(12)
+    done = house.submit()
+    assert done.named("limit.waiting")
+    assert {job.attempts for job in house.rows().values()} == {1}
+
+
 def test_a_server_that_goes_and_comes_back_is_waited_for(house: House) -> None:
     """Connections refused under way charge nothing, and the run completes when the server is back."""
     with running_server([{"delay_s": 0.05}]) as api:
