@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Final
+
 from yarl import URL
 
 from batchrunner.core.days import check_zone
@@ -11,7 +15,10 @@ from batchrunner.formats.requests import check_headers
 from batchrunner.options import LimitOptions, RunOptions
 from batchrunner.providers import profile
 
-__all__ = ["check_base_url", "check_options"]
+__all__ = ["VARIABLE", "check_base_url", "check_options", "check_variables", "unset"]
+
+#: A variable of the environment in a header's value.
+VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def check_options(run: RunOptions, limits: LimitOptions) -> None:
@@ -42,6 +49,21 @@ def check_options(run: RunOptions, limits: LimitOptions) -> None:
         )
     if run.base_url is not None:
         check_base_url(run.base_url)
+
+
+def check_variables(run: RunOptions, environ: Mapping[str, str]) -> None:
+    """Refuse a header typed with a ``${VAR}`` that is not set, before anything is stored."""
+    for header in run.headers:
+        for name in VARIABLE.findall(header):
+            if not environ.get(name, "").strip():
+                raise unset(name)
+
+
+def unset(name: str) -> UsageError:
+    """Return the error for a header's variable that is not set."""
+    return UsageError(
+        f"A header wants ${{{name}}}, and {name} is not set.", fix=f"Set {name} and try again."
+    )
 
 
 def check_base_url(url: str) -> None:

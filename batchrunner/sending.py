@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from batchrunner.calling import Call
-from batchrunner.checking import check_options
+from batchrunner.checking import check_options, check_variables
 from batchrunner.clock import wall_ms
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
@@ -55,6 +55,7 @@ async def submit(
 ) -> RunResult:
     """Validate, store and run the jobs of ``files``."""
     check_options(run, limits)
+    check_variables(run, target.environ)
     async with _calling(target, create=True) as this:
         taken = await _take(this, files, run, stdin)
         this.tell(notices_of(taken))

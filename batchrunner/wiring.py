@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from yarl import URL
 
-from batchrunner.checking import check_base_url
+from batchrunner.checking import VARIABLE, check_base_url, unset
 from batchrunner.core.credentials import Credential
 from batchrunner.engine.live import Claim
 from batchrunner.engine.wire import Wire
@@ -28,7 +28,6 @@ from batchrunner.providers.credentials import find_credential
 from batchrunner.store.holder import RunRow
 from batchrunner.transport import Transport
 
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: The pool is never smaller than what may be in flight; more costs nothing.
 _LEAST_POOL: Final = 128
 _NO_ACCOUNT: Final = "no-credential"
@@ -115,12 +114,12 @@ class Wiring:
 
     def fill(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return headers with every ``${VAR}`` filled in."""
-        return {name: _VARIABLE.sub(self._variable, value) for name, value in headers.items()}
+        return {name: VARIABLE.sub(self._variable, value) for name, value in headers.items()}
 
     def _fill_of_job(self, secrets: list[str], headers: Mapping[str, str]) -> Mapping[str, str]:
         """Fill a job's own headers; what was filled in is a secret from now on."""
         for value in headers.values():
-            for match in _VARIABLE.finditer(value):
+            for match in VARIABLE.finditer(value):
                 if (filled := self._variable(match)) not in secrets:
                     secrets.append(filled)
         return self.fill(headers)
@@ -128,10 +127,7 @@ class Wiring:
     def _variable(self, match: re.Match[str]) -> str:
         value = self._environ.get(match[1], "").strip()
         if not value:
-            raise UsageError(
-                f"A header wants ${{{match[1]}}}, and {match[1]} is not set.",
-                fix=f"Set {match[1]} and try again.",
-            )
+            raise unset(match[1])
         return value
 
     def _typed_headers(self, typed: tuple[str, ...] | list[str]) -> Mapping[str, str]:
@@ -142,7 +138,7 @@ class Wiring:
         filled = [
             self._environ.get(name, "")
             for header in options.get("headers") or ()
-            for name in _VARIABLE.findall(header)
+            for name in VARIABLE.findall(header)
         ]
         found = [credential.value] if credential else []
         return [value for value in (*found, *filled) if value]

@@ -18,6 +18,7 @@ from batchrunner.core.outage import FAULTS
 from batchrunner.core.outcomes import HALTS
 from batchrunner.core.pause import begin, on_rate_limited, on_success
 from batchrunner.engine.live import Claim, LiveRun, Outcome
+from batchrunner.engine.waits import too_many_failures
 from batchrunner.models import (
     Decision,
     ErrorKind,
@@ -299,6 +300,10 @@ class Judge:
         run.recent_errors.append(
             (outcome.ended_wall, claim.job.key, decision.kind.value, decision.message)
         )
+        run.failing += 1
+        if run.stop is None and (stop := too_many_failures(run)) is not None:
+            run.stop = stop
+            self.n_changes += 1
         status = outcome.reply.status if outcome.reply else None
         met = (decision.kind, status)
         if run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR:

@@ -173,6 +173,8 @@ class LiveRun:
     max_attempts: int = 5
     concurrency: int | Literal["auto"] = "auto"
     max_failures: str | None = None
+    #: Jobs that have failed and whose failure is not committed yet.
+    failing: int = 0
     #: A person said how many requests a minute, or that there is no such limit.
     is_rate_told: bool = False
 
@@ -260,6 +262,7 @@ class LiveRun:
             failed=jobs.failed + delta.failed,
             cancelled=jobs.cancelled,
         )
+        self.failing -= delta.failed
         self.requests = RequestCounts(
             sent=sends.sent + delta.sent,
             retried=sends.retried + delta.retried,

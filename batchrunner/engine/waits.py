@@ -114,14 +114,22 @@ def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
             detail="--max-time is over",
             fix=f"go on with: {resume}",
         )
-    if run.max_failures is not None and run.counts.failed >= max(1.0, _most_failures(run)):
-        return Waiting(
-            reason=WaitingReason.MAX_FAILURES,
-            until=None,
-            detail=f"{run.counts.failed} jobs have failed; --max-failures is {run.max_failures}",
-            fix=f"see why with: batchrunner errors {run.row.name}; then: {resume} --max-failures N",
-        )
+    if (failures := too_many_failures(run)) is not None:
+        return failures
     return _held_back(run, now, resume) or _waits_too_long(run, now, wall, resume)
+
+
+def too_many_failures(run: LiveRun) -> Waiting | None:
+    """Return why ``--max-failures`` stops the run now, those not yet committed included."""
+    n_failed = run.counts.failed + run.failing
+    if run.max_failures is None or n_failed < max(1.0, _most_failures(run)):
+        return None
+    return Waiting(
+        reason=WaitingReason.MAX_FAILURES,
+        until=None,
+        detail=f"{n_failed} jobs have failed; --max-failures is {run.max_failures}",
+        fix=f"see why with: batchrunner errors {run.row.name}; then: batchrunner resume {run.row.name} --max-failures N",
+    )
 
 
 def _most_failures(run: LiveRun) -> float:

@@ -104,7 +104,7 @@ def test_max_failures_as_a_number(house: House, api: ApiServer) -> None:
     done = house.submit("-c", "1", "--max-failures", "3", code=3)
     assert done.error["kind"] == "max_failures"
     failed = house.counts().failed
-    assert failed in (3, 4), "what was in flight may fail too"
+    assert failed == 3, "with one in flight at a time nothing more fails"
     assert house.counts().pending == 19 - failed
     assert house.status().state is RunState.READY
     house.resume(code=3)
@@ -119,7 +119,7 @@ def test_max_failures_as_a_share(house: House, api: ApiServer) -> None:
     api.script([{"from": 2, "status": 400, "body": BAD_REQUEST}])
     house.jobs(20)
     house.submit("-c", "1", "--max-failures", "10%", code=3)
-    assert house.counts().failed in (2, 3)
+    assert house.counts().failed == 2
 
 
 def test_max_time_ends_the_call(house: House, api: ApiServer) -> None:

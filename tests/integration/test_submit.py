@@ -218,3 +218,12 @@ def test_options_typed_are_stored_with_the_run(house: House, api: ApiServer) -> 
     house.resume(code=1)
     assert {r.headers["x-team"] for r in api.requests()} == {"blue"}
     assert house.rows()["j1"].attempts == 1
+
+
+def test_a_header_whose_variable_is_not_set_stores_nothing(house: House, api: ApiServer) -> None:
+    """A typed ``${VAR}`` that is not set is refused before anything is stored or sent (exit 2)."""
+    house.jobs(2)
+    done = house.submit("-H", "X-Team: ${NOT_SET_ANYWHERE}", code=2)
+    assert "NOT_SET_ANYWHERE" in done.error["message"]
+    assert not api.requests()
+    assert not (house.folder / "batchrunner.db").exists()
