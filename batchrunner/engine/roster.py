@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
+from batchrunner.core.pause import lift
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import CallLimits, Lane, LiveRun
 from batchrunner.engine.scopes import Scopes
@@ -285,6 +286,10 @@ class Roster:
             return run
 
         run = await self._writer.transact(take)
+        for scope in (run.account, *(lane.pool for lane in run.lanes.values())):
+            if scope.pause.reason is WaitingReason.SPEND_LIMIT:
+                # A person may have raised it; who asks for the run asks the provider again, once.
+                scope.pause = lift(scope.pause)
         self._runs[run_id] = run
         self._feed.started(run)
 
