@@ -47,6 +47,10 @@ LOOK_S: Final = 0.25
 DISK_TRIES: Final = 10
 #: The log is copied into the database once it has grown by so many bytes.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+#: A holder with nothing to send for so long gives way to a process that could (milliseconds).
+IDLE_MS: Final = 5_000.0
+#: Of several processes that all wait each holds the lock for so long (milliseconds).
+TURN_MS: Final = 60_000.0
 #: Stands for a request that could not be made; it is never sent.
 _UNSENDABLE: Final = Request(method="", url="", headers={}, body=b"")
 
@@ -107,7 +111,7 @@ class Holder:
         self._gather: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
         self._version = -1
-        self._idle_since: float | None = None
+        self._began_at = clock.now()
 
     @property
     def roster(self) -> Roster:
@@ -128,6 +132,10 @@ class Holder:
                 await self._cycle()
                 await self._end_runs()
                 left = self._is_over()
+                if left is Left.HANDED_OVER:
+                    for run in self._roster.live:
+                        # Whoever sends next sees until when these wait.
+                        await self._show(run)
                 if left is not None:
                     return left
                 await self._rest()
@@ -401,15 +409,18 @@ class Holder:
         return None
 
     def _shall_hand_over(self) -> bool:
-        """Whether nothing goes out for 5 s here while an attached process could send."""
-        if self._stops.asked or not self._roster.untaken_live():
-            self._idle_since = None
-            return False
+        """Whether nothing goes out for 5 s here while an attached process could send.
+
+        Now and then the lock also goes to one whose run waits: its limits may have been raised.
+        """
         now = self._clock.now()
-        busy = any(
-            run.outstanding or next_look(run, now) - now < 5_000.0 for run in self._roster.live
+        may_wait = now - self._began_at >= TURN_MS
+        by = float("inf") if may_wait else self._clock.wall() + IDLE_MS
+        if self._stops.asked or not self._roster.untaken_live(by=by):
+            return False
+        return not any(
+            run.outstanding or next_look(run, now) - now < IDLE_MS for run in self._roster.live
         )
-        return not busy
 
     async def _leave(self) -> None:
         """Let go of what was taken up; cancel senders that are still there (a defect, a full disk)."""

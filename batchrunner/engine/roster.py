@@ -83,8 +83,9 @@ class Roster:
         self._runs: dict[RunId, LiveRun] = {}
         #: Live processes that asked for a run that is drained here.
         self._askers: dict[RunId, list[str]] = {}
-        #: Lock files of processes whose ask can't be taken here (no credential for it).
-        self._untaken: set[str] = set()
+        #: Lock files of processes whose ask can't be taken here (no credential for it), and until
+        #: when (wall ms) their runs wait.
+        self._untaken: dict[str, int] = {}
         self.endings: dict[RunId, Ending] = {}
         #: The own runs are over: finish what is in flight, start nothing new.
         self.is_leaving = False
@@ -115,9 +116,11 @@ class Roster:
             for run in self.live
         )
 
-    def untaken_live(self) -> bool:
-        """Whether a live process waits for a run that can't be drained here."""
-        return any(is_alive(self._lock(name)) for name in self._untaken)
+    def untaken_live(self, *, by: float) -> bool:
+        """Whether a live process could send, by then (wall ms), a run that can't be drained here."""
+        return any(
+            until <= by and is_alive(self._lock(name)) for name, until in self._untaken.items()
+        )
 
     def _lock(self, name: str) -> Path:
         return self._database.parent / name
@@ -171,7 +174,7 @@ class Roster:
                 self._askers.setdefault(ask.run_id, []).append(ask.lock_file)
         if not is_taking or self.is_leaving:
             return
-        self._untaken = set()
+        self._untaken = {}
         for ask in asks:
             if ask.process_id == self._process.id or not is_alive(self._lock(ask.lock_file)):
                 continue
@@ -185,7 +188,8 @@ class Roster:
             try:
                 await self._take_up(ask.run_id, limits)
             except BatchrunnerError as error:
-                self._untaken.add(ask.lock_file)
+                until = ask.waits_until or 0
+                self._untaken[ask.lock_file] = min(until, self._untaken.get(ask.lock_file, until))
                 note = f"the process that sends can't send it: {error.message}"
                 if ask.note != note:
                     await self._writer.transact(

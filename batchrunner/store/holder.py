@@ -64,6 +64,8 @@ class AskRow(NamedTuple):
     taken_by: int | None
     note: str | None
     lock_file: str
+    #: Until when (wall ms) the run waits, as it was last known.
+    waits_until: int | None
 
 
 class ScopeState(NamedTuple):
@@ -450,8 +452,9 @@ def load_asks(conn: sqlite3.Connection) -> list[AskRow]:
     return [
         AskRow(row[0], row[1], json.loads(row[2]), *row[3:])
         for row in conn.execute(
-            "SELECT a.run_id, a.process_id, a.options, a.taken_by, a.note, p.lock_file"
-            " FROM ask a JOIN process p ON p.id = a.process_id ORDER BY a.process_id"
+            "SELECT a.run_id, a.process_id, a.options, a.taken_by, a.note, p.lock_file,"
+            " r.stop_until FROM ask a JOIN process p ON p.id = a.process_id"
+            " JOIN run r ON r.id = a.run_id ORDER BY a.process_id"
         )
     ]
 
