@@ -31,7 +31,7 @@ __all__ = ["Call"]
 #: Which of several runs' exit codes is the call's: the worst, work left before failures.
 _CODE_ORDER: Final = (
     ExitCode.INTERRUPT, ExitCode.TERMINATED, ExitCode.HANGUP, ExitCode.REFUSED, ExitCode.NETWORK,
-    ExitCode.WORK_LEFT, ExitCode.SOME_FAILED, ExitCode.DONE,
+    ExitCode.USAGE, ExitCode.WORK_LEFT, ExitCode.SOME_FAILED, ExitCode.DONE,
 )  # fmt: skip
 
 

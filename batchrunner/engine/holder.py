@@ -218,7 +218,7 @@ class Holder:
     async def _commit(self, cycle: Cycle, plans: Sequence[LanePlan]) -> CycleResult:
         for tries in range(DISK_TRIES + 1):
             try:
-                return await self._writer.transact(lambda conn: run_cycle(conn, cycle))
+                return await self._writer.compute(lambda conn: run_cycle(conn, cycle))
             except DiskFullError as error:
                 # Claim nothing more, keep the answers in memory, and see whether space comes back.
                 for plan in plans:
@@ -228,16 +228,16 @@ class Holder:
                 cycle.asks, cycle.planned = (), ()
                 if tries == DISK_TRIES:
                     self._is_broken = True
-                    raise self._roster.disk_full(error, cycle.settles) from error
+                    raise self._roster.unstored(error, cycle.settles) from error
                 # What is in the log already may fit where the log can't grow.
                 with suppress(DatabaseError):
                     await self._writer.checkpoint("TRUNCATE")
                 await asyncio.sleep(1.0)
                 cycle.settles = [*cycle.settles, *self._judge_outcomes()]
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
-            except DatabaseError:
+            except DatabaseError as error:
                 self._is_broken = True
-                raise
+                raise self._roster.unstored(error, cycle.settles) from error
         raise AssertionError("the loop returns or raises")
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
@@ -296,7 +296,10 @@ class Holder:
         self._outcomes.append(outcome)
         if _is_trouble(outcome):
             self._judge_now()
-        if len(self._outcomes) >= MAX_OUTCOMES or outcome.claim.run.queue.is_empty():
+        n = len(self._outcomes)
+        run = outcome.claim.run
+        # Half of what was claimed ahead is gone: the rest lasts while the next claim is committed.
+        if n >= MAX_OUTCOMES or run.queue.is_empty() or 2 * n >= max(16, run.in_flight_bound()):
             self._wake.set()
         elif self._gather is None:
             self._gather = asyncio.get_running_loop().call_later(GATHER_S, self._gathered)

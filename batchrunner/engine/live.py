@@ -163,6 +163,8 @@ class LiveRun:
     limits: CallLimits
     #: Asked for by this very process, which reports its end.
     is_own: bool
+    #: The process whose call's bounds it is drained under.
+    asked_by: int
     lanes: dict[ModelId, Lane] = field(default_factory=dict)
     holds: dict[ModelId, tuple[str, str, str]] = field(default_factory=dict)
     counts: JobCounts = field(default_factory=JobCounts)

@@ -15,7 +15,7 @@ from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES
 from batchrunner.engine.wire import Wire
-from batchrunner.errors import BatchrunnerError, DatabaseError, RefusedError
+from batchrunner.errors import BatchrunnerError, DatabaseError, RefusedError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import (
     ExitCode,
@@ -36,6 +36,16 @@ from batchrunner.store.processes import Process
 from batchrunner.store.runs import DriverConnection
 from batchrunner.store.writer import Writer
 
+#: Stops by a call's own bounds: a signal, ``--max-time``, ``--max-wait``.
+_OF_CALL: Final = frozenset(
+    {
+        WaitingReason.INTERRUPTED,
+        WaitingReason.MAX_TIME,
+        WaitingReason.RATE_LIMITED,
+        WaitingReason.OVERLOADED,
+        WaitingReason.DAILY_LIMIT,
+    }
+)
 #: How many jobs a message names.
 _NAMED: Final = 10
 
@@ -142,9 +152,15 @@ class Roster:
             )
         for run_id, limits in self._own.items():
             try:
-                await self._take_up(run_id, limits)
+                await self._take_up(run_id, limits, self._process.id)
             except RefusedError as refused:
                 await self._refuse(run_id, refused)
+            except UsageError as error:
+                if len(self._own) == 1:
+                    raise
+                # One of several (resume --all): the others go all the same.
+                self._feed.notice(f"{error.message} {error.fix}")
+                self.endings[run_id] = Ending(error.exit_code, None)
         await self.reload(is_taking=True)
 
     async def _refuse(self, run_id: RunId, refused: RefusedError) -> None:
@@ -164,7 +180,7 @@ class Roster:
     async def reload(self, *, is_taking: bool) -> None:
         """Read what other processes may have changed: states, limits, counts, asks."""
         for run in self.live:
-            await self._writer.transact(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
+            await self._writer.compute(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
             if run.concurrency != "auto" and len(run.senders) > run.concurrency:
                 run.queue.dismiss(len(run.senders) - run.concurrency)
         asks = await self._writer.query(statements.load_asks)
@@ -186,7 +202,7 @@ class Roster:
                 deadline=_deadline(ask.options, self._clock.now()),
             )
             try:
-                await self._take_up(ask.run_id, limits)
+                await self._take_up(ask.run_id, limits, ask.process_id)
             except BatchrunnerError as error:
                 until = ask.waits_until or 0
                 self._untaken[ask.lock_file] = min(until, self._untaken.get(ask.lock_file, until))
@@ -247,7 +263,7 @@ class Roster:
         )
         return self._scopes.load(conn, pool_id, known.day_zone)
 
-    async def _take_up(self, run_id: RunId, limits: CallLimits) -> None:
+    async def _take_up(self, run_id: RunId, limits: CallLimits, asked_by: int) -> None:
         is_own = run_id in self._own
         row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
         if row is None or row.state != StoredRunState.READY:
@@ -279,6 +295,7 @@ class Roster:
                 account=self._scopes.load(conn, account_id, wire.profile.day_zone),
                 limits=limits,
                 is_own=is_own,
+                asked_by=asked_by,
                 counts=row.counts,
                 priority=row.priority,
                 streak=Streak(limits.max_wait_s),
@@ -289,7 +306,7 @@ class Roster:
             self._load_lanes(conn, run)
             return run
 
-        run = await self._writer.transact(take)
+        run = await self._writer.compute(take)
         for scope in (run.account, *(lane.pool for lane in run.lanes.values())):
             if scope.pause.reason is WaitingReason.SPEND_LIMIT:
                 # A person may have raised it; who asks for the run asks the provider again, once.
@@ -302,7 +319,7 @@ class Roster:
         for run, organization in list(self._scopes.rebinds.items()):
             del self._scopes.rebinds[run]
             before = run.account
-            await self._writer.transact(
+            await self._writer.compute(
                 lambda conn, run=run, organization=organization: self._rebind(  # type: ignore[misc]
                     conn, run, organization
                 )
@@ -354,6 +371,7 @@ class Roster:
                 None if is_cancelled else stop,
                 finished=is_finished and not is_cancelled,
                 wall=wall,
+                only_for=run.asked_by if _is_of_call(stop) else None,
             )
         )
         hit("end.committed")
@@ -385,7 +403,7 @@ class Roster:
         for run in self.live:
             await self._writer.transact(lambda conn, run=run: statements.let_go(conn, run.id))  # type: ignore[misc]
 
-    def disk_full(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
+    def unstored(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
         """Return the error that names the jobs whose answers could not be stored."""
         keys = [settle.key for settle in settles if settle.outcome is not None]
         if not keys:
@@ -405,6 +423,14 @@ def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.max_attempts = options.get("max_attempts") or DEFAULT_MAX_ATTEMPTS
     run.concurrency = options.get("concurrency") or "auto"
     run.max_failures = options.get("max_failures")
+
+
+def _is_of_call(stop: Waiting | None) -> bool:
+    """Whether only the call that asked for a run wanted its stop, not what it met."""
+    return stop is not None and (
+        stop.reason in _OF_CALL
+        or (stop.reason is WaitingReason.SPEND_LIMIT and stop.until is not None)
+    )
 
 
 def _deadline(options: Mapping[str, Any], now: float) -> float | None:

@@ -2,9 +2,8 @@
 
 Every function takes the writer's ``sqlite3`` connection inside a transaction that somebody else
 began and will commit. Statements are driver-level, about ten a cycle whatever its size: many jobs in
-one statement, since each step of a statement hands the interpreter lock to the event loop and back
-(measured: that, not SQLite, was what a job cost), and a CHECK with IN builds its list once a
-statement. Settles are conditional on state and claim, so that a late answer can't overwrite a newer
+one statement, since a CHECK with IN builds its list once a statement (measured: half of what a claim
+and a settle cost), and every step hands the interpreter lock over. Settles are conditional on state and claim, so that a late answer can't overwrite a newer
 claim.
 """
 
@@ -216,19 +215,26 @@ _RESPONSE_AGAIN = """
         output_tokens = CASE WHEN excluded.output_tokens IS NULL THEN output_tokens
                              ELSE coalesce(output_tokens, 0) + excluded.output_tokens END,
         latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body"""
-_COLUMNS: Final = """j.id, j.key, j.claims + 1, j.attempts,
+_COLUMNS: Final = """
+    SELECT j.id, j.key, j.claims + 1, j.attempts,
            CASE WHEN j.claims = 0 THEN NULL ELSE
                (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END,
            p.method, p.url, p.headers, p.body"""
-_FRESH: Final = """
+_FRESH: Final = (
+    _COLUMNS
+    + """
     FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
     WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before = 0
     ORDER BY j.id LIMIT ?"""
-_DUE: Final = """
+)
+_DUE: Final = (
+    _COLUMNS
+    + """
     FROM job j INDEXED BY job_due JOIN payload p ON p.job_id = j.id
     WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before > 0
       AND j.not_before <= ?
     ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
+)
 _NEXT_DUE = """
     SELECT min(not_before) FROM job INDEXED BY job_due
     WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0"""
@@ -445,11 +451,6 @@ def _claim(conn: sqlite3.Connection, ask: Ask, cycle: Cycle, planned: Sequence[i
     return LaneClaim(jobs, budget.spent, next_due)
 
 
-#: A claimed row as the database writes it in JSON.
-_Packed = tuple[int, str, int, int, int | None, str | None, str | None, str | None, str]
-_unpack: Final = msgspec.json.Decoder(list[_Packed]).decode
-
-
 class _Budget:
     """Takes jobs until their payloads reach a bound; the first always fits."""
 
@@ -460,50 +461,13 @@ class _Budget:
 
     def take(self, source: str, values: tuple[int, ...], into: list[ClaimedJob]) -> int:
         """Append jobs of ``source`` to ``into`` and return how many."""
-        (n_bytes,) = self._conn.execute(
-            f"SELECT coalesce(sum(n), 0) FROM (SELECT length(p.body) AS n {source})",  # noqa: S608 (constants)
-            values,
-        ).fetchone()
-        if n_bytes <= self._left:
-            try:
-                found = self._packed(source, values)
-            except (msgspec.MsgspecError, UnicodeError):
-                # A body that is no text: as slow as rows are, but as good.
-                found = self._rows(source, values, into)
-            else:
-                self._left -= n_bytes
-        else:
-            found = self._rows(source, values, into)
-        into += found
-        return len(found)
-
-    def _packed(self, source: str, values: tuple[int, ...]) -> list[ClaimedJob]:
-        """Read all rows in one step."""
-        (packed,) = self._conn.execute(
-            "SELECT json_group_array(json_array(id, key, claim, attempts, started_at, method, url,"  # noqa: S608
-            " CAST(headers AS TEXT), CAST(body AS TEXT))) FROM (SELECT j.id AS id, j.key AS key,"
-            " j.claims + 1 AS claim, j.attempts AS attempts, CASE WHEN j.claims = 0 THEN NULL ELSE"
-            " (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END AS started_at,"
-            f" p.method AS method, p.url AS url, p.headers AS headers, p.body AS body {source})",
-            values,
-        ).fetchone()
-        return [
-            ClaimedJob(
-                JobId(row[0]), *row[1:7], row[7].encode() if row[7] else None, row[8].encode()
-            )
-            for row in _unpack(packed)
-        ]
-
-    def _rows(
-        self, source: str, values: tuple[int, ...], before: list[ClaimedJob]
-    ) -> list[ClaimedJob]:
-        """Read row by row until the bound."""
-        found: list[ClaimedJob] = []
-        for row in self._conn.execute(f"SELECT {_COLUMNS} {source}", values):
+        n = 0
+        for row in self._conn.execute(source, values):
             job = ClaimedJob._make(row)
-            if (before or found) and len(job.body) > self._left:
+            if into and len(job.body) > self._left:
                 self.spent = True
                 break
             self._left -= len(job.body)
-            found.append(job)
-        return found
+            into.append(job)
+            n += 1
+        return n

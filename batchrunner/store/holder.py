@@ -389,9 +389,18 @@ def set_waiting(conn: sqlite3.Connection, run_id: RunId, waiting: Waiting | None
 
 
 def end_run(
-    conn: sqlite3.Connection, run_id: RunId, stop: Waiting | None, *, finished: bool, wall: int
+    conn: sqlite3.Connection,
+    run_id: RunId,
+    stop: Waiting | None,
+    *,
+    finished: bool,
+    wall: int,
+    only_for: int | None = None,
 ) -> None:
-    """Leave a run: finished, or stopped with work left and the reason why."""
+    """Leave a run: finished, or stopped with work left and the reason why.
+
+    A stop that only the call of process ``only_for`` wanted leaves the asks of others standing.
+    """
     conn.execute(
         "UPDATE run SET runner_id = NULL, stop_reason = ?, stop_until = ?, stop_detail = ?,"
         " stop_fix = ? WHERE id = ?",
@@ -402,7 +411,11 @@ def end_run(
             "UPDATE run SET state = 'finished', finished_at = ? WHERE id = ? AND state = 'ready'",
             (wall, run_id),
         )
-    conn.execute("UPDATE ask SET taken_by = NULL, note = 'ended' WHERE run_id = ?", (run_id,))
+    conn.execute(
+        "UPDATE ask SET taken_by = NULL,"
+        " note = CASE WHEN ?2 IS NULL OR process_id = ?2 THEN 'ended' END WHERE run_id = ?1",
+        (run_id, only_for),
+    )
 
 
 def let_go(conn: sqlite3.Connection, run_id: RunId) -> None:

@@ -89,6 +89,7 @@ class LiveScene:
             account=self.account,
             limits=CallLimits(max_wait_s=max_wait_s, deadline=deadline),
             is_own=is_own,
+            asked_by=1,
             counts=counts,
             priority=priority,
             streak=Streak(max_wait_s),
