@@ -10,7 +10,7 @@ from batchrunner.clock import Clock
 from batchrunner.core.pace import eta
 from batchrunner.engine.live import LiveRun
 from batchrunner.models import JobCounts, RunState, Waiting
-from batchrunner.store.cycle import Settle
+from batchrunner.store.records import Settle
 from batchrunner.views import Event, LimitView, Listener, Progress, Runner, RunView
 
 if TYPE_CHECKING:

@@ -32,9 +32,10 @@ from batchrunner.errors import BatchrunnerError, DatabaseError
 from batchrunner.failpoints import hit
 from batchrunner.models import Request, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store.cycle import Cycle, CycleResult, Settle, run_cycle
+from batchrunner.store.cycle import execute, finish, prepare
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.processes import Process
+from batchrunner.store.records import Cycle, CycleResult, Settle
 from batchrunner.store.writer import Writer
 
 #: Under load a cycle starts at the latest so long after the first outcome (seconds).
@@ -218,7 +219,9 @@ class Holder:
     async def _commit(self, cycle: Cycle, plans: Sequence[LanePlan]) -> CycleResult:
         for tries in range(DISK_TRIES + 1):
             try:
-                return await self._writer.compute(lambda conn: run_cycle(conn, cycle))
+                prepared = prepare(cycle)
+                executed = await self._writer.transact(lambda conn: execute(conn, prepared))  # noqa: B023 (awaited here)
+                return finish(executed)
             except DiskFullError as error:
                 # Claim nothing more, keep the answers in memory, and see whether space comes back.
                 for plan in plans:

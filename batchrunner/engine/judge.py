@@ -27,7 +27,7 @@ from batchrunner.models import (
     Waiting,
     WaitingReason,
 )
-from batchrunner.store.cycle import Hold, Settle
+from batchrunner.store.records import Hold, Settle
 
 #: A job with so many 429s, while others succeeded after each, is charged: it is the job.
 POISON_429S: Final = 3

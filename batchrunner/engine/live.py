@@ -28,8 +28,8 @@ from batchrunner.models import (
     RunId,
     Waiting,
 )
-from batchrunner.store.cycle import ClaimedJob, Delta
 from batchrunner.store.holder import RunRow
+from batchrunner.store.records import ClaimedJob, Delta
 from batchrunner.views import RequestCounts
 
 #: Bounds of ``-c auto``.

@@ -15,7 +15,7 @@ from typing import Final
 from batchrunner.core.admission import Blocked, Grant, Ledger
 from batchrunner.engine.live import Lane, LiveRun
 from batchrunner.models import RunId
-from batchrunner.store.cycle import Ask
+from batchrunner.store.records import Ask
 
 #: Permission is taken at most this far ahead: what a crash can waste, and a change must wait.
 HORIZON_MS: Final = 1_000.0

@@ -29,10 +29,10 @@ from batchrunner.models import (
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS
 from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
-from batchrunner.store.cycle import Settle
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
+from batchrunner.store.records import Settle
 from batchrunner.store.runs import DriverConnection
 from batchrunner.store.writer import Writer
 

@@ -16,7 +16,7 @@ from batchrunner.core.pause import PauseState
 from batchrunner.engine.live import Claim, LiveRun
 from batchrunner.models import Reply, ScopeId, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store.cycle import CapRow, ScopeRow
+from batchrunner.store.records import CapRow, ScopeRow
 from batchrunner.store.runs import DriverConnection
 
 #: Response headers that may name a request limit.

@@ -11,7 +11,7 @@ from batchrunner.core.classify import classify
 from batchrunner.core.credentials import REDACTED
 from batchrunner.models import Decision, Reply, Request
 from batchrunner.providers.profile import Profile
-from batchrunner.store.cycle import ClaimedJob
+from batchrunner.store.records import ClaimedJob
 from batchrunner.transport import Transport
 
 

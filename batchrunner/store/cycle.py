@@ -1,191 +1,31 @@
 """The holder's transaction: settle what came back, claim what may go out, book what it uses.
 
-Every function takes the writer's ``sqlite3`` connection inside a transaction that somebody else
-began and will commit. Statements are driver-level, about ten a cycle whatever its size: many jobs in
-one statement, since a CHECK with IN builds its list once a statement (measured: half of what a claim
-and a settle cost), and every step hands the interpreter lock over. Settles are conditional on state and claim, so that a late answer can't overwrite a newer
-claim.
+In three parts, since it runs beside an event loop that wants the interpreter's lock: :func:`prepare`
+and :func:`finish` on the loop's thread, :func:`execute` on the connection's, inside a transaction that
+somebody else began and will commit, with little left to do but wait for SQLite. About a dozen
+statements a cycle whatever its size: each step hands the lock to and fro (measured: a statement a job
+cost the loop a quarter of its time), and a CHECK with IN builds its list once a statement (half of
+what a claim and a settle cost). Settles are conditional on state and claim, so that a late answer
+can't overwrite a newer claim.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
 
-from batchrunner.core.admission import DirtySlot
 from batchrunner.failpoints import hit
-from batchrunner.models import JobId, ModelId, RunId, ScopeId
+from batchrunner.models import JobId
+from batchrunner.store.records import Ask, ClaimedJob, Cycle, CycleResult, Delta, LaneClaim, Settle
 
 #: A claim takes no more payload than this, however small the jobs' number.
 MAX_CLAIM_BYTES: Final = 16 * 1024 * 1024
-
-
-class Settle(msgspec.Struct, kw_only=True):
-    """One send's outcome, ready to be stored; instants are wall epoch ms."""
-
-    job_id: JobId
-    #: ``key``, ``attempts`` (after this one) and ``started_at`` are for whoever is told of it.
-    key: str
-    attempts: int
-    started_at: int | None
-    claim: int
-    run_id: RunId
-    model_id: ModelId
-    account_id: ScopeId
-    pool_id: ScopeId
-    #: Steady ms.
-    planned_at: int
-    #: The job's next state; ``pending`` may carry ``not_before`` (steady) and ``wait_reason``.
-    state: str
-    charged: int = 0
-    not_before: int = 0
-    wait_reason: str | None = None
-    error_kind: str | None = None
-    finished_at: int | None = None
-    #: The send log's word; ``None`` makes no row: no byte of it went out.
-    outcome: str | None
-    kind: str | None = None
-    http_status: int | None = None
-    request_id: str | None = None
-    message: str | None = None
-    sent_at: int | None = None
-    ended_at: int | None = None
-    maybe_executed: bool = False
-    #: An attempt's answer replaces the stored one; a wait's does not.
-    is_attempt: bool = False
-    body: bytes | None = None
-    model: str | None = None
-    finish_reason: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    latency_ms: int | None = None
-
-
-class Ask(NamedTuple):
-    """How many jobs of one lane to claim: due retries first up to ``n_due``, fresh ones, due again."""
-
-    run_id: RunId
-    model_id: ModelId
-    n: int
-    n_due: int
-    #: Whether a due retry may exist at all (saves two statements where not).
-    look_due: bool
-
-
-class ClaimedJob(NamedTuple):
-    """A job that is now ``running``, with what is to be sent."""
-
-    job_id: JobId
-    key: str
-    claim: int
-    attempts: int
-    #: When it was first sent (wall ms), where it was sent before.
-    started_at: int | None
-    method: str | None
-    url: str | None
-    headers: bytes | None
-    body: bytes
-
-
-class LaneClaim(NamedTuple):
-    """What an ``Ask`` brought; fewer than asked means that the lane has no more now."""
-
-    jobs: list[ClaimedJob]
-    #: Whether the byte bound, not the lane's end, cut the claim.
-    cut: bool
-    #: Earliest ``not_before`` left in the lane (steady ms).
-    next_due: int | None
-
-
-class ScopeRow(NamedTuple):
-    """What of a scope changes as it is used."""
-
-    scope_id: ScopeId
-    next_send_at: float
-    last_send_at: float
-    pause_set_at: int | None
-    pause_until: int | None
-    pause_reason: str | None
-    pause_detail: str | None
-    pause_generation: int
-    pause_level: int
-
-
-class CapRow(NamedTuple):
-    """A limit that responses told of."""
-
-    scope_id: ScopeId
-    limit_name: str
-    value: float | None
-
-
-class Hold(NamedTuple):
-    """A model that holds back the jobs of a run that ask for it."""
-
-    run_id: RunId
-    model_id: ModelId
-    kind: str
-    message: str
-    fix: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Cycle:
-    """One transaction's work."""
-
-    wall: int
-    #: Steady time, stored as last seen.
-    now: int
-    settles: Sequence[Settle] = ()
-    asks: Sequence[Ask] = ()
-    #: Planned instants (steady ms) of the sends, in the order of the asks.
-    planned: Sequence[int] = ()
-    usage: Sequence[DirtySlot] = ()
-    scopes: Sequence[ScopeRow] = ()
-    holds: Sequence[Hold] = ()
-    learned: Sequence[CapRow] = ()
-    #: Accounts and the organization that responses name for them.
-    organizations: Sequence[tuple[ScopeId, str]] = ()
-
-
-@dataclass(slots=True)
-class Delta:
-    """What a cycle changes of one run's counters."""
-
-    pending: int = 0
-    running: int = 0
-    completed: int = 0
-    failed: int = 0
-    sent: int = 0
-    retried: int = 0
-    rate_limited: int = 0
-    interrupted: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-    def row(self, run_id: int) -> tuple[int | None, ...]:
-        return (
-            self.pending, self.running, self.completed, self.failed, self.sent, self.retried,
-            self.rate_limited, self.interrupted, self.input_tokens, self.input_tokens,
-            self.output_tokens, self.output_tokens, run_id,
-        )  # fmt: skip
-
-
-@dataclass(slots=True)
-class CycleResult:
-    """What the transaction did."""
-
-    lanes: list[LaneClaim] = field(default_factory=list)
-    #: Settles that no longer applied: their job had been claimed anew.
-    lost: list[Settle] = field(default_factory=list)
-    #: What changed of each run's counters.
-    deltas: dict[int, Delta] = field(default_factory=dict)
 
 
 _SEND_COLUMNS: Final = (
@@ -235,6 +75,28 @@ _DUE: Final = (
       AND j.not_before <= ?
     ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
 )
+# The usual claim in three steps: how large, all rows as one text, and the claim of the same rows.
+_FRESH_IDS: Final = """
+    SELECT id FROM job INDEXED BY job_fresh
+    WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before = 0
+    ORDER BY id LIMIT ?"""
+_FRESH_BYTES: Final = f"""
+    SELECT coalesce(sum(length(p.body)), 0) FROM payload p
+    WHERE p.job_id IN ({_FRESH_IDS})"""  # noqa: S608 (constants)
+_FRESH_PACKED: Final = """
+    SELECT json_group_array(json_array(id, key, claim, attempts, started_at, method, url,
+                                       CAST(headers AS TEXT), CAST(body AS TEXT)))
+    FROM (SELECT j.id AS id, j.key AS key, j.claims + 1 AS claim, j.attempts AS attempts,
+                 CASE WHEN j.claims = 0 THEN NULL ELSE
+                     (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END AS started_at,
+                 p.method AS method, p.url AS url, p.headers AS headers, p.body AS body
+          FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
+          WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before = 0
+          ORDER BY j.id LIMIT ?)"""
+_CLAIM_FRESH: Final = f"""
+    UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
+                   claimed_at = ?
+    WHERE state = 'pending' AND id IN ({_FRESH_IDS})"""  # noqa: S608 (constants)
 _NEXT_DUE = """
     SELECT min(not_before) FROM job INDEXED BY job_due
     WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0"""
@@ -242,9 +104,17 @@ _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
     WHERE state = 'pending' AND id IN (SELECT value FROM json_each(?))"""
-_USAGE = """
-    INSERT INTO usage_slot (scope_id, unit, grain, slot, n) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET n = excluded.n"""
+_USAGE = "INSERT INTO usage_slot (scope_id, unit, grain, slot, n) VALUES "
+_USAGE_AGAIN = " ON CONFLICT DO UPDATE SET n = excluded.n"
+_META = "INSERT INTO meta (key, value) VALUES "
+_META_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value"
+_HOLD = "INSERT INTO hold (run_id, model_id, kind, message, fix, set_at) VALUES "
+_HOLD_AGAIN = """
+    ON CONFLICT DO UPDATE SET kind = excluded.kind, message = excluded.message,
+                              fix = excluded.fix, set_at = excluded.set_at"""
+_CAP = "INSERT INTO cap (scope_id, limit_name, value, source, set_at) VALUES "
+_CAP_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value, set_at = excluded.set_at"
+_ORGANIZATION = "UPDATE scope SET organization = ? WHERE id = ?"
 _SCOPE = """
     UPDATE scope SET next_send_at = ?, last_send_at = ?, pause_set_at = ?, pause_until = ?,
                      pause_reason = ?, pause_detail = ?, pause_generation = ?, pause_level = ?
@@ -252,7 +122,8 @@ _SCOPE = """
 _DAY = """
     INSERT INTO usage_day (day, account_id, model_id, run_id, requests, rate_limited,
                            input_tokens, output_tokens)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES """
+_DAY_AGAIN = """
     ON CONFLICT DO UPDATE SET
         requests = requests + excluded.requests,
         rate_limited = rate_limited + excluded.rate_limited,
@@ -279,50 +150,92 @@ _RUN = (
 
 def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
     """Settle, claim and book, in this order, and return what was claimed."""
-    result = CycleResult()
+    return finish(execute(conn, prepare(cycle)))
+
+
+#: A statement with its parameters.
+_Statement = tuple[str, Sequence[object]]
+
+
+class Prepared(NamedTuple):
+    """A cycle made ready: nothing is left to do but execute."""
+
+    cycle: Cycle
+    #: Jobs that settle alike: the statement's values and whose they are.
+    groups: Sequence[tuple[tuple[object, ...], Sequence[Settle]]]
+    statements: Sequence[_Statement]
+    deltas: dict[int, Delta]
+
+
+class Executed(NamedTuple):
+    """What a prepared cycle did; the packed jobs are still to be read."""
+
+    #: A lane's jobs, or the JSON text that the database wrote of them.
+    lanes: Sequence[LaneClaim | bytes]
+    lost: Sequence[Settle]
+    deltas: dict[int, Delta]
+
+
+def prepare(cycle: Cycle) -> Prepared:
+    """Return a cycle's statements; touches no database.
+
+    So the thread that executes does little else, and seldom has the interpreter's lock.
+    """
     deltas: dict[int, Delta] = defaultdict(Delta)
-    result.deltas = deltas
+    for settle in cycle.settles:
+        _count(settle, deltas[settle.run_id])
+    groups = [
+        ((*alike, msgspec.json.encode([s.job_id for s in group])), group)
+        for alike, group in _groups(cycle.settles).items()
+    ]
+    seen = ("seen_at", str(cycle.now))
+    statements = [
+        *_logged(cycle.settles),
+        *_rows(_DAY, _DAY_AGAIN, _days(cycle.settles)),
+        *_rows(_HOLD, _HOLD_AGAIN, [(*hold, cycle.wall) for hold in cycle.holds]),
+        *_rows(_USAGE, _USAGE_AGAIN, cycle.usage),
+        *((_SCOPE, (*row[1:], row[0])) for row in cycle.scopes),
+        *_rows(_CAP, _CAP_AGAIN, [(*cap, "header", cycle.wall) for cap in cycle.learned]),
+        *((_ORGANIZATION, (name, scope)) for scope, name in cycle.organizations),
+        *_rows(_META, _META_AGAIN, [seen]),
+    ]
+    return Prepared(cycle, groups, statements, deltas)
+
+
+def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
+    """Settle, claim and book in the transaction that is open."""
+    lost = [s for values, group in prepared.groups for s in _settle(conn, values, group)]
+    if lost:
+        gone = {(s.job_id, s.claim) for s in lost}
+        kept = [s for s in prepared.cycle.settles if (s.job_id, s.claim) not in gone]
+        prepared = prepare(replace(prepared.cycle, settles=kept))
+    cycle, deltas = prepared.cycle, prepared.deltas
+    for statement, values in prepared.statements:
+        conn.execute(statement, values)
     if cycle.settles:
-        result.lost = _settle(conn, cycle.settles, deltas)
         hit("settle.inside")
-    if cycle.holds:
-        conn.executemany(
-            "INSERT INTO hold (run_id, model_id, kind, message, fix, set_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET kind = excluded.kind, message = excluded.message,"
-            " fix = excluded.fix, set_at = excluded.set_at",
-            [(*hold, cycle.wall) for hold in cycle.holds],
-        )
+    lanes: list[LaneClaim | bytes] = []
     start = 0
     for ask in cycle.asks:
-        lane = _claim(conn, ask, cycle, cycle.planned[start : start + ask.n])
-        result.lanes.append(lane)
-        deltas[ask.run_id].pending -= len(lane.jobs)
-        deltas[ask.run_id].running += len(lane.jobs)
+        lane, n = _claim(conn, ask, cycle.now, cycle.planned[start : start + ask.n])
+        lanes.append(lane)
+        deltas[ask.run_id].pending -= n
+        deltas[ask.run_id].running += n
         start += ask.n
-    if cycle.usage:
-        conn.executemany(_USAGE, cycle.usage)
-    if cycle.scopes:
-        conn.executemany(_SCOPE, [(*row[1:], row[0]) for row in cycle.scopes])
-    if cycle.learned:
-        conn.executemany(
-            "INSERT INTO cap (scope_id, limit_name, value, source, set_at)"
-            " VALUES (?, ?, ?, 'header', ?)"
-            " ON CONFLICT DO UPDATE SET value = excluded.value, set_at = excluded.set_at",
-            [(*cap, cycle.wall) for cap in cycle.learned],
-        )
-    if cycle.organizations:
-        conn.executemany("UPDATE scope SET organization = ?2 WHERE id = ?1", cycle.organizations)
     for run_id, delta in deltas.items():
         conn.execute(_RUN, delta.row(run_id))
-    conn.execute(
-        "INSERT INTO meta (key, value) VALUES ('seen_at', ?)"
-        " ON CONFLICT DO UPDATE SET value = excluded.value",
-        (str(cycle.now),),
-    )
     if cycle.asks:
         hit("claim.inside")
-    return result
+    return Executed(lanes, lost, deltas)
+
+
+def finish(executed: Executed) -> CycleResult:
+    """Return what an executed cycle did, its claimed jobs read."""
+    lanes = [
+        lane if isinstance(lane, LaneClaim) else LaneClaim(_unpacked(lane), False, None)
+        for lane in executed.lanes
+    ]
+    return CycleResult(lanes=lanes, lost=list(executed.lost), deltas=executed.deltas)
 
 
 #: Outcomes of the send log that count as one of the run's counters.
@@ -335,35 +248,18 @@ _COUNTED: Final = {
 
 
 def _settle(
-    conn: sqlite3.Connection, settles: Sequence[Settle], deltas: dict[int, Delta]
+    conn: sqlite3.Connection, values: tuple[object, ...], group: Sequence[Settle]
 ) -> list[Settle]:
+    """Settle jobs that settle alike; return those that no longer are what they were claimed as."""
+    conn.execute("SAVEPOINT alike")
     lost: list[Settle] = []
-    for alike, group in _groups(settles).items():
-        values = (*alike, msgspec.json.encode([s.job_id for s in group]))
-        conn.execute("SAVEPOINT alike")
-        if conn.execute(_SETTLE_JOBS, values).rowcount != len(group):
-            conn.execute("ROLLBACK TO alike")
-            for settle in group:
-                one = (*alike, msgspec.json.encode([settle.job_id]))
-                if conn.execute(_SETTLE_JOBS, one).rowcount != 1:
-                    lost.append(settle)
-        conn.execute("RELEASE alike")
-    if lost:
-        gone = {(s.job_id, s.claim) for s in lost}
-        settles = [s for s in settles if (s.job_id, s.claim) not in gone]
-    _log_sends(conn, settles)
-    days: dict[tuple[int, int, int, int], list[int]] = {}
-    for s in settles:
-        _count(s, deltas[s.run_id])
-        if s.outcome is not None and s.sent_at is not None:
-            key = (s.sent_at // _MS_A_DAY, s.account_id, s.model_id, s.run_id)
-            day = days.setdefault(key, [0, 0, 0, 0])
-            day[0] += 1
-            day[1] += s.outcome == "rate_limited"
-            day[2] += s.input_tokens or 0
-            day[3] += s.output_tokens or 0
-    if days:
-        conn.executemany(_DAY, [(*key, *n) for key, n in days.items()])
+    if conn.execute(_SETTLE_JOBS, values).rowcount != len(group):
+        conn.execute("ROLLBACK TO alike")
+        for settle in group:
+            one = (*values[:-1], msgspec.json.encode([settle.job_id]))
+            if conn.execute(_SETTLE_JOBS, one).rowcount != 1:
+                lost.append(settle)
+    conn.execute("RELEASE alike")
     return lost
 
 
@@ -377,7 +273,7 @@ def _groups(settles: Sequence[Settle]) -> dict[tuple[object, ...], list[Settle]]
     return groups
 
 
-def _log_sends(conn: sqlite3.Connection, settles: Iterable[Settle]) -> None:
+def _logged(settles: Iterable[Settle]) -> Iterator[_Statement]:
     responses: list[tuple[object, ...]] = []
     sends: list[tuple[object, ...]] = []
     for s in settles:
@@ -392,20 +288,31 @@ def _log_sends(conn: sqlite3.Connection, settles: Iterable[Settle]) -> None:
                 (s.job_id, s.http_status, s.message, s.model, s.finish_reason, s.input_tokens,
                  s.output_tokens, s.latency_ms, s.request_id, s.body)
             )  # fmt: skip
-    _insert(conn, _SEND, "", sends)
-    _insert(conn, _RESPONSE, _RESPONSE_AGAIN, responses)
+    yield from _rows(_SEND, "", sends)
+    yield from _rows(_RESPONSE, _RESPONSE_AGAIN, responses)
 
 
-def _insert(
-    conn: sqlite3.Connection, head: str, tail: str, rows: Sequence[tuple[object, ...]]
-) -> None:
-    """Insert rows many at a time: one step of one statement for up to 64 of them."""
+def _days(settles: Iterable[Settle]) -> list[tuple[int, ...]]:
+    days: dict[tuple[int, int, int, int], list[int]] = {}
+    for s in settles:
+        if s.outcome is not None and s.sent_at is not None:
+            key = (s.sent_at // _MS_A_DAY, s.account_id, s.model_id, s.run_id)
+            day = days.setdefault(key, [0, 0, 0, 0])
+            day[0] += 1
+            day[1] += s.outcome == "rate_limited"
+            day[2] += s.input_tokens or 0
+            day[3] += s.output_tokens or 0
+    return [(*key, *n) for key, n in days.items()]
+
+
+def _rows(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Iterator[_Statement]:
+    """Yield inserts of many rows each: one step of one statement for up to 64 of them."""
     start = 0
     for size in _INSERT_SIZES:
         while len(rows) - start >= size:
             some = rows[start : start + size]
             places = "(" + ", ".join("?" * len(some[0])) + ")"
-            conn.execute(head + ", ".join([places] * size) + tail, list(chain.from_iterable(some)))
+            yield head + ", ".join([places] * size) + tail, list(chain.from_iterable(some))
             start += size
 
 
@@ -426,17 +333,27 @@ def _count(s: Settle, delta: Delta) -> None:
         delta.output_tokens = (delta.output_tokens or 0) + s.output_tokens
 
 
-def _claim(conn: sqlite3.Connection, ask: Ask, cycle: Cycle, planned: Sequence[int]) -> LaneClaim:
+def _claim(
+    conn: sqlite3.Connection, ask: Ask, now: int, planned: Sequence[int]
+) -> tuple[LaneClaim | bytes, int]:
+    """Claim jobs of one lane; return them, or packed as the database wrote them, and how many."""
+    lane = (ask.run_id, ask.model_id)
+    if not ask.look_due and min(planned) == max(planned):
+        fresh = (*lane, ask.n)
+        (n_bytes,) = conn.execute(_FRESH_BYTES, fresh).fetchone()
+        if n_bytes <= MAX_CLAIM_BYTES:
+            (packed,) = conn.execute(_FRESH_PACKED, fresh).fetchone()
+            n = conn.execute(_CLAIM_FRESH, (planned[0], *fresh)).rowcount
+            return packed, n
     jobs: list[ClaimedJob] = []
     budget = _Budget(conn, MAX_CLAIM_BYTES)
-    lane = (ask.run_id, ask.model_id)
     n_due = 0
     if ask.look_due and ask.n_due:
-        n_due = budget.take(_DUE, (*lane, cycle.now, ask.n_due, 0), jobs)
+        n_due = budget.take(_DUE, (*lane, now, ask.n_due, 0), jobs)
     if len(jobs) < ask.n and not budget.spent:
         budget.take(_FRESH, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
-        budget.take(_DUE, (*lane, cycle.now, ask.n - len(jobs), n_due), jobs)
+        budget.take(_DUE, (*lane, now, ask.n - len(jobs), n_due), jobs)
     if n_due < len(jobs):
         # Fresh ones first: a job that keeps meeting 429 must not be ahead of all others each time.
         jobs = jobs[n_due:] + jobs[:n_due]
@@ -448,7 +365,19 @@ def _claim(conn: sqlite3.Connection, ask: Ask, cycle: Cycle, planned: Sequence[i
     next_due: int | None = None
     if ask.look_due:
         next_due = conn.execute(_NEXT_DUE, lane).fetchone()[0]
-    return LaneClaim(jobs, budget.spent, next_due)
+    return LaneClaim(jobs, budget.spent, next_due), len(jobs)
+
+
+#: A claimed row as the database packs it; payloads are JSON, and so text.
+_Packed = tuple[int, str, int, int, int | None, str | None, str | None, str | None, str]
+_decode: Final = msgspec.json.Decoder(list[_Packed]).decode
+
+
+def _unpacked(packed: bytes | str) -> list[ClaimedJob]:
+    return [
+        ClaimedJob(JobId(row[0]), *row[1:7], row[7].encode() if row[7] else None, row[8].encode())
+        for row in _decode(packed)
+    ]
 
 
 class _Budget:

@@ -23,9 +23,10 @@ from batchrunner.models import ErrorKind, JobId, JobState, ModelId, RunId, Scope
 from batchrunner.options import JobFilter
 from batchrunner.store import commands
 from batchrunner.store import holder as statements
-from batchrunner.store.cycle import Ask, Cycle, CycleResult, Settle, run_cycle
+from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
 from batchrunner.store.merge import merge_update
+from batchrunner.store.records import Ask, Cycle, CycleResult, Settle
 from batchrunner.store.runs import driver
 from tests.unit.stored import NOW, line, loader, run
 

@@ -22,8 +22,8 @@ from batchrunner.models import (
     ScopeId,
     Verdict,
 )
-from batchrunner.store.cycle import ClaimedJob
 from batchrunner.store.holder import RunRow
+from batchrunner.store.records import ClaimedJob
 
 NOW = 1_790_000_000_000.0
 ACCOUNT, POOL = ScopeId(1), ScopeId(2)

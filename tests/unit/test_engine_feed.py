@@ -10,7 +10,7 @@ from batchrunner.engine.feed import Feed, counts_json, rate_per_minute, rfc3339,
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.roster import Roster
 from batchrunner.models import JobCounts, ModelId, RunId, ScopeId, Waiting, WaitingReason
-from batchrunner.store.cycle import Settle
+from batchrunner.store.records import Settle
 from batchrunner.views import Event, Progress, Runner
 from tests.unit.live_scene import NOW, HandClock, LiveScene
 

@@ -7,7 +7,7 @@ import pytest
 from batchrunner.core.pause import remaining_ms
 from batchrunner.engine.live import LiveRun
 from batchrunner.models import Decision, ErrorKind, ModelId, Verdict, WaitingReason
-from batchrunner.store.cycle import Settle
+from batchrunner.store.records import Settle
 from tests.unit.live_scene import LiveScene
 
 RATE_LIMITED = Decision(verdict=Verdict.PAUSE, kind=ErrorKind.RATE_LIMITED, message="slow down")

@@ -1,0 +1,187 @@
+"""What a cycle works on and brings back: values between the engine and the store's statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from batchrunner.core.admission import DirtySlot
+from batchrunner.models import JobId, ModelId, RunId, ScopeId
+
+__all__ = [
+    "Ask",
+    "CapRow",
+    "ClaimedJob",
+    "Cycle",
+    "CycleResult",
+    "Delta",
+    "Hold",
+    "LaneClaim",
+    "ScopeRow",
+    "Settle",
+]
+
+
+class Settle(msgspec.Struct, kw_only=True):
+    """One send's outcome, ready to be stored; instants are wall epoch ms."""
+
+    job_id: JobId
+    #: ``key``, ``attempts`` (after this one) and ``started_at`` are for whoever is told of it.
+    key: str
+    attempts: int
+    started_at: int | None
+    claim: int
+    run_id: RunId
+    model_id: ModelId
+    account_id: ScopeId
+    pool_id: ScopeId
+    #: Steady ms.
+    planned_at: int
+    #: The job's next state; ``pending`` may carry ``not_before`` (steady) and ``wait_reason``.
+    state: str
+    charged: int = 0
+    not_before: int = 0
+    wait_reason: str | None = None
+    error_kind: str | None = None
+    finished_at: int | None = None
+    #: The send log's word; ``None`` makes no row: no byte of it went out.
+    outcome: str | None
+    kind: str | None = None
+    http_status: int | None = None
+    request_id: str | None = None
+    message: str | None = None
+    sent_at: int | None = None
+    ended_at: int | None = None
+    maybe_executed: bool = False
+    #: An attempt's answer replaces the stored one; a wait's does not.
+    is_attempt: bool = False
+    body: bytes | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_ms: int | None = None
+
+
+class Ask(NamedTuple):
+    """How many jobs of one lane to claim: due retries first up to ``n_due``, fresh ones, due again."""
+
+    run_id: RunId
+    model_id: ModelId
+    n: int
+    n_due: int
+    #: Whether a due retry may exist at all (saves two statements where not).
+    look_due: bool
+
+
+class ClaimedJob(NamedTuple):
+    """A job that is now ``running``, with what is to be sent."""
+
+    job_id: JobId
+    key: str
+    claim: int
+    attempts: int
+    #: When it was first sent (wall ms), where it was sent before.
+    started_at: int | None
+    method: str | None
+    url: str | None
+    headers: bytes | None
+    body: bytes
+
+
+class LaneClaim(NamedTuple):
+    """What an ``Ask`` brought; fewer than asked means that the lane has no more now."""
+
+    jobs: list[ClaimedJob]
+    #: Whether the byte bound, not the lane's end, cut the claim.
+    cut: bool
+    #: Earliest ``not_before`` left in the lane (steady ms).
+    next_due: int | None
+
+
+class ScopeRow(NamedTuple):
+    """What of a scope changes as it is used."""
+
+    scope_id: ScopeId
+    next_send_at: float
+    last_send_at: float
+    pause_set_at: int | None
+    pause_until: int | None
+    pause_reason: str | None
+    pause_detail: str | None
+    pause_generation: int
+    pause_level: int
+
+
+class CapRow(NamedTuple):
+    """A limit that responses told of."""
+
+    scope_id: ScopeId
+    limit_name: str
+    value: float | None
+
+
+class Hold(NamedTuple):
+    """A model that holds back the jobs of a run that ask for it."""
+
+    run_id: RunId
+    model_id: ModelId
+    kind: str
+    message: str
+    fix: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Cycle:
+    """One transaction's work."""
+
+    wall: int
+    #: Steady time, stored as last seen.
+    now: int
+    settles: Sequence[Settle] = ()
+    asks: Sequence[Ask] = ()
+    #: Planned instants (steady ms) of the sends, in the order of the asks.
+    planned: Sequence[int] = ()
+    usage: Sequence[DirtySlot] = ()
+    scopes: Sequence[ScopeRow] = ()
+    holds: Sequence[Hold] = ()
+    learned: Sequence[CapRow] = ()
+    #: Accounts and the organization that responses name for them.
+    organizations: Sequence[tuple[ScopeId, str]] = ()
+
+
+@dataclass(slots=True)
+class Delta:
+    """What a cycle changes of one run's counters."""
+
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    sent: int = 0
+    retried: int = 0
+    rate_limited: int = 0
+    interrupted: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def row(self, run_id: int) -> tuple[int | None, ...]:
+        return (
+            self.pending, self.running, self.completed, self.failed, self.sent, self.retried,
+            self.rate_limited, self.interrupted, self.input_tokens, self.input_tokens,
+            self.output_tokens, self.output_tokens, run_id,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class CycleResult:
+    """What the transaction did."""
+
+    lanes: list[LaneClaim] = field(default_factory=list)
+    #: Settles that no longer applied: their job had been claimed anew.
+    lost: list[Settle] = field(default_factory=list)
+    #: What changed of each run's counters.
+    deltas: dict[int, Delta] = field(default_factory=dict)
