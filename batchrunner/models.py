@@ -234,7 +234,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What one send brought back: an HTTP answer, or a fault (then ``status`` is ``None``)."""
 
     status: int | None = None
-    #: Names in lower case; the last of a repeated header.
+    #: Asked for by names in lower case; from a server any case is found, the first of several.
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     fault: Fault | None = None

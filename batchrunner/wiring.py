@@ -71,6 +71,7 @@ class Wiring:
             total_timeout_s=options.get("timeout_s") or DEFAULT_TIMEOUT_S,
             pool_size=max(_LEAST_POOL, concurrency if isinstance(concurrency, int) else 0),
             max_response=options.get("max_response") or DEFAULT_MAX_RESPONSE,
+            headers=headers,
             on_headers=on_headers,
             environ=self._environ,
         )

@@ -20,8 +20,10 @@ from batchrunner.store.records import CapRow, ScopeRow
 from batchrunner.store.runs import DriverConnection
 
 #: Response headers that may name a request limit.
-_LIMIT_HEADERS: Final = frozenset(
-    {"anthropic-ratelimit-requests-limit", "x-ratelimit-limit-requests", "ratelimit-policy"}
+_LIMIT_HEADERS: Final = (
+    "anthropic-ratelimit-requests-limit",
+    "x-ratelimit-limit-requests",
+    "ratelimit-policy",
 )
 
 
@@ -109,10 +111,9 @@ class Scopes:
     def learn(self, claim: Claim, reply: Reply) -> None:
         """Take from a reply's headers what limits its pool has and whose they are."""
         headers = reply.headers
-        if not _LIMIT_HEADERS.isdisjoint(headers):
-            raw = tuple(headers.get(name) for name in sorted(_LIMIT_HEADERS))
-            if self._seen.get(claim.lane.pool.id) != raw:
-                self._learn_limits(claim, reply, raw)
+        raw = tuple(headers.get(name) for name in _LIMIT_HEADERS)
+        if any(raw) and self._seen.get(claim.lane.pool.id) != raw:
+            self._learn_limits(claim, reply, raw)
         organization = claim.run.wire.profile.organization(headers)
         if organization is None or claim.run.row.options.get("account"):
             # Whose limits these are is what a person said, where somebody did.

@@ -68,15 +68,18 @@ class Transport:
         total_timeout_s: float,
         pool_size: int,
         max_response: int,
+        headers: Mapping[str, str] | None = None,
         on_headers: Callable[[Any], Awaitable[None]] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """Set up the pool; nothing is connected yet.
 
         ``pool_size`` is at least the concurrency, since ``total_timeout_s`` counts the wait for a
-        connection too. ``max_response`` is in bytes, after unpacking. ``environ`` tells of
-        proxies; ``None``: the process's own.
+        connection too. ``max_response`` is in bytes, after unpacking. ``headers`` go with every
+        request (a request's own win), and cost nothing where a request has these very ones.
+        ``environ`` tells of proxies; ``None``: the process's own.
         """
+        self._headers = {} if headers is None else headers
         self._max_response = max_response
         self._on_headers = on_headers
         self._environ = os.environ if environ is None else environ
@@ -149,10 +152,12 @@ class Transport:
         passage: _Passage | None,
     ) -> Reply:
         response: aiohttp.ClientResponse | None = None
-        headers = request.headers
+        headers: Mapping[str, str] | None = request.headers
+        if headers is self._headers:
+            headers = None
         if proxy is not None and proxy.headers and url.scheme == "http":
             # Without a tunnel the proxy reads the request itself, so its password goes there.
-            headers = {**headers, **proxy.headers}
+            headers = {**(headers or {}), **proxy.headers}
         deadline = self._deadlines.begin()
         try:
             response = await session.request(
@@ -179,7 +184,7 @@ class Transport:
             # Gives up a connection whose answer was not read to its end; else it is back already.
             if response is not None:
                 response.close()
-        got = {name.lower(): value for name, value in response.headers.items()}
+        got = response.headers
         if body is None:
             return Reply(status=response.status, headers=got, fault=self._too_long(request.url))
         return Reply(status=response.status, headers=got, body=body)
@@ -218,7 +223,7 @@ class Transport:
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            headers={"User-Agent": f"batchrunner/{__version__}"},
+            headers={"User-Agent": f"batchrunner/{__version__}", **self._headers},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             trace_configs=traces,
