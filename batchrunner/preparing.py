@@ -18,7 +18,7 @@ from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.options import JobFilter, LimitOptions, RunOptions
 from batchrunner.providers import profile
 from batchrunner.store import commands, limits, merge
-from batchrunner.store.accounts import bind_account, sentence
+from batchrunner.store.accounts import account_of_key, bind_account, sentence
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
 from batchrunner.wiring import Wiring, account_key
@@ -68,7 +68,10 @@ def apply_limits(
         key = _account_of(stored, options, environ)
         if key is None and typed == LimitOptions():
             return
-        scope = limits.scope_for(db, stored.provider, key or f"run {stored.uid}")
+        if options.get("account") or key is None:
+            scope = limits.scope_for(db, stored.provider, key or f"run {stored.uid}")
+        else:
+            scope = account_of_key(db, stored.provider, key)
         bind_account(db, stored.id, scope)
     for change in limits.store_limits(db, scope, typed, now_ms=now_ms):
         if change.is_change:

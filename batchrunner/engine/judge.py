@@ -172,7 +172,7 @@ class Judge:
             reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
             detail=decision.message,
         )
-        run.ramp, run.ramp_successes = max(4, run.ramp // 2), 0
+        run.ramp, run.ramp_successes = max(1, run.ramp // 2), 0
         settle = self._uncharged(outcome, decision)
         if is_repeated:
             # Behind the others: if it is the job, they show it; first in line it would block them.

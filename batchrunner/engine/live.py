@@ -189,7 +189,7 @@ class LiveRun:
 
     #: A job was answered since this call began; until then one goes at a time.
     proved: bool = False
-    #: In-flight bound while no limit is known: 4, doubled after each clean round.
+    #: In-flight bound while no limit is known: 4, doubled after each clean round, halved by a 429.
     ramp: int = 4
     ramp_successes: int = 0
     streak: Streak = field(default_factory=Streak)

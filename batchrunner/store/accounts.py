@@ -11,7 +11,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.limits import LimitChange
 from batchrunner.store.runs import driver
 
-__all__ = ["bind_account", "find_account", "sentence"]
+__all__ = ["account_of_key", "bind_account", "find_account", "sentence"]
 
 _WORDS: Final = {
     "rpm": "requests a minute",
@@ -38,6 +38,17 @@ def find_account(db: Database, name: str | None) -> ScopeId:
     names = ", ".join(row.key for row in rows)
     what = f"There is no account {name!r}" if not found else "There are several accounts"
     raise UsageError(f"{what}.", fix=f"Say which with --account: {names}.")
+
+
+def account_of_key(db: Database, provider: str, key: str) -> ScopeId:
+    """Return the account of a credential: that of its organization, where responses named it before."""
+    with db.write() as connection:
+        conn = driver(connection)
+        scope = holder.scope_id(conn, kind="account", provider=provider, key=key, parent_id=None)
+        organization = holder.load_scope(conn, scope).organization
+        if organization is None:
+            return scope
+        return holder.account_of_organization(conn, provider, organization) or scope
 
 
 def bind_account(db: Database, run_id: RunId, account: ScopeId) -> None:

@@ -58,3 +58,13 @@ def test_an_account_that_was_named_stays(known: House, api: ApiServer) -> None:
     assert scopes == {"team"}
     (view,) = [limit for limit in known.status("b").limits if limit.limit == "rpm"]
     assert view.used == 4
+
+
+def test_a_key_once_seen_begins_in_its_organization(known: House) -> None:
+    """A later run of the second key is bound to the organization's limits before its first request."""
+    known.jobs(2, "b.jsonl", prefix="b")
+    known.submit(file="b.jsonl", environ=SECOND)
+    known.jobs(2, "c.jsonl", prefix="c")
+    known.submit("--rpm", "30", "--no-run", file="c.jsonl", environ=SECOND)
+    scopes = {view.scope for view in known.app.limits() if view.source == "flag"}
+    assert scopes == {limit.scope for limit in known.status("a").limits if limit.limit == "rpm"}
