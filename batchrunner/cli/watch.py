@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import time
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult]]
 
+#: New objects between two looks for garbage; Python's own is 700 or 2,000.
+GARBAGE: Final = 10_000
 LOOP_VARIABLE: Final = "BATCHRUNNER_LOOP"
 _DUMB_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
 
@@ -55,9 +58,21 @@ def _watching(settings: Settings, db_name: str) -> AbstractContextManager[Listen
     return Lines(sys.stderr, db_name=db_name, quiet=settings.quiet, verbose=settings.verbose)
 
 
+def spare_the_collector() -> None:
+    """Keep the garbage collector off what lives as long as the process, and let it run less often.
+
+    Going through all that the imports left took a sixth of a drain's time (measured).
+    """
+    import batchrunner.sending  # noqa: PLC0415, F401 (loaded now, so that it is spared too)
+
+    gc.freeze()
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
+
+
 def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     """Run ``call`` under a watcher, print the last words, return the exit code."""
     app = settings.app()
+    spare_the_collector()
     began = time.monotonic()
     db_name = "a temporary one" if is_demo else settings.db_name
     with watcher(settings, db_name) as listener:
