@@ -80,7 +80,8 @@ def test_a_lowered_concurrency_is_kept_to_at_once(house: House, api: ApiServer) 
     running = house.start_submit("-c", "20")
     running.until(lambda: len(api.requests()) >= 60, "many in flight")
     lower = house.start("resume", "-c", "2", "--json")
-    running.until(lambda: api.requests()[-1].mono - api.requests()[-3].mono > 0.25, "fewer go out")
+    # Twenty at a time come in bursts 0.3 s apart: only two at a time spread five so far.
+    running.until(lambda: api.requests()[-1].mono - api.requests()[-5].mono > 0.5, "fewer go out")
     first = len(api.requests())
     running.until(lambda: len(api.requests()) >= first + 12, "it goes on")
     starts = [r.mono for r in api.requests()[first:]]
