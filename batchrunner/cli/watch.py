@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: New objects between two looks for garbage; Python's own is 700 or 2,000.
 GARBAGE: Final = 10_000
+#: After so many seconds a thread that wants the interpreter's lock asks for it; Python's own is 0.005.
+SWITCH_S: Final = 0.000_05
 LOOP_VARIABLE: Final = "BATCHRUNNER_LOOP"
 _DUMB_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
 
@@ -58,21 +60,25 @@ def _watching(settings: Settings, db_name: str) -> AbstractContextManager[Listen
     return Lines(sys.stderr, db_name=db_name, quiet=settings.quiet, verbose=settings.verbose)
 
 
-def spare_the_collector() -> None:
-    """Keep the garbage collector off what lives as long as the process, and let it run less often.
+def tune_interpreter() -> None:
+    """Set this process's interpreter up for one busy event loop and one thread beside it.
 
-    Going through all that the imports left took a sixth of a drain's time (measured).
+    The garbage collector is kept off what lives as long as the process and runs less often: going
+    through all that the imports left took a sixth of a drain's time (measured). The two threads
+    ask each other for the interpreter's lock sooner, so that neither waits for long (7 % of a
+    drain's rate).
     """
     import batchrunner.sending  # noqa: PLC0415, F401 (loaded now, so that it is spared too)
 
     gc.freeze()
     gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
+    sys.setswitchinterval(SWITCH_S)
 
 
 def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     """Run ``call`` under a watcher, print the last words, return the exit code."""
     app = settings.app()
-    spare_the_collector()
+    tune_interpreter()
     began = time.monotonic()
     db_name = "a temporary one" if is_demo else settings.db_name
     with watcher(settings, db_name) as listener:
