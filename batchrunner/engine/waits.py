@@ -20,7 +20,7 @@ STOP_CODES: Final[Mapping[WaitingReason, int]] = {
     WaitingReason.SPEND_LIMIT: ExitCode.REFUSED,
     WaitingReason.INTERRUPTED: ExitCode.INTERRUPT,
 }
-#: Reasons that end a wait longer than ``--max-wait`` with ``halted`` rather than ``ready``.
+#: A time that nobody waits for (ms).
 _FAR = 366 * 86_400_000.0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -248,16 +248,6 @@ def _next_models(
         last = model_id
 
 
-def load_holds(conn: sqlite3.Connection, run_id: RunId) -> dict[ModelId, tuple[str, str, str]]:
-    """Return the held models of a run: kind, message, fix."""
-    return {
-        ModelId(row[0]): (row[1], row[2], row[3])
-        for row in conn.execute(
-            "SELECT model_id, kind, message, fix FROM hold WHERE run_id = ?", (run_id,)
-        )
-    }
-
-
 def clear_holds(conn: sqlite3.Connection, run_id: RunId) -> None:
     """Let the jobs of every held model go again: somebody asked for the run anew."""
     conn.execute("DELETE FROM hold WHERE run_id = ?", (run_id,))
@@ -477,13 +467,6 @@ def note_ask(conn: sqlite3.Connection, run_id: RunId, process_id: int, note: str
     conn.execute(
         "UPDATE ask SET note = ? WHERE run_id = ? AND process_id = ?", (note, run_id, process_id)
     )
-
-
-def drop_asks(conn: sqlite3.Connection, process_ids: Iterable[int]) -> None:
-    """Forget processes that are gone, with what they asked for."""
-    for process_id in process_ids:
-        conn.execute("DELETE FROM ask WHERE process_id = ?", (process_id,))
-        conn.execute("DELETE FROM process WHERE id = ?", (process_id,))
 
 
 def put_back(conn: sqlite3.Connection, run_id: RunId, job_ids: Sequence[JobId]) -> int:
