@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrunner.cli.values import (
+from batchrunner.values import (
     read_concurrency,
     read_duration,
     read_field,

@@ -1,0 +1,1 @@
+"""Configuration files: what holds for every call in a folder, or for one person."""
