@@ -18,10 +18,12 @@ from batchrunner.core.classify import Answer, Rule
 from batchrunner.core.credentials import Credential
 from batchrunner.models import Usage
 
-__all__ = ["Body", "Profile"]
+__all__ = ["Body", "HeaderMaker", "Profile"]
 
 #: A request body as a JSON object.
 Body = Mapping[str, Any]
+#: (credential, API version, environment) → headers, names in lower case.
+HeaderMaker = Callable[[Credential | None, str | None, Mapping[str, str]], dict[str, str]]
 
 _NO_ENVIRON: Mapping[str, str] = {}
 
@@ -60,14 +62,15 @@ class Profile:
     organization_header: str | None = None
     #: Response headers that name the request, the first found counts.
     request_id_headers: tuple[str, ...] = ("request-id", "x-request-id")
+    #: Sent with every request, ``NAME: VALUE`` with ``${VAR}`` unfilled, before those typed.
+    fixed_headers: tuple[str, ...] = ()
     rules: Sequence[Rule]
 
     #: The path for every line that names none; ``None``: it depends on the body.
     fixed_path: str | None
     #: Body → path for a line that names none.
     default_path_for: Callable[[Body], str]
-    #: (credential, API version, environment) → headers.
-    make_headers: Callable[[Credential | None, str | None, Mapping[str, str]], dict[str, str]]
+    make_headers: HeaderMaker
     #: (body, path) → usage and whether it is an error; ``ValueError`` if it can't be read.
     read: Callable[[bytes, str], Answer]
     #: (body, path) → the text for a person's table; ``None`` where there is none.
