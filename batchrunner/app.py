@@ -36,7 +36,7 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
-from batchrunner.providers import Profile, day_zone_of, profile
+from batchrunner.providers import BUILT_IN, Profile, Providers
 from batchrunner.providers.fixes import fix_of
 from batchrunner.results import write_run
 from batchrunner.store import commands, maintenance
@@ -69,10 +69,12 @@ class Batchrunner:
         db: Path | str = "batchrunner.db",
         *,
         environ: Mapping[str, str] | None = None,
+        providers: Providers = BUILT_IN,
     ) -> None:
         """Name the database; it is opened by each verb. ``environ`` holds keys and proxies."""
         self.path = Path(db)
         self._environ = os.environ if environ is None else environ
+        self._providers = providers
 
     # --- verbs that send
 
@@ -163,24 +165,26 @@ class Batchrunner:
     def status(self, name: str | None = None) -> RunView:
         """Return where a run (the latest) stands, who runs it, and why it waits."""
         db = self._open()
-        return store_views.status(db, name, now_ms=wall_ms(), day_zone=day_zone_of)
+        return store_views.status(db, name, now_ms=wall_ms(), day_zone=self._providers.day_zone_of)
 
     def runs(self) -> list[RunView]:
         """Return every run, newest first."""
-        return store_views.runs(self._open(), now_ms=wall_ms(), day_zone=day_zone_of)
+        return store_views.runs(
+            self._open(), now_ms=wall_ms(), day_zone=self._providers.day_zone_of
+        )
 
     def jobs(self, name: str | None = None, jobs: JobFilter = JobFilter()) -> Iterator[JobView]:
         """Return the chosen jobs of a run in input order."""
         db = self._open()
         run = find_run(db, name)
         commands.refuse_unknown_keys(db, run, jobs)
-        return store_views.jobs(db, run, jobs, _text_of(profile(run.provider)))
+        return store_views.jobs(db, run, jobs, _text_of(self._providers.profile(run.provider)))
 
     def show(self, name: str, key: str) -> JobDetail:
         """Return one job whole: request, response, every send."""
         db = self._open()
         run = find_run(db, name)
-        known = profile(run.provider)
+        known = self._providers.profile(run.provider)
         detail = store_views.show(db, run, key, _text_of(known))
         if detail.url is None and detail.request:
             detail = replace(detail, url=known.default_path(detail.request))
@@ -194,7 +198,9 @@ class Batchrunner:
 
     def limits(self) -> list[LimitView]:
         """Return the limits in force of every account."""
-        return store_limits.limits(self._open(), now_ms=wall_ms(), day_zone=day_zone_of)
+        return store_limits.limits(
+            self._open(), now_ms=wall_ms(), day_zone=self._providers.day_zone_of
+        )
 
     # --- changes
 
@@ -236,9 +242,9 @@ class Batchrunner:
         commands.refuse_unknown_keys(db, run, options.jobs)
         chosen = format_of(options.output, options.format)
         if options.output is None:
-            return write_run(db, run, options.jobs, chosen, out)
+            return write_run(db, run, options.jobs, chosen, out, providers=self._providers)
         with atomic_file(options.output, force=options.force) as file:
-            return write_run(db, run, options.jobs, chosen, file)
+            return write_run(db, run, options.jobs, chosen, file, providers=self._providers)
 
     # --- the database
 
@@ -262,7 +268,10 @@ class Batchrunner:
     def _target(self, call: CallOptions, listener: Listener | None) -> sending.Target:
         from batchrunner.sending import Target  # noqa: PLC0415 (as above)
 
-        return Target(path=self.path, environ=self._environ, call=call, listener=listener)
+        return Target(
+            path=self.path, environ=self._environ, providers=self._providers, call=call,
+            listener=listener,
+        )  # fmt: skip
 
     def _open(self) -> Database:
         return Database.open(self.path, create=False)

@@ -17,7 +17,7 @@ from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import apply_limits, merge_options, set_fields
-from batchrunner.providers import day_zone_of
+from batchrunner.providers import Providers
 from batchrunner.results import check_output, write_output
 from batchrunner.store import commands, processes
 from batchrunner.store import views as store_views
@@ -45,6 +45,7 @@ class Call:
     stops: Stops
     process: processes.Process
     environ: Mapping[str, str]
+    providers: Providers
 
     def notice(self, text: str) -> None:
         """Say one sentence to the person."""
@@ -81,7 +82,13 @@ class Call:
         stored = merge_options(self.db, stored, run)
         check_output(self.db, run.output, stored.name)
         apply_limits(
-            self.db, stored, limits, environ=self.environ, notice=self.notice, now_ms=wall_ms()
+            self.db,
+            stored,
+            limits,
+            environ=self.environ,
+            providers=self.providers,
+            notice=self.notice,
+            now_ms=wall_ms(),
         )
         if chosen := self.call.sets if sets is None else sets:
             set_fields(self.db, stored, JobFilter(), chosen, self.notice)
@@ -93,7 +100,12 @@ class Call:
         if self.call.no_run:
             return self.result(run_ids[0], Ending(ExitCode.DONE, None))
         async with self._simulator(run_ids) as simulator_url:
-            wiring = Wiring(self.environ, self.notice, simulator_url=simulator_url)
+            wiring = Wiring(
+                self.environ,
+                self.notice,
+                providers=self.providers,
+                simulator_url=simulator_url,
+            )
             try:
                 endings = await run_session(
                     self.db,
@@ -107,7 +119,7 @@ class Call:
             finally:
                 await wiring.close()
         worst = min(run_ids, key=lambda run_id: _CODE_ORDER.index(endings[run_id].exit_code))
-        written = [write_output(self.db, run_id) for run_id in run_ids]
+        written = [write_output(self.db, run_id, providers=self.providers) for run_id in run_ids]
         result = self.result(worst, endings[worst])
         return replace(result, output=next((path for path in written if path), None))
 
@@ -117,7 +129,11 @@ class Call:
             stored = run_by_id(connection, run_id)
             assert stored is not None
             view = store_views.run_view(
-                connection, self.db, stored, now_ms=wall_ms(), day_zone=day_zone_of
+                connection,
+                self.db,
+                stored,
+                now_ms=wall_ms(),
+                day_zone=self.providers.day_zone_of,
             )
         return RunResult(
             run=view,

@@ -13,7 +13,7 @@ from batchrunner.errors import UsageError
 from batchrunner.formats.faults import RefusedLineError
 from batchrunner.formats.requests import check_headers
 from batchrunner.options import LimitOptions, RunOptions
-from batchrunner.providers import profile
+from batchrunner.providers import BUILT_IN, Providers
 
 __all__ = ["VARIABLE", "check_base_url", "check_options", "check_variables", "unset"]
 
@@ -21,7 +21,7 @@ __all__ = ["VARIABLE", "check_base_url", "check_options", "check_variables", "un
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def check_options(run: RunOptions, limits: LimitOptions) -> None:
+def check_options(run: RunOptions, limits: LimitOptions, providers: Providers = BUILT_IN) -> None:
     """Refuse options that can't be right, before anything is read or stored."""
     if limits.day_resets is not None and limits.day_resets != "rolling":
         try:
@@ -31,7 +31,7 @@ def check_options(run: RunOptions, limits: LimitOptions) -> None:
                 f"--day-resets: {error}.", fix="Use a name like America/Los_Angeles, or rolling."
             ) from error
     if run.provider is not None:
-        profile(run.provider)
+        providers.profile(run.provider)
     for header in run.headers:
         name, colon, value = header.partition(":")
         try:

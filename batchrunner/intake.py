@@ -20,7 +20,7 @@ from batchrunner.formats.identity import Digest
 from batchrunner.formats.lines import Fill, Notes, read_lines
 from batchrunner.formats.sources import RawLine, open_lines
 from batchrunner.models import JobLine, LineFault, RunId
-from batchrunner.providers import Profile, detect, pool_of, profile
+from batchrunner.providers import Profile, Providers, detect, pool_of
 from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
 from batchrunner.store.merge import Diff, compare, merge_update
@@ -43,6 +43,8 @@ class Order:
     files: Sequence[str]
     stdin: BinaryIO | None
     provider: str | None
+    #: Which there are.
+    providers: Providers
     #: What absolute addresses of plain HTTP lines are held to.
     base_url: str | None
     fill: Fill
@@ -130,9 +132,9 @@ class Intake:
         if name is None:
             raise UsageError(
                 "The lines do not say which provider they are for.",
-                fix="Say it with --provider anthropic, openai, http or simulator.",
+                fix=f"Say it with --provider: {', '.join(self._order.providers.names)}.",
             )
-        return profile(name), lines
+        return self._order.providers.profile(name), lines
 
     def take(self) -> Taken:
         """Read, check and store; or find the run that has the same content.

@@ -16,7 +16,7 @@ import msgspec
 from batchrunner.errors import RefusedError
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.options import JobFilter, LimitOptions, RunOptions
-from batchrunner.providers import profile
+from batchrunner.providers import Providers
 from batchrunner.store import commands, limits, merge
 from batchrunner.store.accounts import account_of_key, bind_account, sentence
 from batchrunner.store.database import Database
@@ -58,6 +58,7 @@ def apply_limits(
     typed: LimitOptions,
     *,
     environ: Mapping[str, str],
+    providers: Providers,
     notice: Notice,
     now_ms: int,
 ) -> None:
@@ -65,7 +66,7 @@ def apply_limits(
     options = msgspec.json.decode(stored.options)
     scope = stored.account_id
     if scope is None or options.get("account"):
-        key = _account_of(stored, options, environ)
+        key = _account_of(stored, options, environ, providers)
         if key is None and typed == LimitOptions():
             return
         if options.get("account") or key is None:
@@ -79,15 +80,18 @@ def apply_limits(
 
 
 def _account_of(
-    stored: StoredRun, options: Mapping[str, Any], environ: Mapping[str, str]
+    stored: StoredRun,
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    providers: Providers,
 ) -> str | None:
     """Return whose limits a run uses; ``None`` where no credential is there to tell."""
     if options.get("account"):
         return str(options["account"])
     if stored.provider == "simulator" and not options.get("base_url"):
         return "simulator"
-    wiring = Wiring(environ, lambda _text: None)
-    known = profile(stored.provider)
+    wiring = Wiring(environ, lambda _text: None, providers=providers)
+    known = providers.profile(stored.provider)
     base_url = wiring.base_url(known, options.get("base_url"))
     try:
         return account_key(options, wiring.credential(known, base_url), base_url)

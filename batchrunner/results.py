@@ -12,7 +12,7 @@ from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import format_of, write_rows
 from batchrunner.models import RunId
 from batchrunner.options import JobFilter
-from batchrunner.providers import profile
+from batchrunner.providers import Providers
 from batchrunner.store import commands
 from batchrunner.store import export as store_export
 from batchrunner.store.database import Database
@@ -25,10 +25,16 @@ _WITH_TEXT = ("csv", "jsonl")
 
 
 def write_run(
-    db: Database, run: StoredRun, jobs: JobFilter, format_name: str, out: BinaryIO
+    db: Database,
+    run: StoredRun,
+    jobs: JobFilter,
+    format_name: str,
+    out: BinaryIO,
+    *,
+    providers: Providers,
 ) -> int:
     """Write the chosen jobs of a run in input order and return how many; streaming."""
-    known = profile(run.provider)
+    known = providers.profile(run.provider)
     text = known.output_text if format_name in _WITH_TEXT else None
     names = store_export.metadata_names(db, run.id, jobs) if format_name == "csv" else []
     rows = store_export.export_rows(db, run.id, jobs, text)
@@ -59,7 +65,7 @@ def check_output(db: Database, output: str | None, name: str) -> None:
     )
 
 
-def write_output(db: Database, run_id: RunId) -> str | None:
+def write_output(db: Database, run_id: RunId, *, providers: Providers) -> str | None:
     """Export to the run's ``-o FILE``, if it has one; return its path."""
     stored = stored_run(db, run_id)
     options = msgspec.json.decode(stored.options)
@@ -75,5 +81,5 @@ def write_output(db: Database, run_id: RunId) -> str | None:
             db, run_id, msgspec.json.encode(options).decode(), priority=stored.priority
         )
     with atomic_file(path, force=True) as file:
-        write_run(db, stored, JobFilter(), format_of(path, None), file)
+        write_run(db, stored, JobFilter(), format_of(path, None), file, providers=providers)
     return str(path)

@@ -24,6 +24,7 @@ from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, nam
 from batchrunner.models import ExitCode, StoredRunState
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import set_fields, stored_options
+from batchrunner.providers import Providers
 from batchrunner.results import check_output
 from batchrunner.store import commands, maintenance, processes
 from batchrunner.store.database import Database
@@ -41,6 +42,7 @@ class Target:
 
     path: Path
     environ: Mapping[str, str]
+    providers: Providers
     call: CallOptions
     listener: Listener | None
 
@@ -54,7 +56,7 @@ async def submit(
     stdin: BinaryIO | None,
 ) -> RunResult:
     """Validate, store and run the jobs of ``files``."""
-    check_options(run, limits)
+    check_options(run, limits, target.providers)
     check_variables(run, target.environ)
     async with _calling(target, create=True) as this:
         taken = await _take(this, files, run, stdin)
@@ -73,7 +75,7 @@ async def resume(
     target: Target, name: str | None, *, all_runs: bool, run: RunOptions, limits: LimitOptions
 ) -> RunResult:
     """Carry on a run, or every unfinished, unpaused one."""
-    check_options(run, limits)
+    check_options(run, limits, target.providers)
     async with _calling(target) as this:
         found = _unfinished(this.db) if all_runs else [find_run(this.db, name)]
         for stored in found:
@@ -89,7 +91,7 @@ async def retry(
     target: Target, name: str | None, *, jobs: JobFilter, run: RunOptions, limits: LimitOptions
 ) -> RunResult:
     """Put the chosen jobs back, then run."""
-    check_options(run, limits)
+    check_options(run, limits, target.providers)
     async with _calling(target) as this:
         stored = find_run(this.db, name)
         if this.call.sets:
@@ -113,7 +115,7 @@ async def _calling(target: Target, *, create: bool = False) -> AsyncIterator[Cal
         try:
             yield Call(
                 db=db, call=target.call, listener=target.listener, stops=stops, process=process,
-                environ=target.environ,
+                environ=target.environ, providers=target.providers,
             )  # fmt: skip
         except BaseException:
             # What went wrong is told, not that the row stays: the next process sweeps it.
@@ -130,6 +132,7 @@ async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: Binary
         files=files,
         stdin=stdin,
         provider=run.provider,
+        providers=this.providers,
         base_url=run.base_url,
         fill=Fill(model=run.model, max_tokens=run.max_tokens, system=run.system),
         name=call.name,

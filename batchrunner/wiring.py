@@ -7,7 +7,7 @@ run and comes first.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from batchrunner.options import (
     DEFAULT_MAX_RESPONSE,
     DEFAULT_TIMEOUT_S,
 )
-from batchrunner.providers import Profile, profile
+from batchrunner.providers import BUILT_IN, Profile, Providers
 from batchrunner.providers.credentials import find_credential
 from batchrunner.store.holder import RunRow
 from batchrunner.transport import Transport
@@ -41,11 +41,13 @@ class Wiring:
         environ: Mapping[str, str],
         notice: Callable[[str], None],
         *,
+        providers: Providers = BUILT_IN,
         simulator_url: str | None = None,
     ) -> None:
         """Take the environment to read and whom to tell of what was mended in it."""
         self._environ = environ
         self._notice = notice
+        self._providers = providers
         self._simulator_url = simulator_url
         self._transports: list[Transport] = []
         self._said: set[str] = set()
@@ -57,13 +59,13 @@ class Wiring:
         base URL, a header or its variable is missing.
         """
         options = row.options
-        known = profile(row.provider)
+        known = self._providers.profile(row.provider)
         base_url = self.base_url(known, options.get("base_url"))
         credential = self.credential(known, base_url)
         headers = {
             "content-type": "application/json",
             **known.headers(credential, options.get("api_version"), self._environ),
-            **self._typed_headers(options.get("headers") or ()),
+            **self._typed_headers(known, options),
         }
         concurrency = options.get("concurrency")
         transport = Transport(
@@ -76,7 +78,7 @@ class Wiring:
             environ=self._environ,
         )
         self._transports.append(transport)
-        secrets = self._secrets(credential, options)
+        secrets = self._secrets(credential, known, options)
         return Wire(
             profile=known,
             base_url=base_url,
@@ -131,18 +133,25 @@ class Wiring:
             raise unset(match[1])
         return value
 
-    def _typed_headers(self, typed: tuple[str, ...] | list[str]) -> Mapping[str, str]:
-        pairs = (header.partition(":") for header in typed)
+    def _typed_headers(self, known: Profile, options: Mapping[str, Any]) -> Mapping[str, str]:
+        pairs = (header.partition(":") for header in _headers_of(known, options))
         return self.fill({name.strip().lower(): value.strip() for name, _, value in pairs})
 
-    def _secrets(self, credential: Credential | None, options: Mapping[str, Any]) -> list[str]:
+    def _secrets(
+        self, credential: Credential | None, known: Profile, options: Mapping[str, Any]
+    ) -> list[str]:
         filled = [
             self._environ.get(name, "")
-            for header in options.get("headers") or ()
+            for header in _headers_of(known, options)
             for name in VARIABLE.findall(header)
         ]
         found = [credential.value] if credential else []
         return [value for value in (*found, *filled) if value]
+
+
+def _headers_of(known: Profile, options: Mapping[str, Any]) -> Sequence[str]:
+    """Return the headers of the provider's table and those typed, which come last and win."""
+    return (*known.fixed_headers, *(options.get("headers") or ()))
 
 
 def account_key(options: Mapping[str, Any], credential: Credential | None, base_url: str) -> str:
