@@ -1,21 +1,23 @@
 """Secrets: a credential as a value that does not show itself, and texts without secrets.
 
 Redaction is for what people and files get to see of *our* words and of a provider's error
-messages. A request is never altered by it.
+messages: there the known values go, and whatever has the form of a credential. Of answers that
+are stored only the known values are taken out (:class:`Secrets`). A request is never altered.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
-from batchrunner.errors import RefusedError
-
-__all__ = ["Credential", "check_form", "one_line", "redact"]
+__all__ = ["REDACTED", "Credential", "Secrets", "one_line", "redact"]
 
 REDACTED: Final = "[redacted]"
 #: Longest message that is stored or shown.
@@ -32,6 +34,7 @@ _SECRET_FORMS: Final[Sequence[str]] = (
     r"sk-or-v1-[A-Za-z0-9]{8,}",
     r"sk-[A-Za-z0-9_-]{16,}",
     r"sk-[A-Za-z0-9_-]*[*.]{3,}[A-Za-z0-9]{2,}",
+    r"sess-[A-Za-z0-9]{16,}",
     r"AIza[0-9A-Za-z_-]{35}",
     r"AQ\.[A-Za-z0-9_.-]{20,}",
     r"gsk_[A-Za-z0-9]{20,}",
@@ -45,11 +48,21 @@ _SECRET_FORMS: Final[Sequence[str]] = (
     r"(?:AKIA|ASIA|ABSK)[A-Za-z0-9+/=]{12,}",
     r"eyJ[\w-]+\.[\w-]+\.[\w-]*",
 )
+#: In front of a value, as JSON within JSON or a dictionary's ``repr`` has it.
+_QUOTE: Final = r"\\{0,3}[\"']?"
 _PATTERNS: Final[Sequence[tuple[re.Pattern[str], str]]] = (
     (
         re.compile(
-            r"(?i)\b((?:x-api-key|api-key|x-goog-api-key|authorization|proxy-authorization"
-            r"|cookie|set-cookie)\b[\"']?\s*[:=]\s*)(?:(?:Bearer|Basic)\s+)?[\"']?[^\s\"']+[\"']?"
+            rf"(?i)\b((?:set-cookie|cookie)\b{_QUOTE}\s*[:=]\s*{_QUOTE})"
+            r"[^\s;\"'\\]+(?:;\s*[^\s;=\"'\\]+=[^\s;\"'\\]*)*"
+        ),
+        rf"\1{REDACTED}",
+    ),
+    (re.compile(r"(?i)\b(sessionKey\s*=\s*)[^\s;\"'&]+"), rf"\1{REDACTED}"),
+    (
+        re.compile(
+            r"(?i)\b((?:x-api-key|api-key|x-goog-api-key|authorization|proxy-authorization)\b"
+            rf"{_QUOTE}\s*[:=]\s*{_QUOTE})(?:(?:Bearer|Basic)\s+)*[^\s\"'\\]+"
         ),
         rf"\1{REDACTED}",
     ),
@@ -61,7 +74,7 @@ _PATTERNS: Final[Sequence[tuple[re.Pattern[str], str]]] = (
         ),
         rf"\1{REDACTED}",
     ),
-    (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), rf"\1{REDACTED}@"),
+    (re.compile(r"(://)[^/\s?#\"'<>@]+(?:@[^/\s?#\"'<>@]+)*@"), rf"\1{REDACTED}@"),
     (re.compile(r"\b(?:" + "|".join(_SECRET_FORMS) + ")"), REDACTED),
 )
 
@@ -71,18 +84,16 @@ _ESCAPES: Final = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 
-#: Typographic quotes and dashes that editors and chat programs put into pasted keys.
-_QUOTES: Final = frozenset("\"'`´‘’‚“”„«»")  # noqa: RUF001
-
 
 @dataclass(frozen=True, slots=True)
 class Credential:
     """An API key or token, held in memory only; ``repr`` and ``str`` don't show the value."""
 
     value: str = field(repr=False)
-    #: The variable it came from, e.g. ``ANTHROPIC_API_KEY`` or ``ANTHROPIC_API_KEY_FILE``.
+    #: Where it came from: a variable (``ANTHROPIC_API_KEY``, ``ANTHROPIC_API_KEY_FILE``), a
+    #: key file, the keyring.
     source: str
-    #: What was mended in reading it, for the person; empty for nothing.
+    #: What was mended or is odd in reading it, for the person; empty for nothing.
     notice: str = ""
 
     def __str__(self) -> str:
@@ -94,66 +105,120 @@ class Credential:
         return hashlib.sha256(b"batchrunner:" + self.value.encode()).hexdigest()[:16]
 
 
-def check_form(credential: Credential, *, own_address: bool) -> Credential:
-    """Return ``credential`` if it can be sent, else raise naming the variable and the place.
+class Secrets:
+    """Exact values that nobody may see, in each form in which a text can carry one.
 
-    At the provider's own address (``own_address``) whatever no key of any provider has is
-    refused: inner spaces, quotes, a ``Bearer `` in front, an unfilled ``$VAR``. A gateway may
-    want any value, so elsewhere only what can't stand in a header is refused.
-
-    :raises RefusedError: kind ``authentication``; the message never shows the value.
+    Values are only ever added. Those shorter than six characters are left out: they would blank
+    out ordinary words.
     """
-    value, source = credential.value, credential.source
-    starts = (("$", "an unfilled variable"), ("Bearer ", "the word Bearer"))
-    for start, what in starts if own_address else ():
-        if value.startswith(start):
-            raise _refused(f"The key in {source} starts with {what} instead of the key.", source)
-    for position, char in enumerate(value, 1):
-        if (fault := _fault_of_char(char, own_address=own_address)) is not None:
-            raise _refused(f"The key in {source} has {fault} at character {position}.", source)
-    return credential
+
+    __slots__ = ("_bytes", "_texts", "_values")
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        """Take the values known by now."""
+        self._values: set[str] = set()
+        #: What is looked for, the longest first, so that a value within another does not split it.
+        self._texts: tuple[str, ...] = ()
+        self._bytes: tuple[bytes, ...] = ()
+        self.add(*values)
+
+    def __repr__(self) -> str:
+        """Return how many there are."""
+        return f"<{len(self._values)} secrets>"
+
+    def __len__(self) -> int:
+        """Return how many values are known."""
+        return len(self._values)
+
+    def add(self, *values: str) -> None:
+        """Know more values; the same again changes nothing."""
+        new = {value for value in values if len(value) >= _SHORTEST_SECRET} - self._values
+        if not new:
+            return
+        self._values |= new
+        texts = {form for value in self._values for form in _forms(value)}
+        self._texts = tuple(sorted(texts, key=len, reverse=True))
+        as_bytes = {form.encode("utf-8", "surrogateescape") for form in texts}
+        as_bytes |= {form.encode("latin-1") for form in texts if _is_latin(form)}
+        self._bytes = tuple(sorted(as_bytes, key=len, reverse=True))
+
+    def hide(self, text: str, *, is_cut: bool = False) -> str:
+        """Return ``text`` without them; ``is_cut``: it may end in the beginning of one."""
+        for form in self._texts:
+            if form in text:
+                text = text.replace(form, REDACTED)
+        if is_cut:
+            ends = [_overlap(text, form) for form in self._texts]
+            if longest := max(ends, default=0):
+                text = text[:-longest]
+        return text
+
+    def hide_bytes(self, body: bytes) -> bytes:
+        """Return ``body`` without them; the same object where it has none."""
+        for form in self._bytes:
+            if form in body:
+                body = body.replace(form, REDACTED.encode())
+        return body
 
 
-def _fault_of_char(char: str, *, own_address: bool) -> str | None:
-    code = ord(char)
-    faults = (
-        ("a line break", code in {10, 13}),
-        ("a control character", code < 32 or code == 127),
-        ("a quotation mark", own_address and char in _QUOTES),
-        (f"a character that no header can carry (U+{code:04X})", code > 255),
-        ("a space", own_address and char.isspace()),
-        (f"a character that no key has (U+{code:04X})", own_address and code > 126),
-    )
-    return next((words for words, holds in faults if holds), None)
+def _forms(value: str) -> Iterator[str]:
+    """Yield a value as it is, and as URLs, JSON, HTML, tracebacks and base64 carry it."""
+    yield value
+    for encoded in (quote(value, safe=""), quote_plus(value)):
+        yield encoded
+        yield re.sub(r"%..", lambda match: match[0].lower(), encoded)
+    for escaped in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+        yield escaped
+        yield escaped.replace("/", r"\/")
+        yield re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", escaped)
+        yield json.dumps(escaped)[1:-1]  # a message that quotes a JSON text
+    yield html.escape(value)
+    yield repr(value)[1:-1]
+    yield from _within_base64(value.encode("utf-8", "surrogateescape"))
 
 
-def _refused(message: str, source: str) -> RefusedError:
-    return RefusedError(message, fix=f"Set {source} to the key alone, then run resume.")
+def _within_base64(value: bytes) -> Iterator[str]:
+    """Yield what base64 makes of a value wherever it stands in what was encoded (``user:value``)."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + value)
+        # Characters that also hold bits of what stands before or after it are left out.
+        whole = (before + len(value)) * 8 // 6
+        middle = encoded[(0, 2, 3)[before] : whole].decode()
+        yield middle
+        yield middle.translate(str.maketrans("+/", "-_"))
 
 
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
+def _is_latin(text: str) -> bool:
+    return not text.isascii() and all(ord(char) < 256 for char in text)
+
+
+def _overlap(text: str, form: str) -> int:
+    """Return how much of the start of ``form`` ends ``text``; too little to tell is nothing."""
+    longest = min(len(form) - 1, len(text))
+    return next((n for n in range(longest, 3, -1) if text.endswith(form[:n])), 0)
+
+
+def redact(text: str, secrets: Secrets | Iterable[str] = (), *, is_cut: bool = False) -> str:
     """Return ``text`` without anything that looks like a credential, and without ``secrets``.
 
-    ``secrets`` are exact values (keys without a telling form, proxy passwords); they are found
-    URL-encoded as well.
+    ``secrets`` are exact values (keys without a telling form, proxy passwords).
     """
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, REDACTED)
-            encoded = quote(secret, safe="")
-            if encoded != secret:
-                text = text.replace(encoded, REDACTED)
+    known = secrets if isinstance(secrets, Secrets) else Secrets(secrets)
+    text = known.hide(text, is_cut=is_cut)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
-def one_line(text: str, secrets: Iterable[str] = (), *, bound: int = MESSAGE_BOUND) -> str:
+def one_line(
+    text: str, secrets: Secrets | Iterable[str] = (), *, bound: int = MESSAGE_BOUND
+) -> str:
     """Return ``text`` as one printable, redacted line of at most ``bound`` characters.
 
     Terminal escapes and control and direction characters are removed, runs of space become one.
     """
+    is_cut = len(text) > _READ_BOUND
     text = _ESCAPES.sub("", text[:_READ_BOUND])
     text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in text)
-    text = " ".join(redact(text, secrets).split())
+    text = " ".join(redact(text, secrets, is_cut=is_cut).split())
     return text if len(text) <= bound else text[: bound - 1].rstrip() + "…"

@@ -1,77 +1,200 @@
-"""Finds a provider's credential in the environment, or in a file that it names."""
+"""Finds a provider's credential: environment, a file that it names, key file, keyring.
+
+The first place that has one counts. What is found is checked in its form before anything is sent;
+no message ever shows it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final, NamedTuple
 
-from batchrunner.core.credentials import Credential, check_form
+from batchrunner.core.credentials import Credential
+from batchrunner.core.key_forms import NEEDED, fault_of_form
 from batchrunner.errors import RefusedError
+from batchrunner.providers import keyring
 from batchrunner.providers.profile import Profile
 
-__all__ = ["find_credential"]
+__all__ = ["KEYRING", "check_form", "find_credential"]
 
+#: The source of a credential that the keyring keeps.
+KEYRING: Final = "the keyring"
 #: No key is longer; a larger file is something else.
-_FILE_BOUND = 16_384
+_FILE_BOUND: Final = 16_384
+#: Orchestrators put secrets there, readable by all of a container of one user.
+_MOUNTED: Final = (Path("/run/secrets"), Path("/var/run/secrets"))
+
+
+class _Place(NamedTuple):
+    """One place that was looked at."""
+
+    #: As a message names it.
+    name: str
+    #: What is there, as it is; ``None`` or blank: no key.
+    raw: str | None
+    #: How a key is put there, to be pasted.
+    mend: str
+    #: Why there is none.
+    why: str = "not set"
+    is_file: bool = False
+    notice: str = ""
 
 
 def find_credential(
-    profile: Profile, environ: Mapping[str, str], *, base_url_is_own: bool
+    profile: Profile,
+    environ: Mapping[str, str],
+    *,
+    base_url_is_own: bool,
+    key_file: Path | None = None,
 ) -> Credential | None:
     """Return the credential, ``None`` where there is none and none is needed.
 
     Variables are tried in the profile's order, each as itself and then as ``NAME_FILE``, a file
-    that holds the key. Empty ones count as unset. Space around a key is stripped, with a notice.
+    that holds the key; then ``key_file``, then the keyring. Empty ones count as unset. Space
+    around a key is stripped, with a notice.
 
     :raises RefusedError: kind ``authentication``, exit code 4: there is none at the provider's
         own address, its form can't be right, it belongs elsewhere, or its file can't be read.
     """
-    for name in profile.key_envs:
-        for variable, raw in ((name, environ.get(name)), _from_file(f"{name}_FILE", environ)):
-            if raw is None or not raw.strip():
-                continue
-            value = raw.strip()
-            notice = f"Stripped the space around the key in {variable}." if value != raw else ""
-            if variable.endswith("_FILE") and value == raw.rstrip("\r\n"):
-                notice = ""  # a file ends in a line break; that is nobody's mistake
-            found = check_form(Credential(value, variable, notice), own_address=base_url_is_own)
-            if base_url_is_own:
-                _check_owner(found, profile)
-            return found
+    if not profile.key_envs:
+        return None
+    looked = []
+    for place in _places(profile, environ, key_file):
+        if place.raw is None or not place.raw.strip():
+            looked.append(place)
+            continue
+        found = check_form(_read(place), profile, base_url_is_own=base_url_is_own, mend=place.mend)
+        others = _other_variables(place.name, found.value, profile, environ)
+        return Credential(found.value, found.source, f"{found.notice} {others}".strip())
     if base_url_is_own and profile.key_required:
-        looked = ", ".join(f"{name}, {name}_FILE" for name in profile.key_envs)
-        raise RefusedError(
-            f"There is no key for {profile.title}: none of {looked} is set.",
-            fix=f"Set {profile.key_envs[0]}, then run resume.",
-        )
+        raise _missing(profile, looked)
     return None
 
 
-def _from_file(variable: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    path = environ.get(variable, "").strip()
-    if not path:
-        return variable, None
-    fix = f"Let {variable} name a readable file that holds the key alone, then run resume."
+def check_form(
+    credential: Credential, profile: Profile, *, base_url_is_own: bool, mend: str
+) -> Credential:
+    """Return ``credential`` if it can be the provider's, else raise naming its place and fault.
+
+    ``mend`` is how a better one is put in its place. Elsewhere than at the provider's own address
+    any value may be wanted; only what no header can carry is refused there.
+
+    :raises RefusedError: kind ``authentication``; the message never shows the value.
+    """
+    source = credential.source
+    fault = fault_of_form(
+        credential.value,
+        provider=profile.name,
+        is_own_address=base_url_is_own,
+        is_bearer=source.startswith("ANTHROPIC_AUTH_TOKEN"),
+    )
+    if not fault:
+        return credential
+    verb = fault.partition(" ")[0]
+    what = source if verb == "holds" else f"The key in {source}"
+    what = what[0].upper() + what[1:]
+    needs = f" {profile.title} needs {_needed(profile)}." if verb == "holds" else ""
+    raise RefusedError(f"{what} {fault}.{needs}", fix=_then_resume(mend))
+
+
+def _needed(profile: Profile) -> str:
+    """Return which key a provider takes and where one is made."""
+    needed = NEEDED.get(profile.name)
+    if needed is None:
+        return "an API key of its own"
+    start = f" that starts with {needed.start}" if needed.start else ""
+    return f"an API key of its own{start}, made at {needed.page}"
+
+
+def _then_resume(mend: str) -> str:
+    return f"{mend}, then: batchrunner resume"
+
+
+def _export(variable: str) -> str:
+    return f"export {variable}='…' (the key alone)"
+
+
+def _places(
+    profile: Profile, environ: Mapping[str, str], key_file: Path | None
+) -> Iterator[_Place]:
+    """Yield the places in order, each looked at only when it is its turn."""
+    for name in profile.key_envs:
+        raw = environ.get(name)
+        why = "not set" if raw is None else "empty"
+        yield _Place(name, raw, _export(name), why)
+        variable = f"{name}_FILE"
+        path = environ.get(variable, "").strip()
+        if path:
+            yield _from_file(variable, Path(path).expanduser())
+        else:
+            yield _Place(variable, None, "", "not set" if variable not in environ else "empty")
+    if key_file is not None:
+        yield _from_file("key_file", key_file.expanduser())
+    else:
+        yield _Place("key_file in the configuration", None, "", "none")
+    kept = keyring.look(profile.name)
+    yield _Place(KEYRING, kept.value, f"batchrunner key set {profile.name}", kept.why)
+
+
+def _from_file(named_by: str, path: Path) -> _Place:
+    """Read a key file. Raises :class:`RefusedError` where it can't be read or holds no key."""
+    what = f"The key file {path} ({named_by})"
+    mend = f"put the key alone into {path}"
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_FILE_BOUND + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
+        fix = f"let {named_by} name a readable file that holds the key alone"
         raise RefusedError(
-            f"The key file {path} ({variable}) can't be read: {error.strerror}.", fix=fix
+            f"{what} can't be read: {error.strerror}.", fix=_then_resume(fix)
         ) from error
     except UnicodeDecodeError as error:
-        raise RefusedError(f"The key file {path} ({variable}) is not text.", fix=fix) from error
+        raise RefusedError(f"{what} is not text.", fix=_then_resume(mend)) from error
     if len(data) > _FILE_BOUND or not text.strip():
-        what = "empty" if not text.strip() else "too long for a key"
-        raise RefusedError(f"The key file {path} ({variable}) is {what}.", fix=fix)
-    return variable, text
+        fault = "empty" if not text.strip() else "too long for a key"
+        raise RefusedError(f"{what} is {fault}.", fix=_then_resume(mend))
+    notice = ""
+    if mode & 0o077 and not any(path.is_relative_to(mounted) for mounted in _MOUNTED):
+        notice = f"{what} can be read by other users: chmod 600 {path}"
+    return _Place(named_by, text, mend, is_file=True, notice=notice)
 
 
-def _check_owner(credential: Credential, profile: Profile) -> None:
-    for start, whose in profile.foreign_keys.items():
-        if credential.value.startswith(start):
-            raise RefusedError(
-                f"{credential.source} holds {whose}.",
-                fix=f"Set {profile.key_envs[0]} to a key for {profile.title}, then run resume.",
-            )
+def _read(place: _Place) -> Credential:
+    """Return what a place holds without the space around it, and say so where that is odd."""
+    assert place.raw is not None
+    value = place.raw.strip()
+    # A file ends in a line break; that is nobody's mistake.
+    expected = place.raw.rstrip("\r\n") if place.is_file else place.raw
+    notices = [place.notice] if place.notice else []
+    if value != expected:
+        notices.append(f"Stripped the space around the key in {place.name}.")
+    if place.name.startswith("ANTHROPIC_AUTH_TOKEN") and value.startswith("sk-ant-oat"):
+        notices.append(
+            f"{place.name} holds an OAuth token. One of a Claude subscription (Pro, Max, Claude"
+            " Code) is not API access and is refused; one of workload federation is taken."
+        )
+    return Credential(value, place.name, " ".join(notices))
+
+
+def _other_variables(taken: str, value: str, profile: Profile, environ: Mapping[str, str]) -> str:
+    """Return what to say where another variable holds another key."""
+    others = [
+        name
+        for name in profile.key_envs
+        if name != taken and environ.get(name, "").strip() not in {"", value}
+    ]
+    return f"{taken} is used; {' and '.join(others)} is set too." if others else ""
+
+
+def _missing(profile: Profile, looked: list[_Place]) -> RefusedError:
+    places = ", ".join(f"{place.name} ({place.why})" for place in looked)
+    return RefusedError(
+        f"There is no key for {profile.title}. Looked at: {places}. It needs {_needed(profile)}.",
+        fix=f"export {profile.key_envs[0]}='…' or batchrunner key set {profile.name}, then:"
+        " batchrunner resume",
+    )

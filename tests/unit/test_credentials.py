@@ -36,7 +36,9 @@ def test_variables_are_tried_in_order() -> None:
     """The key wins over the token, and empty counts as unset."""
     environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_AUTH_TOKEN": "token-token"}
     found = find_credential(ANTHROPIC, environ, base_url_is_own=True)
-    assert found == Credential(KEY, "ANTHROPIC_API_KEY")
+    assert found is not None
+    assert (found.value, found.source) == (KEY, "ANTHROPIC_API_KEY")
+    assert found.notice == "ANTHROPIC_API_KEY is used; ANTHROPIC_AUTH_TOKEN is set too."
     environ["ANTHROPIC_API_KEY"] = " "
     found = find_credential(ANTHROPIC, environ, base_url_is_own=True)
     assert found == Credential("token-token", "ANTHROPIC_AUTH_TOKEN")
@@ -46,6 +48,7 @@ def test_a_file_can_hold_the_key(tmp_path: Path) -> None:
     """NAME_FILE is read, its line break and BOM are nobody's mistake."""
     file = tmp_path / "key"
     file.write_bytes(b"\xef\xbb\xbf" + KEY.encode() + b"\r\n")
+    file.chmod(0o600)
     environ = {"ANTHROPIC_API_KEY_FILE": str(file)}
     found = find_credential(ANTHROPIC, environ, base_url_is_own=True)
     assert found == Credential(KEY, "ANTHROPIC_API_KEY_FILE")
