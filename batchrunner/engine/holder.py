@@ -40,12 +40,16 @@ from batchrunner.store.writer import Writer
 
 #: Under load a cycle starts at the latest so long after the first outcome (seconds).
 GATHER_S: Final = 0.015
+#: Fewer outcomes than these are worth no cycle of their own before that.
+LEAST_GATHERED: Final = 8
 #: A cycle takes at most so many outcomes.
 MAX_OUTCOMES: Final = 256
 #: How often other processes' changes are looked for (seconds).
 LOOK_S: Final = 0.25
 #: A full disk is tried again each second, so often.
 DISK_TRIES: Final = 10
+#: The steady time is stored so often, for the next process's clock (milliseconds).
+SEEN_MS: Final = 1_000.0
 #: The log is copied into the database once it has grown by so many bytes.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 #: A holder with nothing to send for so long gives way to a process that could (milliseconds).
@@ -111,6 +115,8 @@ class Holder:
         self._is_broken = False
         self._gather: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
+        #: When the steady time was last stored.
+        self._seen_at = float("-inf")
         self._version = -1
         self._began_at = clock.now()
 
@@ -154,6 +160,7 @@ class Holder:
         cycle = Cycle(
             wall=int(wall),
             now=int(now),
+            is_seen=now - self._seen_at >= SEEN_MS,
             settles=settles,
             asks=[plan.ask(now) for plan in plans],
             planned=[int(grant.instant) for plan in plans for grant in plan.grants],
@@ -166,6 +173,8 @@ class Holder:
         if not (settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned):
             return
         self._judge.new_holds.clear()
+        if cycle.is_seen:
+            self._seen_at = now
         if plans:
             hit("claim.begin")
         result = await self._commit(cycle, plans)
@@ -302,7 +311,11 @@ class Holder:
         n = len(self._outcomes)
         run = outcome.claim.run
         # Half of what was claimed ahead is gone: the rest lasts while the next claim is committed.
-        if n >= MAX_OUTCOMES or run.queue.is_empty() or 2 * n >= max(16, run.in_flight_bound()):
+        if (
+            n >= MAX_OUTCOMES
+            or run.queue.is_empty()
+            or (n >= LEAST_GATHERED and 2 * n >= run.in_flight_bound())
+        ):
             self._wake.set()
         elif self._gather is None:
             self._gather = asyncio.get_running_loop().call_later(GATHER_S, self._gathered)

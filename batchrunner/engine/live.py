@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from batchrunner.core.admission import Blocked, Grant, ScopeLedger
 from batchrunner.core.caps import RPM
@@ -129,6 +129,10 @@ class Handoff:
         self._claims.clear()
         return kept
 
+    def take_now(self) -> Claim | None:
+        """Return the next claim; there must be one."""
+        return self._claims.popleft()
+
     async def take(self) -> Claim | None:
         """Return the next claim, waiting for it."""
         while not self._claims:
@@ -146,11 +150,13 @@ class Handoff:
 
 @dataclass(slots=True, kw_only=True)
 class CallLimits:
-    """The bounds of one call that asked for a run (durations in seconds)."""
+    """What one call that asked for a run brings: its bounds (in seconds), its configuration."""
 
     max_wait_s: float | None
     #: Steady ms at which ``--max-time`` ends.
     deadline: float | None = None
+    #: What holds where the run's own options say nothing.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

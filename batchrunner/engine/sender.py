@@ -24,7 +24,8 @@ async def sender(
 
     Cancelled mid-request it hands over ``interrupted`` (possibly executed), so that no claim is lost.
     """
-    while (claim := await run.queue.take()) is not None:
+    queue = run.queue
+    while (claim := await queue.take() if queue.is_empty() else queue.take_now()) is not None:
         fate: Fate = "unsent"
         reply: Reply | None = None
         cancelled = False

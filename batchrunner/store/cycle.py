@@ -15,6 +15,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -36,16 +37,16 @@ _RESPONSE_COLUMNS: Final = (
     "job_id", "http_status", "error_message", "model", "finish_reason", "input_tokens",
     "output_tokens", "latency_ms", "request_id", "body",
 )  # fmt: skip
-#: Rows of one INSERT: few sizes, so that their statements stay prepared.
-_INSERT_SIZES: Final = (64, 16, 4, 1)
+#: Rows of one INSERT, few sizes so that their statements stay prepared; the surplus is NULL.
+_INSERT_SIZES: Final = (1, 4, 16, 64, 128, 256)
 # Jobs that settle alike in one statement; the fence is the claim they have in common.
 _SETTLE_JOBS = """
     UPDATE job SET state = ?1, not_before = ?2, wait_reason = ?3, attempts = attempts + ?4,
                    finished_at = ?5, error_kind = iif(?4, ?6, error_kind)
     WHERE state = 'running' AND claims = ?7 AND id IN (SELECT value FROM json_each(?8))"""
-_SEND = f"INSERT INTO send ({', '.join(_SEND_COLUMNS)}) VALUES "  # noqa: S608 (constants)
+_SEND = f"INSERT INTO send ({', '.join(_SEND_COLUMNS)})"
 # Tokens and cost are sums over all attempts; the other fields are the last attempt's.
-_RESPONSE = f"INSERT INTO response ({', '.join(_RESPONSE_COLUMNS)}) VALUES "  # noqa: S608
+_RESPONSE = f"INSERT INTO response ({', '.join(_RESPONSE_COLUMNS)})"
 _RESPONSE_AGAIN = """
     ON CONFLICT (job_id) DO UPDATE SET
         http_status = excluded.http_status, error_message = excluded.error_message,
@@ -75,27 +76,27 @@ _DUE: Final = (
       AND j.not_before <= ?
     ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
 )
-# The usual claim in three steps: how large, all rows as one text, and the claim of the same rows.
+# The usual claim in two steps: all rows as one text, if not too large, and the claim of the same rows.
 _FRESH_IDS: Final = """
     SELECT id FROM job INDEXED BY job_fresh
-    WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before = 0
-    ORDER BY id LIMIT ?"""
-_FRESH_BYTES: Final = f"""
-    SELECT coalesce(sum(length(p.body)), 0) FROM payload p
-    WHERE p.job_id IN ({_FRESH_IDS})"""  # noqa: S608 (constants)
-_FRESH_PACKED: Final = """
-    SELECT json_group_array(json_array(id, key, claim, attempts, started_at, method, url,
-                                       CAST(headers AS TEXT), CAST(body AS TEXT)))
-    FROM (SELECT j.id AS id, j.key AS key, j.claims + 1 AS claim, j.attempts AS attempts,
-                 CASE WHEN j.claims = 0 THEN NULL ELSE
-                     (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END AS started_at,
-                 p.method AS method, p.url AS url, p.headers AS headers, p.body AS body
-          FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
-          WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before = 0
-          ORDER BY j.id LIMIT ?)"""
+    WHERE run_id = ?1 AND model_id = ?2 AND state = 'pending' AND not_before = 0
+    ORDER BY id LIMIT ?3"""
+_FRESH_PACKED: Final = f"""
+    SELECT CASE WHEN (SELECT coalesce(sum(length(p.body)), 0) FROM payload p
+                      WHERE p.job_id IN ({_FRESH_IDS})) <= ?4 THEN (
+        SELECT json_group_array(json_array(id, key, claim, attempts, started_at, method, url,
+                                           CAST(headers AS TEXT), CAST(body AS TEXT)))
+        FROM (SELECT j.id AS id, j.key AS key, j.claims + 1 AS claim, j.attempts AS attempts,
+                     CASE WHEN j.claims = 0 THEN NULL ELSE
+                         (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END AS started_at,
+                     p.method AS method, p.url AS url, p.headers AS headers, p.body AS body
+              FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
+              WHERE j.run_id = ?1 AND j.model_id = ?2 AND j.state = 'pending'
+                AND j.not_before = 0
+              ORDER BY j.id LIMIT ?3)) END"""  # noqa: S608 (constants)
 _CLAIM_FRESH: Final = f"""
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
-                   claimed_at = ?
+                   claimed_at = ?4
     WHERE state = 'pending' AND id IN ({_FRESH_IDS})"""  # noqa: S608 (constants)
 _NEXT_DUE = """
     SELECT min(not_before) FROM job INDEXED BY job_due
@@ -104,15 +105,15 @@ _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
     WHERE state = 'pending' AND id IN (SELECT value FROM json_each(?))"""
-_USAGE = "INSERT INTO usage_slot (scope_id, unit, grain, slot, n) VALUES "
+_USAGE = "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
 _USAGE_AGAIN = " ON CONFLICT DO UPDATE SET n = excluded.n"
-_META = "INSERT INTO meta (key, value) VALUES "
+_META = "INSERT INTO meta (key, value)"
 _META_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value"
-_HOLD = "INSERT INTO hold (run_id, model_id, kind, message, fix, set_at) VALUES "
+_HOLD = "INSERT INTO hold (run_id, model_id, kind, message, fix, set_at)"
 _HOLD_AGAIN = """
     ON CONFLICT DO UPDATE SET kind = excluded.kind, message = excluded.message,
                               fix = excluded.fix, set_at = excluded.set_at"""
-_CAP = "INSERT INTO cap (scope_id, limit_name, value, source, set_at) VALUES "
+_CAP = "INSERT INTO cap (scope_id, limit_name, value, source, set_at)"
 _CAP_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value, set_at = excluded.set_at"
 _ORGANIZATION = "UPDATE scope SET organization = ? WHERE id = ?"
 _SCOPE = """
@@ -121,8 +122,7 @@ _SCOPE = """
     WHERE id = ?"""
 _DAY = """
     INSERT INTO usage_day (day, account_id, model_id, run_id, requests, rate_limited,
-                           input_tokens, output_tokens)
-    VALUES """
+                           input_tokens, output_tokens)"""
 _DAY_AGAIN = """
     ON CONFLICT DO UPDATE SET
         requests = requests + excluded.requests,
@@ -188,7 +188,7 @@ def prepare(cycle: Cycle) -> Prepared:
         ((*alike, msgspec.json.encode([s.job_id for s in group])), group)
         for alike, group in _groups(cycle.settles).items()
     ]
-    seen = ("seen_at", str(cycle.now))
+    seen = [("seen_at", str(cycle.now))] if cycle.is_seen else []
     statements = [
         *_logged(cycle.settles),
         *_rows(_DAY, _DAY_AGAIN, _days(cycle.settles)),
@@ -197,18 +197,22 @@ def prepare(cycle: Cycle) -> Prepared:
         *((_SCOPE, (*row[1:], row[0])) for row in cycle.scopes),
         *_rows(_CAP, _CAP_AGAIN, [(*cap, "header", cycle.wall) for cap in cycle.learned]),
         *((_ORGANIZATION, (name, scope)) for scope, name in cycle.organizations),
-        *_rows(_META, _META_AGAIN, [seen]),
+        *_rows(_META, _META_AGAIN, seen),
     ]
     return Prepared(cycle, groups, statements, deltas)
 
 
 def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
-    """Settle, claim and book in the transaction that is open."""
-    lost = [s for values, group in prepared.groups for s in _settle(conn, values, group)]
-    if lost:
-        gone = {(s.job_id, s.claim) for s in lost}
-        kept = [s for s in prepared.cycle.settles if (s.job_id, s.claim) not in gone]
-        prepared = prepare(replace(prepared.cycle, settles=kept))
+    """Settle, claim and book in the transaction that is open and has done nothing else.
+
+    Where a settle no longer applies, which only a defect or another holder could bring about, the
+    transaction is begun anew.
+    """
+    lost: Sequence[Settle] = ()
+    if not all(_settle(conn, values) == len(group) for values, group in prepared.groups):
+        conn.execute("ROLLBACK")
+        conn.execute("BEGIN IMMEDIATE")
+        prepared, lost = _settle_singly(conn, prepared)
     cycle, deltas = prepared.cycle, prepared.deltas
     for statement, values in prepared.statements:
         conn.execute(statement, values)
@@ -247,20 +251,24 @@ _COUNTED: Final = {
 }
 
 
-def _settle(
-    conn: sqlite3.Connection, values: tuple[object, ...], group: Sequence[Settle]
-) -> list[Settle]:
-    """Settle jobs that settle alike; return those that no longer are what they were claimed as."""
-    conn.execute("SAVEPOINT alike")
-    lost: list[Settle] = []
-    if conn.execute(_SETTLE_JOBS, values).rowcount != len(group):
-        conn.execute("ROLLBACK TO alike")
-        for settle in group:
-            one = (*values[:-1], msgspec.json.encode([settle.job_id]))
-            if conn.execute(_SETTLE_JOBS, one).rowcount != 1:
-                lost.append(settle)
-    conn.execute("RELEASE alike")
-    return lost
+def _settle(conn: sqlite3.Connection, values: tuple[object, ...]) -> int:
+    """Settle jobs that settle alike; return how many still were what they were claimed as."""
+    return conn.execute(_SETTLE_JOBS, values).rowcount
+
+
+def _settle_singly(
+    conn: sqlite3.Connection, prepared: Prepared
+) -> tuple[Prepared, Sequence[Settle]]:
+    """Settle job by job; return the cycle without what no longer applies, and that."""
+    lost = [
+        settle
+        for values, group in prepared.groups
+        for settle in group
+        if not _settle(conn, (*values[:-1], msgspec.json.encode([settle.job_id])))
+    ]
+    gone = {(s.job_id, s.claim) for s in lost}
+    kept = [s for s in prepared.cycle.settles if (s.job_id, s.claim) not in gone]
+    return prepare(replace(prepared.cycle, settles=kept)), lost
 
 
 def _groups(settles: Sequence[Settle]) -> dict[tuple[object, ...], list[Settle]]:
@@ -306,14 +314,21 @@ def _days(settles: Iterable[Settle]) -> list[tuple[int, ...]]:
 
 
 def _rows(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Iterator[_Statement]:
-    """Yield inserts of many rows each: one step of one statement for up to 64 of them."""
-    start = 0
-    for size in _INSERT_SIZES:
-        while len(rows) - start >= size:
-            some = rows[start : start + size]
-            places = "(" + ", ".join("?" * len(some[0])) + ")"
-            yield head + ", ".join([places] * size) + tail, list(chain.from_iterable(some))
-            start += size
+    """Yield inserts of many rows each; the first column of a row is never NULL."""
+    most = _INSERT_SIZES[-1]
+    for start in range(0, len(rows), most):
+        some = rows[start : start + most]
+        width = len(some[0])
+        size = next(size for size in _INSERT_SIZES if size >= len(some))
+        missing = (None,) * ((size - len(some)) * width)
+        yield _insert(head, tail, width, size), [*chain.from_iterable(some), *missing]
+
+
+@cache
+def _insert(head: str, tail: str, width: int, size: int) -> str:
+    row = "(" + ", ".join("?" * width) + ")"
+    rows = ", ".join([row] * size)
+    return f"{head} SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL{tail}"  # noqa: S608
 
 
 def _count(s: Settle, delta: Delta) -> None:
@@ -340,10 +355,9 @@ def _claim(
     lane = (ask.run_id, ask.model_id)
     if not ask.look_due and min(planned) == max(planned):
         fresh = (*lane, ask.n)
-        (n_bytes,) = conn.execute(_FRESH_BYTES, fresh).fetchone()
-        if n_bytes <= MAX_CLAIM_BYTES:
-            (packed,) = conn.execute(_FRESH_PACKED, fresh).fetchone()
-            n = conn.execute(_CLAIM_FRESH, (planned[0], *fresh)).rowcount
+        (packed,) = conn.execute(_FRESH_PACKED, (*fresh, MAX_CLAIM_BYTES)).fetchone()
+        if packed is not None:
+            n = conn.execute(_CLAIM_FRESH, (*fresh, planned[0])).rowcount
             return packed, n
     jobs: list[ClaimedJob] = []
     budget = _Budget(conn, MAX_CLAIM_BYTES)

@@ -139,8 +139,10 @@ class Cycle:
     """One transaction's work."""
 
     wall: int
-    #: Steady time, stored as last seen.
+    #: Steady time.
     now: int
+    #: Whether ``now`` is stored as last seen.
+    is_seen: bool = True
     settles: Sequence[Settle] = ()
     asks: Sequence[Ask] = ()
     #: Planned instants (steady ms) of the sends, in the order of the asks.

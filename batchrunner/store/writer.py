@@ -55,7 +55,6 @@ class Writer:
         """Wrap an open connection to the database at ``path``."""
         self._connection = connection
         self._path = path
-        self._under_way: set[asyncio.Task[Any]] = set()
         #: One transaction at a time.
         self._turn = asyncio.Lock()
 
@@ -77,7 +76,7 @@ class Writer:
             return value
 
         async with self._turn:
-            return await self._shielded(transaction)
+            return await self._run(transaction)
 
     async def compute(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
@@ -90,23 +89,23 @@ class Writer:
         """
         async with self._turn:
             try:
-                await self._shielded(_begin)
+                await self._run(_begin)
                 with translated(self._path):
                     value = function(self._connection.driver)
-                await self._shielded(_commit)
+                await self._run(_commit)
             except BaseException:
                 # Behind whatever a cancelled caller has left under way.
-                await self._shielded(_roll_back)
+                await self._run(_roll_back)
                 raise
             return value
 
     async def query(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``function``, which only reads, on the connection's thread."""
-        return await self._shielded(function)
+        return await self._run(function)
 
     async def data_version(self) -> int:
         """Return a number that changes whenever another connection has committed."""
-        return await self._shielded(
+        return await self._run(
             lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0])
         )
 
@@ -115,25 +114,21 @@ class Writer:
 
         ``PASSIVE`` does nothing while another process writes; ``TRUNCATE`` waits, and empties the log.
         """
-        return await self._shielded(lambda connection: _checkpoint(connection, self._path, mode))
+        return await self._run(lambda connection: _checkpoint(connection, self._path, mode))
 
     async def settle(self) -> None:
         """Wait until everything handed over so far has been executed."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        await self._run(lambda _: None)
 
-    async def _shielded(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        task = asyncio.create_task(self._connection.run(function))
-        self._under_way.add(task)
-        task.add_done_callback(self._forget)
+    async def _run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``function`` on the connection's thread, which it reaches before this first suspends.
+
+        Neither a task nor a shield around it: each would cost a turn of a loop that is busy with a
+        hundred answers (measured: a third of the time from claim to claim). A cancelled caller
+        takes only its own future along; the thread executes what was handed to it.
+        """
         with translated(self._path):
-            return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            # Read, so that an error whose awaiter was cancelled is not reported as never retrieved.
-            task.exception()
+            return await self._connection.run(function)
 
 
 @asynccontextmanager

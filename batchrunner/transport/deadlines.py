@@ -28,11 +28,13 @@ class Deadline:
 
 
 class Deadlines:
-    """Cancels tasks that take longer than ``seconds``; used inside a running event loop."""
+    """Cancels tasks that take longer than ``seconds``; made and used inside a running event loop."""
 
     def __init__(self, seconds: float) -> None:
         """Take the time that each may take."""
         self._seconds = seconds
+        # Kept, since each look for it asks the kernel for the process's id (Python 3.11).
+        self._loop = asyncio.get_running_loop()
         self._tick_s = min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, seconds / 20.0))
         #: In the order in which they end, since all take the same time.
         self._open: dict[Deadline, None] = {}
@@ -40,8 +42,8 @@ class Deadlines:
 
     def begin(self) -> Deadline:
         """Give the running task its time from now on."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        loop = self._loop
+        task = asyncio.current_task(loop)
         assert task is not None
         deadline = Deadline(task, loop.time() + self._seconds)
         self._open[deadline] = None
@@ -60,7 +62,7 @@ class Deadlines:
             self._timer = None
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         now = loop.time()
         passed = []
         for deadline in self._open:
