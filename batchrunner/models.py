@@ -206,8 +206,10 @@ class LineFault:
     file: str
     line: int
     reason: str
-    #: The start of the line, made printable.
+    #: The start of the line, made printable; empty where it holds a credential.
     excerpt: str = ""
+    #: The line holds a credential: nothing of it is shown or written down.
+    is_secret: bool = False
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +220,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     headers: Mapping[str, str]
     body: bytes
+    #: Which of several ways to the provider it takes; ``None``: the best there is at the send.
+    way: int | None = None
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +232,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     #: False only where the request can't have been acted on (PROVIDERS §5).
     maybe_executed: bool
+    #: What a person should do, where the place of the fault knows; else the rule's holds.
+    fix: str = ""
+    #: No try again mends it, only a person does.
+    halts: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +246,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     fault: Fault | None = None
+    #: The way that the request took, where there are several.
+    way: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +277,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     #: What a person should do, where the rule knows (account-level verdicts).
     fix: str = ""
+    #: Another way takes over: the job goes back uncharged, and it is no outage.
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

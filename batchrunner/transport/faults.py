@@ -10,8 +10,9 @@ is a local parse fault, never a provider's 400.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -19,8 +20,19 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from batchrunner.models import ErrorKind, Fault
+from batchrunner.transport.connector import TunnelError
+from batchrunner.transport.phases import MAKING, Phase
+from batchrunner.transport.proxies import Proxy
 
-__all__ = ["EXPECTED", "FAULTS", "Row", "fault_of"]
+__all__ = [
+    "EXPECTED",
+    "FAULTS",
+    "Row",
+    "address_of",
+    "fault_of",
+    "late_fault",
+    "unconnected",
+]
 
 
 class Row(NamedTuple):
@@ -29,18 +41,29 @@ class Row(NamedTuple):
     exception: type[BaseException]
     kind: ErrorKind
     maybe_executed: bool
-    #: ``{at}`` is the address, ``{why}`` the exception's own words.
+    #: ``{at}`` is the address, ``{why}`` the exception's own words, ``{proxy}`` the proxy's address.
     words: str
     #: Only where it was raised from one of this class.
     cause: type[BaseException] | None = None
+    fix: str = ""
 
+
+_FIX_PROXY_REACH: Final = (
+    "See whether the proxy runs and its host and port are right; else give another with --proxy URL, "
+    "or --proxy none for the direct way."
+)
+_FIX_TLS_SPOKEN: Final = (
+    "If it speaks plain http, write http:// in the base URL (to another machine that also wants"
+    " --allow-insecure-http); else check the port."
+)
 
 FAULTS: Final[Sequence[Row]] = (
-    Row(aiohttp.ClientHttpProxyError, ErrorKind.PROXY, False, "The proxy answered {why} when asked for {at}"),
-    Row(aiohttp.ClientProxyConnectionError, ErrorKind.PROXY, False, "Can't reach the proxy on the way to {at}: {why}"),
+    Row(aiohttp.ClientHttpProxyError, ErrorKind.PROXY, False, "The proxy {proxy} {why} on the way to {at}"),
+    Row(TunnelError, ErrorKind.PROXY, False, "The proxy {proxy} {why} on the way to {at}"),
+    Row(aiohttp.ClientProxyConnectionError, ErrorKind.PROXY, False, "Can't reach the proxy {proxy} on the way to {at}: {why}", fix=_FIX_PROXY_REACH),
     Row(aiohttp.ClientConnectorDNSError, ErrorKind.DNS, False, "Can't find the address of {at}: {why}"),
     Row(aiohttp.ClientConnectorCertificateError, ErrorKind.TLS, False, "The certificate of {at} is not trusted: {why}"),
-    Row(aiohttp.ClientSSLError, ErrorKind.TLS, False, "No TLS with {at}: {why}"),
+    Row(aiohttp.ClientSSLError, ErrorKind.TLS, False, "No TLS with {at}: {why}", fix=_FIX_TLS_SPOKEN),
     Row(aiohttp.ServerFingerprintMismatch, ErrorKind.TLS, False, "The certificate of {at} is not the expected one"),
     Row(aiohttp.ClientConnectorError, ErrorKind.CONNECTION, False, "Can't connect to {at}: {why}"),
     Row(aiohttp.ConnectionTimeoutError, ErrorKind.CONNECTION, False, "Can't connect to {at} within the connect timeout"),
@@ -63,28 +86,147 @@ FAULTS: Final[Sequence[Row]] = (
     Row(ValueError, ErrorKind.INVALID_REQUEST, False, "The request to {at} can't be sent: {why}"),
 )  # fmt: skip
 
+#: A proxy's own name without an address looks like the server's.
+_PROXY_UNKNOWN: Final = Row(
+    aiohttp.ClientConnectorDNSError,
+    ErrorKind.PROXY,
+    False,
+    "Can't find the address of the proxy {proxy}: {why}",
+    fix=_FIX_PROXY_REACH,
+)
+#: OpenSSL's reasons in words.
+_TLS_REASONS: Final[Mapping[str, str]] = {
+    "WRONG_VERSION_NUMBER": "it does not speak TLS, but perhaps plain http",
+    "HTTP_REQUEST": "it does not speak TLS, but plain http",
+    "RECORD_LAYER_FAILURE": "it does not speak TLS, but perhaps plain http",
+    "UNSUPPORTED_PROTOCOL": "it speaks only versions of TLS that are too old",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not accept our version of TLS",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refuses the handshake",
+    "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for that name",
+}
+
 #: What a send may raise and :func:`fault_of` can tell; anything else is a defect.
 EXPECTED: Final = (aiohttp.ClientError, OSError, ValueError)
 
 _WHY_BOUND: Final = 200
 
 
-def fault_of(error: BaseException, url: str) -> Fault:
-    """Return what ``error`` means for a request to ``url``.
+class _Refusal(NamedTuple):
+    """What a proxy's answer means."""
 
-    The message names the address without path, query and password. ``error`` is one of
+    why: str
+    fix: str
+    halts: bool = True
+
+
+_FIX_LOGIN: Final = (
+    "Write it with user name and password (@ as %40, : as %3A): export"
+    " HTTPS_PROXY='{scheme}://USER:PASSWORD@{place}'; then run resume."
+)
+_FIX_RULES: Final = (
+    "Ask whoever runs the proxy to allow it, give another with --proxy URL, or --proxy none for the"
+    " direct way."
+)
+_FIX_NO_PROXY: Final = (
+    "Check its port and kind: http://, https:// and socks5h:// are told apart by the address alone."
+)
+_FIX_BEYOND: Final = (
+    "Check the base URL, and whether the proxy itself has a network; with socks5h:// instead of"
+    " socks5:// the proxy looks the name up."
+)
+
+#: By status of the answer to CONNECT.
+_HTTP_REFUSALS: Final[Mapping[int, _Refusal]] = {
+    407: _Refusal("wants another user name and password (407)", _FIX_LOGIN),
+    401: _Refusal("does not accept the user name and password (401)", _FIX_LOGIN),
+    403: _Refusal("refuses to connect (403)", _FIX_RULES),
+    400: _Refusal("does not know CONNECT (400)", _FIX_NO_PROXY),
+    404: _Refusal("does not know CONNECT (404)", _FIX_NO_PROXY),
+    405: _Refusal("does not know CONNECT (405)", _FIX_NO_PROXY),
+    501: _Refusal("does not know CONNECT (501)", _FIX_NO_PROXY),
+}
+#: By reply code of SOCKS5.
+_SOCKS_REFUSALS: Final[Mapping[int, _Refusal]] = {
+    1: _Refusal("failed", _FIX_BEYOND, halts=False),
+    2: _Refusal("refuses to connect by its rules", _FIX_RULES),
+    3: _Refusal("has no network", _FIX_BEYOND, halts=False),
+    4: _Refusal("can't reach the host", _FIX_BEYOND, halts=False),
+    5: _Refusal("was refused the connection", _FIX_BEYOND, halts=False),
+    6: _Refusal("can't reach the host (TTL expired)", _FIX_BEYOND, halts=False),
+    7: _Refusal("can't make connections", _FIX_NO_PROXY),
+    8: _Refusal("does not take this kind of address", _FIX_BEYOND),
+}
+#: A SOCKS proxy's refusals that have no code, by words of aiohttp-socks.
+_SOCKS_WORDS: Final[Sequence[tuple[str, _Refusal]]] = (
+    ("No acceptable authentication", _Refusal("wants a user name and password", _FIX_LOGIN)),
+    ("authentication failure", _Refusal("does not accept the user name and password", _FIX_LOGIN)),
+    ("SOCKS version", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
+    ("Malformed", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
+    ("Invalid", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
+)
+
+
+def fault_of(error: BaseException, url: str, *, proxy: Proxy | None = None) -> Fault:
+    """Return what ``error`` means for a request to ``url``, sent by way of ``proxy``.
+
+    The message names addresses without path, query and password. ``error`` is one of
     :data:`EXPECTED`.
     """
+    if (
+        proxy is not None
+        and isinstance(error, aiohttp.ClientConnectorDNSError)
+        and error.host == proxy.url.raw_host
+    ):
+        return _fault(_PROXY_UNKNOWN, error, url, proxy)
     for row in FAULTS:
         if isinstance(error, row.exception) and (
             row.cause is None or _is_caused_by(error, row.cause)
         ):
-            return Fault(
-                kind=row.kind,
-                message=row.words.format(at=address_of(url), why=_why(error)),
-                maybe_executed=row.maybe_executed,
-            )
+            return _fault(row, error, url, proxy)
     raise error
+
+
+def late_fault(url: str, timeout_s: float, ended: float, *, is_read: bool) -> Fault:
+    """Return the fault of a request whose whole time is over at ``ended`` (on the loop's clock)."""
+    begun = ended - timeout_s
+    making = MAKING.get()
+    phase = Phase.READING if is_read else Phase.FIRST_BYTE
+    if making is None or making.begun < begun:
+        # On a kept connection, or for want of one.
+        words = str(phase)
+    elif making.ready_at is None:
+        words = making.words(ended)
+    else:
+        words = f"{making.words(ended)}, {phase} {ended - making.ready_at:.1f} s"
+    return Fault(
+        kind=ErrorKind.TIMEOUT,
+        message=f"{address_of(url)} did not answer in full within {timeout_s:g} s: {words}",
+        maybe_executed=True,
+    )
+
+
+def unconnected(url: str, timeout_s: float, proxy: Proxy | None) -> Fault:
+    """Return the fault of a request for which no connection was made in time."""
+    making = MAKING.get()
+    reached = Phase.CONNECTING
+    words = ""
+    if making is not None and making.phases:
+        reached = making.phases[-1][0]
+        words = f": {making.words(asyncio.get_running_loop().time())}"
+    if proxy is not None and reached is not Phase.TLS:
+        return Fault(
+            kind=ErrorKind.PROXY,
+            message=f"No way to {address_of(url)} by the proxy {proxy} within {timeout_s:g} s{words}",
+            maybe_executed=False,
+            fix=_FIX_PROXY_REACH,
+        )
+    return Fault(
+        kind=ErrorKind.CONNECTION,
+        message=f"Can't connect to {address_of(url)} within {timeout_s:g} s{words}",
+        maybe_executed=False,
+        fix="Check the address, the network and a firewall; where the way is only slow, raise"
+        " --connect-timeout. Then run resume.",
+    )
 
 
 def address_of(url: str) -> str:
@@ -94,6 +236,46 @@ def address_of(url: str) -> str:
         return str(parsed.origin()) if parsed.host else url.partition("?")[0]
     except ValueError:
         return url.partition("?")[0]
+
+
+def _fault(row: Row, error: BaseException, url: str, proxy: Proxy | None) -> Fault:
+    refusal = _refusal(error)
+    why = refusal.why if refusal else _why(error)
+    fix = refusal.fix if refusal else row.fix
+    if _is_tls_on_http(error):
+        return Fault(
+            kind=ErrorKind.TLS,
+            message=f"{address_of(url)} speaks TLS, and was asked in plain http",
+            maybe_executed=False,
+            fix="Write https:// in the base URL, then run resume.",
+            halts=True,
+        )
+    place = proxy.url if proxy is not None else URL()
+    return Fault(
+        kind=row.kind,
+        message=row.words.format(at=address_of(url), why=why, proxy=proxy or "set here"),
+        maybe_executed=row.maybe_executed,
+        fix=fix.format(scheme=place.scheme, place=f"{place.host}:{place.port}"),
+        halts=refusal is not None and refusal.halts,
+    )
+
+
+def _refusal(error: BaseException) -> _Refusal | None:
+    """Return what a proxy that was reached said instead of connecting."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        said = _Refusal(f"answered {error.status} {error.message}", _FIX_BEYOND, halts=False)
+        return _HTTP_REFUSALS.get(error.status, said)
+    if not isinstance(error, TunnelError):
+        return None
+    if error.code is not None and error.code in _SOCKS_REFUSALS:
+        return _SOCKS_REFUSALS[error.code]
+    said = _Refusal(f"gave no way: {error.words}", _FIX_BEYOND, halts=False)
+    return next((known for words, known in _SOCKS_WORDS if words in error.words), said)
+
+
+def _is_tls_on_http(error: BaseException) -> bool:
+    """Whether the answer that is no HTTP is a TLS alert."""
+    return isinstance(error, aiohttp.ClientResponseError) and "\\x15\\x03" in error.message
 
 
 def _is_caused_by(error: BaseException, cause: type[BaseException]) -> bool:
@@ -112,6 +294,8 @@ def _why(error: BaseException) -> str:
         words = getattr(certificate_error, "verify_message", "") or str(certificate_error)
     elif isinstance(error, aiohttp.ClientConnectorError):
         inner = error.os_error
+        if isinstance(inner, ssl.SSLError) and (known := _TLS_REASONS.get(inner.reason or "")):
+            return known
         words = (inner.strerror or str(inner)) if inner.strerror else str(inner)
     elif isinstance(error, aiohttp.ClientResponseError):
         words = error.message if error.status == 400 else f"{error.status} {error.message}"

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from msgspec.structs import replace
@@ -27,21 +26,14 @@ from yarl import URL
 
 from batchrunner import __version__
 from batchrunner.models import ErrorKind, Fault, Reply, Request
+from batchrunner.transport.connector import Connector, SocksConnector
 from batchrunner.transport.deadlines import Deadlines
-from batchrunner.transport.faults import EXPECTED, address_of, fault_of
-from batchrunner.transport.proxies import Proxy, UnusableProxyError, find_proxy
+from batchrunner.transport.distrust import Distrusts
+from batchrunner.transport.faults import EXPECTED, address_of, fault_of, late_fault, unconnected
+from batchrunner.transport.proxies import Proxy, UnusableProxyError, environment_proxy
+from batchrunner.transport.trust import tls_context
 
 __all__ = ["Aborted", "Transport"]
-
-_KEEPALIVE_S: Final = 15.0
-#: As Anthropic's SDK sets them, so that a firewall does not drop a connection that waits for a
-#: long answer. Values in seconds but for the count.
-_TCP_OPTIONS: Final = (
-    ("TCP_KEEPIDLE", 60),
-    ("TCP_KEEPALIVE", 60),  # macOS's name for the same
-    ("TCP_KEEPINTVL", 60),
-    ("TCP_KEEPCNT", 5),
-)
 
 
 class Aborted(Exception):  # noqa: N818  # not an error: the send was called off
@@ -58,6 +50,15 @@ class _Passage:
         self.passed = False
 
 
+class _Sessions(NamedTuple):
+    """The connections of one kind: direct and by HTTP proxies, or by one SOCKS proxy."""
+
+    #: For requests that ask nobody before their first byte.
+    plain: aiohttp.ClientSession
+    traced: aiohttp.ClientSession
+    connector: aiohttp.BaseConnector
+
+
 class Transport:
     """One process's connections to a provider. Made and used inside a running event loop."""
 
@@ -71,38 +72,33 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         on_headers: Callable[[Any], Awaitable[None]] | None = None,
         environ: Mapping[str, str] | None = None,
+        proxy_before: Callable[[URL], Proxy | None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Set up the pool; nothing is connected yet.
 
         ``pool_size`` is at least the concurrency, since ``total_timeout_s`` counts the wait for a
         connection too. ``max_response`` is in bytes, after unpacking. ``headers`` go with every
         request (a request's own win), and cost nothing where a request has these very ones.
-        ``environ`` tells of proxies; ``None``: the process's own.
+        ``proxy_before`` says which proxy stands before an address, ``tls`` what is trusted; where
+        they are left out ``environ`` tells (``None``: the process's own).
         """
         self._headers = {} if headers is None else headers
         self._max_response = max_response
         self._on_headers = on_headers
         self._environ = os.environ if environ is None else environ
+        self._proxy_before = proxy_before or (lambda url: environment_proxy(url, self._environ))
         self._proxies: dict[tuple[str, str], Proxy | UnusableProxyError | None] = {}
-        self._connector = aiohttp.TCPConnector(
-            limit=pool_size,
-            keepalive_timeout=_KEEPALIVE_S,
-            ssl=ssl.create_default_context(),
-            socket_factory=_open_socket,
-        )
+        self._tls = tls_context(None, self._environ) if tls is None else tls
+        self._pool_size = pool_size
+        self._connect_timeout_s = connect_timeout_s
+        self._total_timeout_s = total_timeout_s
         self._deadlines = Deadlines(total_timeout_s)
-        #: ``sock_connect`` covers TCP and TLS; a proxy's CONNECT is covered by ``connect`` only,
-        #: which costs a timer a request.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
-        self._proxied_timeout = aiohttp.ClientTimeout(
-            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
-        )
-        self._plain = self._session([])
-        self._traced = self._plain
-        if on_headers is not None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(self._pass_gate)
-            self._traced = self._session([trace])
+        #: Both times are kept elsewhere: in :class:`Deadlines`, and by the connectors.
+        self._timeout = aiohttp.ClientTimeout(total=None)
+        self._direct = self._open(Connector(**self._pool()))
+        self._by_socks: dict[Proxy, _Sessions] = {}
+        self._distrusts = Distrusts()
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -114,10 +110,10 @@ class Transport:
 
     async def close(self) -> None:
         """Close every connection. What is in flight fails."""
-        await self._plain.close()
-        if self._traced is not self._plain:
-            await self._traced.close()
-        await self._connector.close()
+        for sessions in (self._direct, *self._by_socks.values()):
+            await sessions.plain.close()
+            await sessions.traced.close()
+            await sessions.connector.close()
         self._deadlines.close()
 
     async def send(self, request: Request, ticket: object | None = None) -> Reply:
@@ -134,11 +130,20 @@ class Transport:
             return Reply(fault=fault_of(error, request.url))
         if isinstance(proxy, UnusableProxyError):
             message = f"{proxy} (on the way to {address_of(request.url)})"
-            return Reply(fault=Fault(kind=ErrorKind.PROXY, message=message, maybe_executed=False))
+            return Reply(
+                fault=Fault(
+                    kind=ErrorKind.PROXY,
+                    message=message,
+                    maybe_executed=False,
+                    fix=proxy.fix,
+                    halts=True,
+                )
+            )
+        sessions = self._direct if proxy is None or not proxy.is_socks else self._socks(proxy)
         if ticket is None or self._on_headers is None:
-            return await self._exchange(self._plain, request, url, proxy, None)
+            return await self._exchange(sessions.plain, request, url, proxy, None)
         passage = _Passage(ticket)
-        reply = await self._exchange(self._traced, request, url, proxy, passage)
+        reply = await self._exchange(sessions.traced, request, url, proxy, passage)
         if reply.fault is not None and reply.fault.maybe_executed and not passage.passed:
             return replace(reply, fault=replace(reply.fault, maybe_executed=False))
         return reply
@@ -155,9 +160,13 @@ class Transport:
         headers: Mapping[str, str] | None = request.headers
         if headers is self._headers:
             headers = None
-        if proxy is not None and proxy.headers and url.scheme == "http":
-            # Without a tunnel the proxy reads the request itself, so its password goes there.
-            headers = {**(headers or {}), **proxy.headers}
+        proxy_url: URL | None = None
+        proxy_headers: Mapping[str, str] | None = None
+        if proxy is not None and not proxy.is_socks:
+            proxy_url, proxy_headers = proxy.url, proxy.headers
+            if proxy_headers and url.scheme == "http":
+                # Without a tunnel the proxy reads the request itself, so its password goes there.
+                headers = {**(self._headers if headers is None else headers), **proxy_headers}
         deadline = self._deadlines.begin()
         try:
             response = await session.request(
@@ -167,18 +176,30 @@ class Transport:
                 data=aiohttp.BytesPayload(request.body) if request.body else None,
                 headers=headers,
                 allow_redirects=False,
-                timeout=self._timeout if proxy is None else self._proxied_timeout,
-                proxy=None if proxy is None else proxy.url,
-                proxy_headers=None if proxy is None else proxy.headers,
+                timeout=self._timeout,
+                proxy=proxy_url,
+                proxy_headers=proxy_headers,
                 trace_request_ctx=passage,
             )
             body = await self._body(response)
         except asyncio.CancelledError:
             if not deadline.has_passed or deadline.task.uncancel() > 0:
                 raise
-            return Reply(fault=fault_of(TimeoutError(), request.url))
+            return Reply(
+                fault=late_fault(
+                    request.url,
+                    self._total_timeout_s,
+                    deadline.ends_at,
+                    is_read=response is not None,
+                )
+            )
+        except aiohttp.ConnectionTimeoutError:
+            return Reply(fault=unconnected(request.url, self._connect_timeout_s, proxy))
+        except aiohttp.ClientConnectorCertificateError as error:
+            fault = await self._distrusts.fault_of(error, session, url, proxy)
+            return Reply(fault=fault)
         except EXPECTED as error:
-            return Reply(fault=fault_of(error, request.url))
+            return Reply(fault=fault_of(error, request.url, proxy=proxy))
         finally:
             self._deadlines.end(deadline)
             # Gives up a connection whose answer was not read to its end; else it is back already.
@@ -214,14 +235,36 @@ class Transport:
         key = url.raw_authority or "", url.scheme
         if key not in self._proxies:
             try:
-                self._proxies[key] = find_proxy(url, self._environ)
+                self._proxies[key] = self._proxy_before(url)
             except UnusableProxyError as error:
                 self._proxies[key] = error
         return self._proxies[key]
 
-    def _session(self, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+    def _socks(self, proxy: Proxy) -> _Sessions:
+        if proxy not in self._by_socks:
+            self._by_socks[proxy] = self._open(SocksConnector(proxy, **self._pool()))
+        return self._by_socks[proxy]
+
+    def _pool(self) -> dict[str, Any]:
+        return {
+            "limit": self._pool_size,
+            "ssl": self._tls,
+            "connect_timeout_s": self._connect_timeout_s,
+        }
+
+    def _open(self, connector: aiohttp.BaseConnector) -> _Sessions:
+        plain = traced = self._session(connector, [])
+        if self._on_headers is not None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(self._pass_gate)
+            traced = self._session(connector, [trace])
+        return _Sessions(plain, traced, connector)
+
+    def _session(
+        self, connector: aiohttp.BaseConnector, traces: list[aiohttp.TraceConfig]
+    ) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
-            connector=self._connector,
+            connector=connector,
             connector_owner=False,
             headers={"User-Agent": f"batchrunner/{__version__}", **self._headers},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -250,14 +293,3 @@ class Transport:
 def _url(text: str) -> URL:
     """Return the parsed address; a run asks a handful."""
     return URL(text)
-
-
-def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    opened = socket.socket(family, kind, protocol)
-    opened.setblocking(False)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _TCP_OPTIONS:
-        if (option := getattr(socket, name, None)) is not None:
-            opened.setsockopt(socket.IPPROTO_TCP, option, value)
-    return opened

@@ -21,7 +21,7 @@ from yarl import URL
 from batchrunner.models import ErrorKind, Reply, Request
 from batchrunner.transport import Aborted, Transport
 from batchrunner.transport.faults import EXPECTED, FAULTS, fault_of
-from batchrunner.transport.proxies import UnusableProxyError, find_proxy
+from batchrunner.transport.proxies import UnusableProxyError, environment_proxy
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -511,7 +511,7 @@ async def test_connections_are_kept_and_kept_alive() -> None:
     async with serving(handle) as url, transport() as way:
         for _ in range(10):
             await way.send(post(url))
-        (kept,) = next(iter(way._connector._conns.values()))
+        (kept,) = next(iter(way._direct.connector._conns.values()))
         assert kept[0].transport is not None
         raw = kept[0].transport.get_extra_info("socket")
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -562,14 +562,15 @@ async def test_plain_http_goes_through_the_proxy() -> None:
     assert b"Proxy-Authorization: Basic dTpw\r\n" in heads[0]
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "https", "socks4"])
+@pytest.mark.parametrize("scheme", ["socks6", "ftp", "quic"])
 async def test_an_unknown_kind_of_proxy_never_goes_direct(scheme: str) -> None:
     """A proxy of a kind we don't speak is a fault that says so; nothing is sent around it."""
     environ = {"HTTP_PROXY": f"{scheme}://user:hunter22@127.0.0.1:1080"}
     reply = await send("http://api.example.invalid/", environ=environ)
     assert reply.fault is not None
     assert (reply.fault.kind, reply.fault.maybe_executed) == (ErrorKind.PROXY, False)
-    assert "not supported by this version" in reply.fault.message
+    assert "a kind that is not known" in reply.fault.message
+    assert "socks5h" in reply.fault.fix
     assert "hunter22" not in reply.fault.message
 
 
@@ -599,14 +600,14 @@ def test_the_proxy_is_told_from_the_environment(
     url: str, environ: dict[str, str], expected: str | None
 ) -> None:
     """Scheme, then ALL_PROXY, in either case; NO_PROXY and loopback go direct."""
-    found = find_proxy(URL(url), environ)
+    found = environment_proxy(URL(url), environ)
     assert (None if found is None else str(found.url).rstrip("/")) == expected
 
 
 def test_a_proxy_that_is_no_address_is_refused() -> None:
     """Nonsense in a proxy variable is refused by the variable's name."""
     with pytest.raises(UnusableProxyError, match="HTTPS_PROXY"):
-        find_proxy(URL("https://a.com"), {"HTTPS_PROXY": "http://p:port"})
+        environment_proxy(URL("https://a.com"), {"HTTPS_PROXY": "http://p:port"})
 
 
 def test_every_client_error_has_a_row() -> None:
