@@ -20,12 +20,15 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from batchrunner.checking import check_options
 from batchrunner.clock import wall_ms
-from batchrunner.errors import UsageError
+from batchrunner.config import EMPTY, Config
+from batchrunner.core.credentials import Secrets
+from batchrunner.errors import RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import format_of
 from batchrunner.models import ErrorKind, StoredRunState
@@ -36,23 +39,35 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
-from batchrunner.providers import BUILT_IN, Profile, Providers
+from batchrunner.providers import Profile, Providers
+from batchrunner.providers.credentials import (
+    KEYRING,
+    MissingKeyError,
+    find_credential,
+    forget_key,
+    keep_key,
+)
 from batchrunner.providers.fixes import fix_of
 from batchrunner.results import write_run
 from batchrunner.store import commands, maintenance
 from batchrunner.store import limits as store_limits
+from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
 from batchrunner.store.accounts import find_account, sentence
 from batchrunner.store.database import Database, upgrade
 from batchrunner.store.runs import find_run
 from batchrunner.views import (
+    CheckView,
     ErrorGroup,
     JobDetail,
     JobView,
+    KeyView,
     LimitView,
     Listener,
     RunResult,
     RunView,
+    SaidView,
+    UsageView,
 )
 
 if TYPE_CHECKING:
@@ -69,12 +84,25 @@ class Batchrunner:
         db: Path | str = "batchrunner.db",
         *,
         environ: Mapping[str, str] | None = None,
-        providers: Providers = BUILT_IN,
+        config: Config = EMPTY,
+        providers: Providers | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
-        """Name the database; it is opened by each verb. ``environ`` holds keys and proxies."""
+        """Name the database; it is opened by each verb.
+
+        Args:
+            db: its path.
+            environ: holds keys and proxies; ``None``: the process's own.
+            config: what holds where neither an option nor ``environ`` says otherwise; no file is
+                looked for unless the caller has done so with :func:`batchrunner.config.load_config`.
+            providers: which there are; ``None``: those built in, of packages and of ``config``.
+            secrets: learns each key that is found, for a caller who writes what it is told.
+        """
         self.path = Path(db)
         self._environ = os.environ if environ is None else environ
-        self._providers = providers
+        self._config = config
+        self._providers = config.providers if providers is None else providers
+        self._secrets = Secrets() if secrets is None else secrets
 
     # --- verbs that send
 
@@ -202,6 +230,14 @@ class Batchrunner:
             self._open(), now_ms=wall_ms(), day_zone=self._providers.day_zone_of
         )
 
+    def said_limits(self) -> list[SaidView]:
+        """Return what the providers' last answers said of their own count."""
+        return store_limits.said_limits(self._open())
+
+    def usage(self, by: Sequence[str] = ("day",), *, since: date | None = None) -> list[UsageView]:
+        """Return requests and tokens by ``day``, ``model``, ``run``, ``account``, ``provider``."""
+        return store_usage.usage(self._open(), by, since=since)
+
     # --- changes
 
     def pause(self, name: str) -> RunView:
@@ -246,6 +282,83 @@ class Batchrunner:
         with atomic_file(options.output, force=options.force) as file:
             return write_run(db, run, options.jobs, chosen, file, providers=self._providers)
 
+    # --- keys
+
+    def title_of(self, provider: str) -> str:
+        """Return a provider's name as people write it."""
+        return self._providers.profile(provider).title
+
+    def set_key(self, provider: str, value: str, *, any_form: bool = False) -> list[str]:
+        """Keep a provider's key in the system's keyring; return what a person should know of it.
+
+        Raises :class:`RefusedError` where it can't be that provider's key (unless ``any_form``).
+        """
+        known = self._providers.profile(provider)
+        if not known.key_envs:
+            raise UsageError(
+                f"{known.title} takes no key.",
+                fix="Send one as a header: -H 'Authorization: Bearer ${VAR}'.",
+            )
+        kept = keep_key(known, value, is_any_form=any_form)
+        notices = [kept.notice] if kept.notice else []
+        found = self._key_view(known)
+        if found.source != KEYRING:
+            first = found.source or "what it finds before that"
+            notices.append(f"{first} comes before the keyring, and has a key.")
+        return notices
+
+    def remove_key(self, provider: str) -> bool:
+        """Take a provider's key out of the system's keyring; return whether there was one."""
+        return forget_key(self._providers.profile(provider))
+
+    def keys(self) -> list[KeyView]:
+        """Return for each provider where its key is found; never the key."""
+        return [
+            self._key_view(known)
+            for known in map(self._providers.profile, self._providers.names)
+            if known.key_envs
+        ]
+
+    def _key_view(self, known: Profile) -> KeyView:
+        try:
+            found = find_credential(
+                known, self._environ, base_url_is_own=True, key_file=self._key_file(known)
+            )
+        except MissingKeyError:
+            found = None
+        except RefusedError as refused:
+            return KeyView(provider=known.name, source=None, is_usable=False, note=refused.message)
+        if found is None:
+            return KeyView(provider=known.name, source=None, is_usable=False)
+        return KeyView(provider=known.name, source=found.source, is_usable=True, note=found.notice)
+
+    def _key_file(self, known: Profile) -> Path | None:
+        said = self._config.run_defaults(known.name).get("key_file")
+        return Path(said) if said else None
+
+    # --- the way to a provider
+
+    async def doctor(
+        self, *, run: RunOptions = RunOptions(), is_live: bool = False
+    ) -> list[CheckView]:
+        """Check the way to a provider and this machine, in order; nothing is created.
+
+        ``run`` says which provider and how it is reached; without one it is that of the latest
+        unfinished run, of the configuration, or of a key variable that is set. ``is_live`` also
+        sends one tiny request, which counts.
+        """
+        from batchrunner.checkup import examine  # noqa: PLC0415 (HTTP: no view needs it)
+
+        check_options(run, LimitOptions(), self._providers)
+        return await examine(
+            self.path,
+            typed=run,
+            is_live=is_live,
+            environ=self._environ,
+            config=self._config,
+            providers=self._providers,
+        )
+
     # --- the database
 
     def db_upgrade(self) -> str:
@@ -269,9 +382,15 @@ class Batchrunner:
         from batchrunner.sending import Target  # noqa: PLC0415 (as above)
 
         return Target(
-            path=self.path, environ=self._environ, providers=self._providers, call=call,
+            path=self.path, environ=self._environ, config=self._config,
+            providers=self._providers, secrets=self._secrets, call=self._bounded(call),
             listener=listener,
         )  # fmt: skip
+
+    def _bounded(self, call: CallOptions) -> CallOptions:
+        if call.max_wait_s is None:
+            return replace(call, max_wait_s=self._config.max_wait_s)
+        return call
 
     def _open(self) -> Database:
         return Database.open(self.path, create=False)

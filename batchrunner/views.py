@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from batchrunner.models import JobCounts, RunState, Waiting
@@ -50,6 +51,41 @@ class LimitView:
     resets_at: int | None
     #: For day limits.
     zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidView:
+    """One of a provider's limits in its own words, from the headers of its last answer."""
+
+    #: ``account/pool``.
+    scope: str
+    #: ``requests``, ``input-tokens`` …
+    what: str
+    limit: str | None
+    remaining: str | None
+    resets_at: int | None
+    #: When the answer came.
+    said_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageView:
+    """What was used, told apart by those of the first five fields that are not ``None``."""
+
+    #: A UTC day, ``2026-11-23``.
+    day: str | None = None
+    model: str | None = None
+    run: str | None = None
+    #: The organization that responses name, else the credential's fingerprint or what was typed.
+    account: str | None = None
+    provider: str | None = None
+    requests: int
+    #: Of these, those that were answered 429.
+    rate_limited: int
+    input_tokens: int
+    output_tokens: int
+    #: ``None``: not known.
+    cost_usd: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +182,48 @@ class ErrorGroup:
     example_key: str
     example_message: str
     fix: str
+
+
+class CheckStatus(StrEnum):
+    """How one check of ``doctor`` came out."""
+
+    OK = "ok"
+    #: Nothing is broken, and something should be known or mended.
+    WARN = "warn"
+    #: A run would stop on this.
+    FAIL = "fail"
+    #: It could not be looked at; the detail says why.
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckView:
+    """One check of ``doctor``."""
+
+    check: str
+    status: CheckStatus
+    #: What was found, in a sentence.
+    detail: str
+    #: What to do; empty where nothing is to be done.
+    fix: str = ""
+    #: How long it took; ``None`` where it took no time of its own.
+    took_ms: float | None = None
+    #: Which of several addresses it is about; ``None``: this machine.
+    base_url: str | None = None
+    #: What a failure makes ``doctor`` exit with (CONTRACT §4).
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyView:
+    """Where a provider's key is found; never the key itself."""
+
+    provider: str
+    #: The variable, the key file or the keyring; ``None``: nowhere, or it can't be used.
+    source: str | None
+    is_usable: bool
+    #: What a person should know of it.
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

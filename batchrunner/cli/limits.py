@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -9,12 +10,12 @@ import click
 from batchrunner.cli.house import Group
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.settings import Settings
-from batchrunner.cli.shapes import limit_row, write_json, write_list
+from batchrunner.cli.shapes import limit_row, said_row, write_json, write_list
 from batchrunner.cli.tables import Column, write_table
 from batchrunner.cli.text import local_time, number, printable
 from batchrunner.cli.values import DURATION_OR_ZERO, LIMIT
 from batchrunner.options import LimitOptions
-from batchrunner.views import LimitView
+from batchrunner.views import LimitView, SaidView
 
 _COLUMNS: Final = (
     Column("ACCOUNT", most=26),
@@ -24,6 +25,14 @@ _COLUMNS: Final = (
     Column("USED", right=True),
     Column("LEFT", right=True),
     Column("RESETS"),
+)
+_SAID_COLUMNS: Final = (
+    Column("ACCOUNT", most=40),
+    Column("OF"),
+    Column("LIMIT", right=True),
+    Column("LEFT", right=True),
+    Column("RESETS"),
+    Column("SAID"),
 )
 #: Name of a limit → the field it sets, and the type of its value.
 _SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
@@ -47,14 +56,23 @@ def limits_command(ctx: click.Context, /) -> int | None:
     if ctx.invoked_subcommand is not None:
         return None
     settings = Settings.of(ctx)
-    views = settings.app().limits()
+    app = settings.app()
+    views, said = app.limits(), app.said_limits()
     if settings.json:
-        write_list("limits", map(limit_row, views))
+        write_list("limits", map(limit_row, views), said=[said_row(one) for one in said])
         return 0
-    now = wall_ms()
-    if not write_table(_COLUMNS, (_cells(view, now) for view in views)):
+    if not write_limits(views):
         click.echo("no limits are known yet", err=True)
+    if said:
+        click.echo("\nthe provider's own count, from the headers of its last answer:")
+        write_table(_SAID_COLUMNS, (_said_cells(one, wall_ms()) for one in said))
     return 0
+
+
+def write_limits(views: Sequence[LimitView]) -> int:
+    """Print the limits in force; return how many."""
+    now = wall_ms()
+    return write_table(_COLUMNS, (_cells(view, now) for view in views))
 
 
 @limits_command.command(
@@ -108,4 +126,15 @@ def _cells(view: LimitView, now_ms: float) -> list[str]:
         number(view.used),
         number(view.remaining),
         printable(resets + zone),
+    ]
+
+
+def _said_cells(said: SaidView, now_ms: float) -> list[str]:
+    return [
+        printable(said.scope),
+        printable(said.what),
+        printable(said.limit or "-"),
+        printable(said.remaining or "-"),
+        "-" if said.resets_at is None else local_time(said.resets_at, now_ms),
+        local_time(said.said_at, now_ms),
     ]

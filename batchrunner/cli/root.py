@@ -41,6 +41,7 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("show", "look", "One job: request, response, every send."),
         Entry("errors", "look", "Failures by kind: count, an example, the fix."),
         Entry("limits", "limits", "Limits in force, used and left; change them."),
+        Entry("usage", "usage", "Requests and tokens by day, model or run."),
     ),
     "Results": (Entry("export", "export", "Write results as CSV, JSONL or a batch format."),),
     "Stop": (
@@ -48,7 +49,9 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("cancel", "control", "Give up a run; retry undoes it."),
     ),
     "Maintain": (
+        Entry("doctor", "doctor", "Check key, permission, model, network, clock, database, disk."),
         Entry("db", "db", "Upgrade, check or back up the database."),
+        Entry("key", "key", "Keep keys in the system's keyring; see where keys are found."),
         Entry("completion", "completion", "Print a shell's completion script."),
     ),
 }
@@ -102,7 +105,7 @@ root = LazyGroup(
             callback=_print_version,
             help="Show the version and exit.",
         ),
-        *global_options(read_environment=True),
+        *global_options(),
     ],
     examples=(
         "batchrunner demo",

@@ -17,6 +17,7 @@ from batchrunner.cli.text import rfc3339
 from batchrunner.errors import BatchrunnerError, InputError
 from batchrunner.models import Waiting
 from batchrunner.views import (
+    CheckView,
     ErrorGroup,
     Event,
     JobDetail,
@@ -24,7 +25,9 @@ from batchrunner.views import (
     LimitView,
     Runner,
     RunView,
+    SaidView,
     SendView,
+    UsageView,
 )
 
 VERSION: Final = 1
@@ -106,6 +109,20 @@ def limit_row(limit: LimitView) -> Json:
     }
 
 
+def said_row(said: SaidView) -> Json:
+    """Return one of a provider's limits in its own words."""
+    return {
+        **asdict(said),
+        "resets_at": rfc3339(said.resets_at),
+        "said_at": rfc3339(said.said_at),
+    }
+
+
+def usage_row(usage: UsageView) -> Json:
+    """Return what was used, with every name that rows can be told apart by."""
+    return asdict(usage)
+
+
 def job_row(job: JobView) -> Json:
     """Return a job with the CSV's names, and its metadata as an object."""
     return {
@@ -145,6 +162,18 @@ def job_object(detail: JobDetail) -> Json:
 def error_row(group: ErrorGroup) -> Json:
     """Return one kind of failure."""
     return asdict(group)
+
+
+def check_row(check: CheckView) -> Json:
+    """Return one check of ``doctor``."""
+    return {
+        "check": check.check,
+        "status": check.status.value,
+        "detail": check.detail,
+        "fix": check.fix,
+        "took_ms": None if check.took_ms is None else round(check.took_ms, 1),
+        "base_url": check.base_url,
+    }
 
 
 def event_object(event: Event) -> Json:

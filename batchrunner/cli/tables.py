@@ -64,10 +64,13 @@ def _widths(
         for index, column in enumerate(columns)
     ]
     if total is None:
-        return [*natural[:-1], None]
+        # What is aligned to the right keeps its width; any other last column needs none.
+        return [*natural[:-1], natural[-1] if columns[-1].right else None]
     kept: list[int | None] = [
         min(wide, column.most or wide) for wide, column in zip(natural, columns, strict=True)
     ]
+    if columns[-1].right:
+        return kept
     used = sum(wide or 0 for wide in kept[:-1]) + len(_GAP) * (len(columns) - 1)
     kept[-1] = max(_LEAST, total - used)
     return kept

@@ -21,7 +21,14 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["LearnedLimit", "learn_request_limits", "parse_wait", "server_date"]
+__all__ = [
+    "LIMIT_HEADERS",
+    "LearnedLimit",
+    "instant_of",
+    "learn_request_limits",
+    "parse_wait",
+    "server_date",
+]
 
 #: Error texts are searched for hints in their first characters only.
 _TEXT_BOUND: Final = 16_384
@@ -75,6 +82,10 @@ _PROSE_WAIT: Final = re.compile(
 _PROSE_DATE: Final = re.compile(
     r"regain access (?:on|at) (\d{4}-\d\d-\d\d)(?:(?: at |T)(\d\d:\d\d)(?::\d\d)?)?", re.IGNORECASE
 )
+#: Azure API Management: ``Quota will be replenished in 00:54:20.``
+_PROSE_CLOCK: Final = re.compile(r"replenished in (\d{1,3}):(\d\d):(\d\d)", re.IGNORECASE)
+#: OpenRouter repeats the headers of a refusal in its body.
+_RESET_IN_BODY: Final = re.compile(r'"x-ratelimit-reset"\s*:\s*"?(\d{1,16})', re.IGNORECASE)
 _RETRY_DELAY: Final = re.compile(
     r'"retry_?delay"\s*:\s*("[^"]{1,64}"|\{[^{}]{1,200}\})', re.IGNORECASE
 )
@@ -94,6 +105,14 @@ _OPENAI: Final = (
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
 )
+#: Mistral's, the minute's by name; it names no reset.
+_MISTRAL: Final = (
+    "x-ratelimit-limit-req-minute",
+    "x-ratelimit-remaining-req-minute",
+    "x-ratelimit-reset-req-minute",
+)
+#: The headers that name a request limit: without any of them there is nothing to learn.
+LIMIT_HEADERS: Final = (_ANTHROPIC[0], _OPENAI[0], _MISTRAL[0], "ratelimit-policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +157,16 @@ def parse_wait(headers: Mapping[str, str], body_text: str, *, now_wall_ms: float
     return None
 
 
-def learn_request_limits(headers: Mapping[str, str], *, now_wall_ms: float) -> list[LearnedLimit]:
+def learn_request_limits(
+    headers: Mapping[str, str],
+    *,
+    now_wall_ms: float,
+    requests_limit: Literal["rpm", "rpd"] | None = None,
+) -> list[LearnedLimit]:
     """Return the request limits that ``headers`` (lower-case names) tell of, certain ones only.
+
+    ``requests_limit`` is whose limit the provider's ``x-ratelimit-limit-requests`` always is;
+    ``None``: it is told by its refill.
 
     A value of zero or less stands for unknown, as Azure sends it, and is left out; so is a limit
     of which it can't be told whether it is the minute's or the day's.
@@ -148,7 +175,9 @@ def learn_request_limits(headers: Mapping[str, str], *, now_wall_ms: float) -> l
     now = int(now_wall_ms)
     if _ANTHROPIC[0] in headers and (learned := _headed(_ANTHROPIC, "rpm", headers, now)):
         found.append(learned)
-    if _OPENAI[0] in headers and (learned := _headed(_OPENAI, None, headers, now)):
+    if _OPENAI[0] in headers and (learned := _headed(_OPENAI, requests_limit, headers, now)):
+        found.append(learned)
+    if _MISTRAL[0] in headers and (learned := _headed(_MISTRAL, "rpm", headers, now)):
         found.append(learned)
     if "ratelimit-policy" in headers:
         found.extend(_from_policy(headers, now))
@@ -240,7 +269,22 @@ def _from_body(text: str, headers: Mapping[str, str], now: int) -> int | None:
             return _bounded(now + wait)
         word = rest.split()[0].rstrip(".,;\"'")
         return _instant(word, headers, now) if _ISO_START.match(word) else None
+    return _from_form(text, headers, now)
+
+
+def _from_form(text: str, headers: Mapping[str, str], now: int) -> int | None:
+    """Return the instant that a body names as a clock's reading or as a header that it repeats."""
+    if (match := _PROSE_CLOCK.search(text)) is not None:
+        hours, minutes, seconds = (int(number) for number in match.groups())
+        return _bounded(now + (hours * 3600 + minutes * 60 + seconds) * 1000.0)
+    if (match := _RESET_IN_BODY.search(text)) is not None:
+        return _instant(match[1], headers, now)
     return None
+
+
+def instant_of(text: str | None, headers: Mapping[str, str], now_wall: int) -> int | None:
+    """Return the instant (epoch ms) that a header's value means; ``None`` where it means none."""
+    return _instant(text, headers, now_wall)
 
 
 def _delay_ms(raw: str) -> float | None:

@@ -157,10 +157,13 @@ class Holder:
         settles = self._judge_outcomes()
         plans = self._plan(now, wall)
         learned, organizations = self._scopes.take_learned()
+        is_seen = now - self._seen_at >= SEEN_MS
         cycle = Cycle(
             wall=int(wall),
             now=int(now),
-            is_seen=now - self._seen_at >= SEEN_MS,
+            is_seen=is_seen,
+            # At the latest with the last answers, after which nothing is claimed.
+            said=self._scopes.take_said() if is_seen or not plans else (),
             settles=settles,
             asks=[plan.ask(now) for plan in plans],
             planned=[int(grant.instant) for plan in plans for grant in plan.grants],

@@ -5,26 +5,21 @@ Also what responses tell of them: request limits that nobody typed, and the orga
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Cap, Ledger, ScopeLedger
 from batchrunner.core.caps import RPD, RPM, pool_caps
-from batchrunner.core.headers import learn_request_limits
+from batchrunner.core.headers import LIMIT_HEADERS, learn_request_limits
 from batchrunner.core.pause import PauseState
+from batchrunner.core.said import kept_headers
 from batchrunner.engine.live import Claim, LiveRun
 from batchrunner.models import Reply, ScopeId, WaitingReason
 from batchrunner.store import holder as statements
 from batchrunner.store.records import CapRow, ScopeRow
 from batchrunner.store.runs import DriverConnection
-
-#: Response headers that may name a request limit.
-_LIMIT_HEADERS: Final = (
-    "anthropic-ratelimit-requests-limit",
-    "x-ratelimit-limit-requests",
-    "ratelimit-policy",
-)
 
 
 class Scopes:
@@ -45,6 +40,8 @@ class Scopes:
         self._seen: dict[ScopeId, tuple[str | None, ...]] = {}
         #: Headers that one answer of a pool so far took for a day's limit.
         self._guessed: dict[ScopeId, tuple[str | None, ...]] = {}
+        #: Headers about limits that came since they were last stored, the newest of each pool.
+        self._said: dict[ScopeId, Mapping[str, str]] = {}
         self._learned: list[CapRow] = []
         self._new_organizations: list[tuple[ScopeId, str]] = []
         #: Runs whose responses name another organization than their account's.
@@ -108,13 +105,22 @@ class Scopes:
         organizations, self._new_organizations = self._new_organizations, []
         return learned, organizations
 
+    def take_said(self) -> list[tuple[ScopeId, bytes]]:
+        """Return what providers said of their limits since it was last asked for, to store."""
+        said, self._said = self._said, {}
+        return [
+            (scope, msgspec.json.encode(kept_headers(headers))) for scope, headers in said.items()
+        ]
+
     def learn(self, claim: Claim, reply: Reply) -> None:
         """Take from a reply's headers what limits its pool has and whose they are."""
         headers = reply.headers
-        raw = tuple(headers.get(name) for name in _LIMIT_HEADERS)
-        if any(raw) and self._seen.get(claim.lane.pool.id) != raw:
-            self._learn_limits(claim, reply, raw)
-        organization = claim.run.wire.profile.organization(headers)
+        raw = tuple(headers.get(name) for name in LIMIT_HEADERS)
+        if any(raw):
+            self._said[claim.lane.pool.id] = headers
+            if self._seen.get(claim.lane.pool.id) != raw:
+                self._learn_limits(claim, reply, raw)
+        organization = claim.run.wire.organization(reply)
         if organization is None or claim.run.row.options.get("account"):
             # Whose limits these are is what a person said, where somebody did.
             return
@@ -128,11 +134,15 @@ class Scopes:
             self.rebinds[claim.run] = organization
 
     def _learn_limits(self, claim: Claim, reply: Reply, raw: tuple[str | None, ...]) -> None:
-        learned = learn_request_limits(reply.headers, now_wall_ms=self._clock.wall())
+        known = claim.run.wire.profile.requests_limit
+        learned = learn_request_limits(
+            reply.headers, now_wall_ms=self._clock.wall(), requests_limit=known
+        )
         if not learned:
             return
         pool = claim.lane.pool
-        if any(limit.limit == RPD for limit in learned) and self._guessed.get(pool.id) != raw:
+        is_guess = known is None and any(limit.limit == RPD for limit in learned)
+        if is_guess and self._guessed.get(pool.id) != raw:
             # That a limit is the day's is read off how fast it refills; one answer may mislead,
             # and would cost a day.
             self._guessed[pool.id] = raw

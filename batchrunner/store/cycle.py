@@ -116,6 +116,7 @@ _HOLD_AGAIN = """
 _CAP = "INSERT INTO cap (scope_id, limit_name, value, source, set_at)"
 _CAP_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value, set_at = excluded.set_at"
 _ORGANIZATION = "UPDATE scope SET organization = ? WHERE id = ?"
+_SAID = "UPDATE scope SET headers = ?, headers_at = ? WHERE id = ?"
 _SCOPE = """
     UPDATE scope SET next_send_at = ?, last_send_at = ?, pause_set_at = ?, pause_until = ?,
                      pause_reason = ?, pause_detail = ?, pause_generation = ?, pause_level = ?
@@ -197,6 +198,7 @@ def prepare(cycle: Cycle) -> Prepared:
         *((_SCOPE, (*row[1:], row[0])) for row in cycle.scopes),
         *_rows(_CAP, _CAP_AGAIN, [(*cap, "header", cycle.wall) for cap in cycle.learned]),
         *((_ORGANIZATION, (name, scope)) for scope, name in cycle.organizations),
+        *((_SAID, (headers.decode(), cycle.wall, scope)) for scope, headers in cycle.said),
         *_rows(_META, _META_AGAIN, seen),
     ]
     return Prepared(cycle, groups, statements, deltas)

@@ -1,7 +1,8 @@
 """The limits of accounts: what a person said of them, and what is used of them.
 
-``cap`` keeps a row for each source of a limit; a person's own has the source ``flag``. Usage is
-counted on slots that end within the window, later ones included: what a holder has planned is used.
+``cap`` keeps a row for each source of a limit; a person's own has the source ``flag``, that of a
+configuration file ``config``. Usage is counted on slots that end within the window, later ones
+included: what a holder has planned is used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Self
 
+import msgspec
 import sqlalchemy as sa
 
 from batchrunner.core.caps import (
@@ -27,12 +29,13 @@ from batchrunner.core.caps import (
     pool_caps,
 )
 from batchrunner.core.days import day_start, next_reset
+from batchrunner.core.said import said
 from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions, LimitValue
 from batchrunner.store import holder
 from batchrunner.store.database import Database
 from batchrunner.store.runs import driver
-from batchrunner.views import LimitView
+from batchrunner.views import LimitView, SaidView
 
 __all__ = [
     "DayZone",
@@ -41,9 +44,12 @@ __all__ = [
     "limits",
     "limits_of_account",
     "requests_in_last_minute",
+    "said_limits",
     "scope_for",
     "set_limit",
     "store_limits",
+    "sync_config_limits",
+    "typed_limits",
 ]
 
 #: The provider's own day, where nobody named one: provider → zone or ``rolling``.
@@ -69,6 +75,30 @@ def limits(db: Database, *, now_ms: int, day_zone: DayZone = utc) -> list[LimitV
             for account in accounts.all()
             for view in limits_of_account(connection, account, now_ms, day_zone)
         ]
+
+
+def said_limits(db: Database) -> list[SaidView]:
+    """Return what the headers of each pool's last answer said of the provider's own count."""
+    with db.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT coalesce(a.organization, a.key) || '/' || s.key AS name, s.headers, s.headers_at"
+            " FROM scope s JOIN scope a ON a.id = s.parent_id WHERE s.headers IS NOT NULL"
+            " ORDER BY a.provider, a.key, s.key"
+        ).all()
+    return [
+        SaidView(
+            scope=row.name,
+            what=one.what,
+            limit=one.limit,
+            remaining=one.remaining,
+            resets_at=one.resets_at,
+            said_at=row.headers_at,
+        )
+        for row in rows
+        for one in said(
+            msgspec.json.decode(row.headers, type=dict[str, str]), at_wall=row.headers_at
+        )
+    ]
 
 
 class _Scope(NamedTuple):
@@ -229,6 +259,74 @@ def store_limits(
     db: Database, scope: ScopeId, limits: LimitOptions, *, now_ms: int
 ) -> list[LimitChange]:
     """Store everything ``limits`` says, in one transaction; return what it touched, old → new."""
+    changes: list[LimitChange] = []
+    with db.write() as connection:
+        conn = driver(connection)
+        for name, value, zone in _words_of(limits):
+            if value == "auto":
+                changes.append(_unsay(conn, scope, name))
+            elif value is not None:
+                changes.append(_say(conn, scope, name, _Said.of(value, zone), now_ms))
+    return changes
+
+
+def sync_config_limits(
+    db: Database, scope: ScopeId, limits: LimitOptions, *, now_ms: int
+) -> list[LimitChange]:
+    """Have the configuration's limits of an account be exactly ``limits``; return what changed.
+
+    They hold for every key of the account's organization. What a person typed stays above them.
+    """
+    wanted = {
+        name: _Said.of(value, zone)
+        for name, value, zone in _words_of(limits)
+        if value is not None and value != "auto"
+    }
+    changes: list[LimitChange] = []
+    with db.read() as connection:
+        is_same = all(
+            _said(driver(connection), account, "config") == wanted
+            for account in _of_organization(driver(connection), scope)
+        )
+    if is_same:
+        return changes
+    with db.write() as connection:
+        conn = driver(connection)
+        for account in _of_organization(conn, scope):
+            stored = _said(conn, account, "config")
+            for name in {**stored, **wanted}:
+                said = wanted.get(name)
+                if said == stored.get(name):
+                    continue
+                change = (
+                    _unsay(conn, account, name, "config")
+                    if said is None
+                    else _say(conn, account, name, said, now_ms, source="config")
+                )
+                if account == scope:
+                    changes.append(change)
+    return changes
+
+
+def typed_limits(db: Database, scope: ScopeId) -> frozenset[str]:
+    """Return the names of the limits that a person typed for an account."""
+    with db.read() as connection:
+        return frozenset(_said(driver(connection), scope))
+
+
+def _of_organization(conn: sqlite3.Connection, scope: ScopeId) -> list[ScopeId]:
+    """Return an account, and those of its organization's other keys."""
+    rows = conn.execute(
+        "SELECT other.id FROM scope s JOIN scope other ON other.id = s.id OR"
+        " (other.kind = 'account' AND other.provider = s.provider"
+        " AND other.organization = s.organization) WHERE s.id = ?",
+        (scope,),
+    )
+    return [ScopeId(row[0]) for row in rows]
+
+
+def _words_of(limits: LimitOptions) -> list[tuple[str, LimitValue | float, str | None]]:
+    """Return what ``limits`` says as (name, value, zone)."""
     said: list[tuple[str, LimitValue | float, str | None]] = [
         (RPM, limits.rpm, None),
         (RPD, limits.rpd, None),
@@ -237,15 +335,7 @@ def store_limits(
         said.append((DAY_RESETS, "none", limits.day_resets))
     if limits.min_interval_s is not None:
         said.append((MIN_INTERVAL, limits.min_interval_s * 1000.0 or "none", None))
-    changes: list[LimitChange] = []
-    with db.write() as connection:
-        conn = driver(connection)
-        for name, value, zone in said:
-            if value == "auto":
-                changes.append(_unsay(conn, scope, name))
-            elif value is not None:
-                changes.append(_say(conn, scope, name, _Said.of(value, zone), now_ms))
-    return changes
+    return said
 
 
 class _Said(NamedTuple):
@@ -263,27 +353,33 @@ class _Said(NamedTuple):
         return "none" if self.value is None else int(self.value)
 
 
-def _said(conn: sqlite3.Connection, scope: ScopeId) -> dict[str, _Said]:
+def _said(conn: sqlite3.Connection, scope: ScopeId, source: str = "flag") -> dict[str, _Said]:
     return {
         name: _Said(value, zone)
         for name, value, zone in conn.execute(
-            "SELECT limit_name, value, zone FROM cap WHERE scope_id = ? AND source = 'flag'",
-            (scope,),
+            "SELECT limit_name, value, zone FROM cap WHERE scope_id = ? AND source = ?",
+            (scope, source),
         )
     }
 
 
 def _say(
-    conn: sqlite3.Connection, scope: ScopeId, limit: str, said: _Said, now_ms: int
+    conn: sqlite3.Connection,
+    scope: ScopeId,
+    limit: str,
+    said: _Said,
+    now_ms: int,
+    *,
+    source: str = "flag",
 ) -> LimitChange:
-    old = _said(conn, scope).get(limit)
+    old = _said(conn, scope, source).get(limit)
     holder.set_cap(
         conn,
         scope=scope,
         limit=limit,
         value=said.value,
         zone=said.zone,
-        source="flag",
+        source=source,
         wall=now_ms,
     )
     return LimitChange(
@@ -296,10 +392,13 @@ def _say(
     )
 
 
-def _unsay(conn: sqlite3.Connection, scope: ScopeId, limit: str) -> LimitChange:
-    old = _said(conn, scope).get(limit)
+def _unsay(
+    conn: sqlite3.Connection, scope: ScopeId, limit: str, source: str = "flag"
+) -> LimitChange:
+    old = _said(conn, scope, source).get(limit)
     conn.execute(
-        "DELETE FROM cap WHERE scope_id = ? AND limit_name = ? AND source = 'flag'", (scope, limit)
+        "DELETE FROM cap WHERE scope_id = ? AND limit_name = ? AND source = ?",
+        (scope, limit, source),
     )
     return LimitChange(
         scope=scope,

@@ -153,6 +153,8 @@ class Cycle:
     learned: Sequence[CapRow] = ()
     #: Accounts and the organization that responses name for them.
     organizations: Sequence[tuple[ScopeId, str]] = ()
+    #: What a pool's provider said last of its limits: the headers as a JSON object.
+    said: Sequence[tuple[ScopeId, bytes]] = ()
 
 
 @dataclass(slots=True)
