@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from batchrunner.core.admission import PAUSE, Blocked
+from batchrunner.core.admission import PAUSE, Blocked, ScopeLedger
 from batchrunner.core.caps import MIN_INTERVAL, RPD, RPM
 from batchrunner.core.outcomes import HALTS
 from batchrunner.engine.live import LiveRun
@@ -20,6 +20,14 @@ STOP_CODES: Final[Mapping[WaitingReason, int]] = {
     WaitingReason.SPEND_LIMIT: ExitCode.REFUSED,
     WaitingReason.INTERRUPTED: ExitCode.INTERRUPT,
 }
+#: After so many 429s in a row without a time and without a success, with pauses that double from
+#: 5 s, more than a minute's limit has passed.
+DAILY_LEVEL: Final = 5
+_DAILY: Final = (
+    " ({n} such answers in a row and none says until when: it looks like a daily cap, or another"
+    " program uses the same key; one request is tried after ever longer pauses, an hour at most)"
+)
+_KNOWN_CAP: Final = "if you know the cap, say it: batchrunner limits set rpd=N"
 #: A time that nobody waits for (ms).
 _FAR = 366 * 86_400_000.0
 
@@ -72,18 +80,38 @@ def what_it_waits_for(run: LiveRun, now: float, wall: float) -> Waiting | None:
             first = lane.blocked
     if first is None or (first.limit in (RPM, MIN_INTERVAL) and first.until is not None):
         return None
-    return Waiting(reason=first.reason, until=first.until_wall, detail=_detail(run, first))
+    return Waiting(
+        reason=first.reason,
+        until=first.until_wall,
+        detail=_detail(run, first),
+        fix=_KNOWN_CAP if _looks_daily(run, first) else "",
+    )
 
 
 def _until(blocked: Blocked) -> float:
     return blocked.until if blocked.until is not None else _FAR * 1e3
 
 
-def _detail(run: LiveRun, blocked: Blocked) -> str:
+def _looks_daily(run: LiveRun, blocked: Blocked) -> bool:
+    """Whether bare 429s have gone on for so long that no limit a minute explains them."""
+    pause = _scope_of(run, blocked).pause
+    return (
+        blocked.limit == PAUSE
+        and pause.reason is WaitingReason.RATE_LIMITED
+        and pause.level >= DAILY_LEVEL
+    )
+
+
+def _scope_of(run: LiveRun, blocked: Blocked) -> ScopeLedger:
     scopes = (run.account, *(lane.pool for lane in run.lanes.values()))
-    scope = next(scope for scope in scopes if scope.id == blocked.scope)
+    return next(scope for scope in scopes if scope.id == blocked.scope)
+
+
+def _detail(run: LiveRun, blocked: Blocked) -> str:
+    scope = _scope_of(run, blocked)
     if blocked.limit == PAUSE:
-        return scope.pause.detail or "the provider asked to wait"
+        asked = scope.pause.detail or "the provider asked to wait"
+        return asked + _DAILY.format(n=scope.pause.level) if _looks_daily(run, blocked) else asked
     limit = next((limit for limit in scope.limits if limit.name == blocked.limit), None)
     if limit is None:
         return f"the limit {blocked.limit} is used up"

@@ -111,3 +111,25 @@ def test_503_with_a_retry_after_is_a_pause(house: House, api: ApiServer) -> None
     first, again = (r.mono for r in api.requests()[1:3])
     assert again - first >= 1.0
     assert {job.attempts for job in house.rows().values()} == {1}
+
+
+def test_bare_429s_for_long_are_told_as_what_they_look_like(house: House, api: ApiServer) -> None:
+    """After ever longer pauses without a word the run still waits, fails nothing, and says it looks like a daily cap."""
+    api.script([{"n": 1}, {"from": 2, "status": 429}])
+    house.jobs(3)
+    house.submit("-c", "1", "--max-wait", "1", code=3)
+    with closing(sqlite3.connect(house.db)) as connection:
+        # As if five pauses were over, which take minutes.
+        connection.execute(
+            "UPDATE scope SET pause_level = 5, pause_until = pause_set_at WHERE pause_level > 0"
+        )
+        connection.commit()
+    done = house.resume("-c", "1", "--max-wait", "60", code=3)
+    assert "daily cap" in done.error["message"]
+    view = house.status()
+    assert view.waiting is not None
+    assert view.waiting.reason is WaitingReason.RATE_LIMITED
+    assert view.waiting.until is not None
+    assert view.waiting.until / 1000 - time.time() > 60, "the sixth pause is longer than a minute"
+    assert (view.jobs.failed, view.jobs.pending) == (0, 2)
+    assert {job.attempts for job in house.rows().values()} == {0, 1}

@@ -11,7 +11,7 @@ import pytest
 from batchrunner.core.admission import Blocked, Cap
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.stops import Stops
-from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
+from batchrunner.engine.waits import DAILY_LEVEL, next_look, stop_reason, what_it_waits_for
 from batchrunner.models import ModelId, ScopeId, WaitingReason
 from tests.unit.live_scene import ACCOUNT, NOW, LiveScene
 
@@ -155,3 +155,24 @@ async def test_a_terminated_process_gives_up_after_its_time(
     async with asyncio.timeout(5):
         await woken.wait()
     assert stops.abort
+
+
+@pytest.mark.parametrize(("level", "is_told"), [(DAILY_LEVEL - 1, False), (DAILY_LEVEL, True)])
+def test_bare_429s_without_end_look_like_a_daily_cap(level: int, is_told: bool) -> None:
+    """After pauses longer than any minute's limit the message says what it looks like, and what to do."""
+    scene = LiveScene()
+    run = scene.run()
+    scene.account.pause = replace(
+        scene.account.pause,
+        set_at=int(NOW),
+        until=int(NOW + HOUR),
+        reason=WaitingReason.RATE_LIMITED,
+        detail="HTTP 429",
+        level=level,
+    )
+    blocked(run, "pause", WaitingReason.RATE_LIMITED, NOW + HOUR)
+    waiting = what_it_waits_for(run, NOW, NOW)
+    assert waiting is not None
+    assert waiting.detail.startswith("HTTP 429")
+    assert ("daily cap" in waiting.detail) is is_told
+    assert ("limits set rpd=" in waiting.fix) is is_told
