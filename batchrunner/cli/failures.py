@@ -6,12 +6,12 @@ import errno
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
 
 from batchrunner.cli.text import plural, printable
+from batchrunner.cli.told import without_secrets
 from batchrunner.errors import (
     BatchrunnerError,
     DatabaseError,
@@ -19,17 +19,17 @@ from batchrunner.errors import (
     InputError,
     UsageError,
 )
+from batchrunner.models import LineFault
 
 #: Faulty lines that are shown; the rest is counted.
 MAX_FAULTS: Final = 20
 _EXCERPT: Final = 80
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_SECRET_ENDINGS: Final = ("_API_KEY", "_AUTH_TOKEN", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
 def report(error: Exception, *, as_json: bool) -> int:
     """Show what went wrong and return the exit code; a defect's traceback goes to a file."""
-    ours = _ours(error)
+    ours = _hidden(_ours(error))
     if as_json:
         from batchrunner.cli.shapes import failure, write_json  # noqa: PLC0415 (--json only)
 
@@ -71,19 +71,34 @@ def _ours(error: Exception) -> BatchrunnerError:
         )
     return DefectError(
         f"a defect in batchrunner: {type(error).__name__}; its traceback is in "
-        f"{save_traceback(error, os.environ)}",
+        f"{save_traceback(error)}",
         fix="report it with that file; everything committed is kept, so resume may go on",
     )
 
 
-def save_traceback(error: Exception, environ: Mapping[str, str]) -> str:
-    """Write the traceback, without the environment's secrets, to a file of the owner's alone.
+def _hidden(error: BatchrunnerError) -> BatchrunnerError:
+    """Take secrets out of an error's words, whoever wrote them: click quotes what was typed."""
+    error.message = without_secrets(error.message)
+    error.fix = without_secrets(error.fix)
+    if isinstance(error, InputError):
+        error.faults = tuple(
+            LineFault(
+                file=fault.file,
+                line=fault.line,
+                reason=without_secrets(fault.reason),
+                excerpt=without_secrets(fault.excerpt),
+            )
+            for fault in error.faults
+        )
+    return error
+
+
+def save_traceback(error: Exception) -> str:
+    """Write the traceback, without secrets, to a file of the owner's alone.
 
     Returns its path, or says why there is none.
     """
-    text = "".join(traceback.format_exception(error))
-    for secret in _secrets(environ):
-        text = text.replace(secret, "[redacted]")
+    text = without_secrets("".join(traceback.format_exception(error)))
     try:
         handle, path = tempfile.mkstemp(prefix="batchrunner-defect-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -91,11 +106,3 @@ def save_traceback(error: Exception, environ: Mapping[str, str]) -> str:
     except OSError as failed:
         return f"no file ({failed.strerror})"
     return path
-
-
-def _secrets(environ: Mapping[str, str]) -> Sequence[str]:
-    return [
-        value
-        for name, value in environ.items()
-        if len(value) >= 8 and name.upper().endswith(_SECRET_ENDINGS)
-    ]

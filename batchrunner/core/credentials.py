@@ -12,12 +12,12 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
-__all__ = ["REDACTED", "Credential", "Secrets", "one_line", "redact"]
+__all__ = ["REDACTED", "Credential", "Secrets", "one_line", "redact", "secrets_of"]
 
 REDACTED: Final = "[redacted]"
 #: Longest message that is stored or shown.
@@ -26,6 +26,10 @@ MESSAGE_BOUND: Final = 500
 _READ_BOUND: Final = 8_192
 #: Shorter values are not looked for: they would blank out ordinary words.
 _SHORTEST_SECRET: Final = 6
+
+#: Names of variables that hold secrets end like this; shorter values are ordinary words.
+_SECRET_ENDINGS: Final = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PASS")
+_LIKELY_SECRET: Final = 8
 
 #: PROVIDERS §8. A group named ``keep`` stays in front of the replacement.
 _SECRET_FORMS: Final[Sequence[str]] = (
@@ -62,7 +66,9 @@ _PATTERNS: Final[Sequence[tuple[re.Pattern[str], str]]] = (
     (
         re.compile(
             r"(?i)\b((?:x-api-key|api-key|x-goog-api-key|authorization|proxy-authorization)\b"
-            rf"{_QUOTE}\s*[:=]\s*{_QUOTE})(?:(?:Bearer|Basic)\s+)*[^\s\"'\\]+"
+            rf"{_QUOTE}\s*[:=]\s*{_QUOTE})(?:(?:Bearer|Basic)\s+)*"
+            # Neither the word alone nor a variable to be filled in is one.
+            r"(?!(?:Bearer|Basic)\b|\$\{)[^\s\"'\\]+"
         ),
         rf"\1{REDACTED}",
     ),
@@ -196,6 +202,29 @@ def _overlap(text: str, form: str) -> int:
     """Return how much of the start of ``form`` ends ``text``; too little to tell is nothing."""
     longest = min(len(form) - 1, len(text))
     return next((n for n in range(longest, 3, -1) if text.endswith(form[:n])), 0)
+
+
+def secrets_of(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what an environment holds that is likely to be secret: keys, passwords of proxies.
+
+    For our own words only. An answer is searched for what is really sent, since any of these
+    may be an ordinary word.
+    """
+    for name, value in environ.items():
+        if name.upper().endswith(_SECRET_ENDINGS) and len(value.strip()) >= _LIKELY_SECRET:
+            yield value.strip()
+        if name.upper().endswith("_PROXY") and "@" in value:
+            yield from secrets_of_url(value)
+
+
+def secrets_of_url(url: str) -> Iterator[str]:
+    """Yield the password of an address, as it is written and as it is meant."""
+    try:
+        password = urlsplit(url if "://" in url else f"//{url}").password
+    except ValueError:
+        password = None
+    if password:
+        yield from {password, unquote(password)}
 
 
 def redact(text: str, secrets: Secrets | Iterable[str] = (), *, is_cut: bool = False) -> str:

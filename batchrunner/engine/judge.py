@@ -91,7 +91,11 @@ class Judge:
         if fault is not None and not fault.maybe_executed:
             self._give_back(claim)
         run = claim.run
-        decision = run.wire.decide(outcome.reply, claim.request, wall=outcome.ended_wall)
+        # What is looked at, told and stored from here on holds no secret.
+        outcome.reply = run.wire.clean(outcome.reply)
+        decision = run.wire.decide(
+            outcome.reply, claim.request, wall=outcome.ended_wall, job=claim.job.job_id
+        )
         if outcome.reply.status is not None:
             run.streak.answered()
             latency, seen = outcome.ended_at - claim.sent_at, run.latency_ms
@@ -131,6 +135,11 @@ class Judge:
 
     def _retry(self, outcome: Outcome, decision: Decision) -> list[Settle]:
         run = outcome.claim.run
+        if decision.elsewhere:
+            run.recent_errors.append(
+                (outcome.ended_wall, outcome.claim.job.key, str(decision.kind), decision.message)
+            )
+            return [self._uncharged(outcome, decision)]
         if decision.kind not in FAULTS:
             run.proved = True
             return [*self._streak_over(run), self._charged(outcome, decision)]
@@ -381,14 +390,14 @@ def _settle(
             settle.error_kind = kind.value
     if reply is not None:
         settle.http_status = reply.status
-        settle.request_id = run.wire.profile.request_id(reply.headers)
+        settle.request_id = run.wire.request_id(reply)
         if reply.fault is not None:
             settle.maybe_executed = reply.fault.maybe_executed and bool(claim.sent_at)
         if claim.sent_at:
             settle.latency_ms = round(outcome.ended_at - claim.sent_at)
         if after.charged:
             settle.is_attempt = True
-            settle.body = claim.run.wire.hide(reply.body) or None
+            settle.body = reply.body or None
     if (usage := decision.usage) is not None:
         settle.model = usage.model
         settle.finish_reason = usage.finish_reason

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import msgspec
 
 from batchrunner.core.classify import classify
-from batchrunner.core.credentials import REDACTED
-from batchrunner.models import Decision, Reply, Request
-from batchrunner.providers.profile import Profile
+from batchrunner.core.credentials import Secrets
+from batchrunner.models import Decision, JobId, Reply, Request
+from batchrunner.providers.profile import MODEL, Profile
 from batchrunner.store.records import ClaimedJob
-from batchrunner.transport import Transport
+
+#: Of a request that is no job's.
+NOBODY: Final = JobId(0)
+
+
+class Sends(Protocol):
+    """Sends a request once; :class:`batchrunner.transport.Transport` is one."""
+
+    async def send(self, request: Request, ticket: object | None = None) -> Reply:
+        """Return the whole answer or the fault; raise ``Aborted`` where ``ticket`` was refused."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,9 +34,9 @@ class Wire:
     base_url: str
     #: Sent with every request; holds the credential, so it is never shown or stored.
     headers: Mapping[str, str] = field(repr=False)
-    #: Exact values that are never shown; those of jobs' headers join as they are filled in.
-    secrets: Sequence[str] = field(repr=False)
-    transport: Transport
+    #: Values that are never stored or shown; those of jobs' headers join as they are filled in.
+    secrets: Secrets
+    transport: Sends
     #: Whose limits these are, where no organization is known (a credential's fingerprint).
     account_key: str
     #: Fills ``${VAR}`` in a job's own headers, at the send.
@@ -43,15 +54,26 @@ class Wire:
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = self.profile.build_url(self.base_url, path)
-        return Request(method=job.method or "POST", url=url, headers=headers, body=job.body)
+        body = job.body
+        if MODEL in url:
+            url, body = self.profile.place_model(url, body)
+        return Request(method=job.method or "POST", url=url, headers=headers, body=body)
 
-    def hide(self, body: bytes) -> bytes:
-        """Return an answer to be stored, without secrets that the server threw back at us."""
-        for secret in self.secrets:
-            if (exact := secret.encode()) in body:
-                body = body.replace(exact, REDACTED.encode())
-        return body
+    def clean(self, reply: Reply) -> Reply:
+        """Return a reply whose body lacks the secrets that the server threw back at us."""
+        body = self.secrets.hide_bytes(reply.body)
+        return reply if body is reply.body else msgspec.structs.replace(reply, body=body)
 
-    def decide(self, reply: Reply, request: Request, *, wall: int) -> Decision:
-        """Return what a reply means."""
+    def request_id(self, reply: Reply) -> str | None:
+        """Return the provider's id of a request, to be stored."""
+        found = self.profile.request_id(reply.headers)
+        return found and self.secrets.hide(found)
+
+    def organization(self, reply: Reply) -> str | None:
+        """Return whose allowance a reply says was used, to be stored."""
+        found = self.profile.organization(reply.headers)
+        return found and self.secrets.hide(found)
+
+    def decide(self, reply: Reply, request: Request, *, wall: int, job: JobId = NOBODY) -> Decision:  # noqa: ARG002
+        """Return what a reply to a job's request means."""
         return classify(reply, self.profile, url=request.url, now_wall=wall, secrets=self.secrets)

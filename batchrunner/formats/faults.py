@@ -12,7 +12,7 @@ from batchrunner.core.credentials import redact
 from batchrunner.formats.sources import RawLine
 from batchrunner.models import LineFault
 
-__all__ = ["Notes", "RefusedLineError", "excerpt", "fault_of", "printable"]
+__all__ = ["Notes", "RefusedLineError", "SecretLineError", "excerpt", "fault_of", "printable"]
 
 _EXCERPT: Final = 80
 _MAX_WARNINGS: Final = 20
@@ -20,6 +20,10 @@ _MAX_WARNINGS: Final = 20
 
 class RefusedLineError(Exception):
     """One line can't become a job; the text is the reason, for a person."""
+
+
+class SecretLineError(RefusedLineError):
+    """One line holds a literal credential: nothing of the line is shown."""
 
 
 def excerpt(data: bytes) -> str:
@@ -35,8 +39,10 @@ def printable(text: str) -> str:
     return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
 
 
-def fault_of(raw: RawLine, reason: str) -> LineFault:
-    """Return what is said of one line."""
+def fault_of(raw: RawLine, reason: str, *, is_secret: bool = False) -> LineFault:
+    """Return what is said of one line; ``is_secret``: without showing any of it."""
+    if is_secret:
+        return LineFault(file=raw.file, line=raw.line, reason=reason, is_secret=True)
     return LineFault(file=raw.file, line=raw.line, reason=reason, excerpt=excerpt(raw.data))
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from batchrunner.core.credentials import redact
-from batchrunner.formats.faults import RefusedLineError
+from batchrunner.formats.faults import RefusedLineError, SecretLineError
 
-__all__ = ["check_headers", "check_method", "check_url"]
+__all__ = ["check_headers", "check_method", "check_url", "holds_credential"]
 
 _METHOD: Final = re.compile(r"[A-Z]{1,20}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -24,9 +24,12 @@ _NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _SECRET_QUERY: Final = re.compile(
     r"(?i)[?&](?:key|api[_-]?key|token|access_token|sig|signature|x-amz-(?:signature|credential))="
 )
-#: Their value is a credential, whatever it looks like.
-_SECRET_HEADERS: Final = frozenset(
-    ["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"]
+#: Their value is a credential, whatever it looks like. Not every key and token is one:
+#: ``idempotency-key`` and ``x-page-token`` are none.
+_SECRET_HEADER: Final = re.compile(
+    r"(?i)(?:proxy-)?authorization|cookie|(?:.*[-_])?(?:"
+    r"api[-_]?key|subscription[-_]key|secret(?:[-_]key)?|passw(?:or)?d|passphrase"
+    r"|(?:api|auth|access|private|session|security|bearer|refresh|id)[-_]?token)|x-token|token"
 )
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -50,8 +53,8 @@ def _checked_url(value: str, base_url: str | None) -> str:
     """Check a URL; most files name one or a few in all their lines."""
     if _NOT_IN_URL.search(value):
         raise RefusedLineError("`url` has spaces, backslashes or control characters in it")
-    if _SECRET_QUERY.search(value) or redact(value, ()) != value:
-        raise RefusedLineError(
+    if holds_credential(value):
+        raise SecretLineError(
             "`url` has a credential in it; keys come from the environment, or in -H with ${VAR}"
         )
     try:
@@ -60,7 +63,7 @@ def _checked_url(value: str, base_url: str | None) -> str:
         if not parts.scheme and not parts.netloc:
             return value
         if parts.username is not None or parts.password is not None:
-            raise RefusedLineError("`url` has a user name or password in it")
+            raise SecretLineError("`url` has a user name or password in it")
         if not base_url or _origin(parts) != _origin(ours):
             raise RefusedLineError(
                 f"`url` is not of the base URL's origin ({_shown(ours)}); one base URL a run"
@@ -68,6 +71,11 @@ def _checked_url(value: str, base_url: str | None) -> str:
     except ValueError as error:
         raise RefusedLineError(f"`url` is not a URL: {error}") from None
     return value
+
+
+def holds_credential(url: str) -> bool:
+    """Return whether an address has a password, a token or a key in it, or a query that names one."""
+    return bool(_SECRET_QUERY.search(url)) or redact(url) != url
 
 
 def _origin(parts: Any) -> tuple[str, str | None, int | None]:
@@ -92,7 +100,7 @@ def check_headers(value: object) -> dict[str, str]:
         if not _HEADER_VALUE.fullmatch(text):
             raise RefusedLineError(f"header `{name}` has characters that HTTP does not allow")
         if _is_secret(name, text):
-            raise RefusedLineError(
+            raise SecretLineError(
                 f"header `{name}` holds a credential; write ${{VAR}} and set VAR in the environment"
             )
     return value
@@ -102,4 +110,4 @@ def _is_secret(name: str, text: str) -> bool:
     literal = _VARIABLE.sub("", text)
     if redact(literal, ()) != literal:
         return True
-    return name.lower() in _SECRET_HEADERS and literal == text
+    return bool(_SECRET_HEADER.fullmatch(name)) and literal == text

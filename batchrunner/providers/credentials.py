@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 from batchrunner.core.credentials import Credential
 from batchrunner.core.key_forms import NEEDED, fault_of_form
-from batchrunner.errors import RefusedError
+from batchrunner.errors import RefusedError, UsageError
 from batchrunner.providers import keyring
 from batchrunner.providers.profile import Profile
 
-__all__ = ["KEYRING", "check_form", "find_credential"]
+__all__ = ["KEYRING", "MissingKeyError", "find_credential", "forget_key", "keep_key"]
 
 #: The source of a credential that the keyring keeps.
 KEYRING: Final = "the keyring"
@@ -26,6 +26,10 @@ KEYRING: Final = "the keyring"
 _FILE_BOUND: Final = 16_384
 #: Orchestrators put secrets there, readable by all of a container of one user.
 _MOUNTED: Final = (Path("/run/secrets"), Path("/var/run/secrets"))
+
+
+class MissingKeyError(RefusedError):
+    """A key is needed and is in none of the places that were looked at."""
 
 
 class _Place(NamedTuple):
@@ -66,7 +70,7 @@ def find_credential(
         if place.raw is None or not place.raw.strip():
             looked.append(place)
             continue
-        found = check_form(_read(place), profile, base_url_is_own=base_url_is_own, mend=place.mend)
+        found = _check_form(_read(place), profile, base_url_is_own=base_url_is_own, mend=place.mend)
         others = _other_variables(place.name, found.value, profile, environ)
         return Credential(found.value, found.source, f"{found.notice} {others}".strip())
     if base_url_is_own and profile.key_required:
@@ -74,7 +78,29 @@ def find_credential(
     return None
 
 
-def check_form(
+def keep_key(profile: Profile, value: str, *, is_any_form: bool = False) -> Credential:
+    """Keep a key in the system's keyring, and return it as it is kept.
+
+    Its form is checked as at the provider's own address, unless ``is_any_form``: a gateway's.
+
+    :raises RefusedError: it can't be the provider's key.
+    :raises UsageError: there is no keyring, or it can't be used.
+    """
+    if not value.strip():
+        raise UsageError("No key was given.", fix=f"batchrunner key set {profile.name}")
+    given = _read(_Place("the input", value, "", is_file=True))
+    mend = f"batchrunner key set {profile.name}"
+    found = _check_form(given, profile, base_url_is_own=not is_any_form, mend=mend)
+    keyring.store(profile.name, found.value)
+    return found
+
+
+def forget_key(profile: Profile) -> bool:
+    """Take a provider's key out of the system's keyring; return whether there was one."""
+    return keyring.remove(profile.name)
+
+
+def _check_form(
     credential: Credential, profile: Profile, *, base_url_is_own: bool, mend: str
 ) -> Credential:
     """Return ``credential`` if it can be the provider's, else raise naming its place and fault.
@@ -191,9 +217,9 @@ def _other_variables(taken: str, value: str, profile: Profile, environ: Mapping[
     return f"{taken} is used; {' and '.join(others)} is set too." if others else ""
 
 
-def _missing(profile: Profile, looked: list[_Place]) -> RefusedError:
+def _missing(profile: Profile, looked: list[_Place]) -> MissingKeyError:
     places = ", ".join(f"{place.name} ({place.why})" for place in looked)
-    return RefusedError(
+    return MissingKeyError(
         f"There is no key for {profile.title}. Looked at: {places}. It needs {_needed(profile)}.",
         fix=f"export {profile.key_envs[0]}='…' or batchrunner key set {profile.name}, then:"
         " batchrunner resume",

@@ -81,7 +81,8 @@ class LiveScene:
         wire = SimpleNamespace(
             profile=SimpleNamespace(allow_any_url=False, request_id=lambda _headers: None),
             decide=lambda _reply, _request, *, wall: self.decision,
-            hide=lambda body: body,
+            clean=lambda reply: reply,
+            request_id=lambda _reply: None,
         )
         run = LiveRun(
             row=row,
