@@ -15,6 +15,7 @@ from batchrunner.core.caps import RPD, RPM, pool_caps
 from batchrunner.core.headers import LIMIT_HEADERS, learn_request_limits
 from batchrunner.core.pause import PauseState
 from batchrunner.core.said import kept_headers
+from batchrunner.core.skew import clock_skew_ms, skew_words
 from batchrunner.engine.live import Claim, LiveRun
 from batchrunner.models import Reply, ScopeId, WaitingReason
 from batchrunner.store import holder as statements
@@ -42,6 +43,8 @@ class Scopes:
         self._guessed: dict[ScopeId, tuple[str | None, ...]] = {}
         #: Headers about limits that came since they were last stored, the newest of each pool.
         self._said: dict[ScopeId, Mapping[str, str]] = {}
+        #: Once is enough: the clock is the machine's.
+        self._is_clock_compared = False
         self._learned: list[CapRow] = []
         self._new_organizations: list[tuple[ScopeId, str]] = []
         #: Runs whose responses name another organization than their account's.
@@ -115,6 +118,8 @@ class Scopes:
     def learn(self, claim: Claim, reply: Reply) -> None:
         """Take from a reply's headers what limits its pool has and whose they are."""
         headers = reply.headers
+        if not self._is_clock_compared:
+            self._compare_clock(headers)
         raw = tuple(headers.get(name) for name in LIMIT_HEADERS)
         if any(raw):
             self._said[claim.lane.pool.id] = headers
@@ -132,6 +137,14 @@ class Scopes:
             self.rebinds[claim.run] = organization
         elif known != organization:
             self.rebinds[claim.run] = organization
+
+    def _compare_clock(self, headers: Mapping[str, str]) -> None:
+        skew = clock_skew_ms(headers, wall=int(self._clock.wall()))
+        if skew is None:
+            return
+        self._is_clock_compared = True
+        if said := skew_words(skew):
+            self._notice(said)
 
     def _learn_limits(self, claim: Claim, reply: Reply, raw: tuple[str | None, ...]) -> None:
         known = claim.run.wire.profile.requests_limit

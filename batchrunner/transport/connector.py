@@ -43,8 +43,13 @@ _SOCKS_TYPES: Final = {
 }
 
 
+#: What a proxy did that said nothing which can be understood.
+NOT_HTTP: Final = "not HTTP"
+CLOSED: Final = "it closed the connection"
+
+
 class TunnelError(aiohttp.ClientConnectionError):
-    """A SOCKS proxy was reached and gave no way to the server."""
+    """A proxy was reached and gave no way to the server, and no HTTP status either."""
 
     def __init__(self, words: str, code: int | None) -> None:
         """Take the proxy's words, and its reply code where it gave one."""
@@ -73,10 +78,6 @@ class _Timed(aiohttp.TCPConnector):
         making.ready_at = self._loop.time()
         return made
 
-    async def _resolve_host(self, *args: Any, **kwargs: Any) -> Any:
-        self._enter(Phase.RESOLVING)
-        return await super()._resolve_host(*args, **kwargs)
-
 
 class Connector(_Timed):
     """Direct connections, and such through HTTP proxies."""
@@ -84,6 +85,10 @@ class Connector(_Timed):
     def __init__(self, **options: Any) -> None:
         """Take aiohttp's options."""
         super().__init__(socket_factory=_open_socket, **options)
+
+    async def _resolve_host(self, *args: Any, **kwargs: Any) -> Any:
+        self._enter(Phase.RESOLVING)
+        return await super()._resolve_host(*args, **kwargs)
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         self._enter(Phase.CONNECTING)
@@ -94,6 +99,16 @@ class Connector(_Timed):
         if kwargs.get("client_error") is aiohttp.ClientProxyConnectionError:
             self._enter(Phase.PROXY)
         return made
+
+    async def _create_proxy_connection(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._create_proxy_connection(*args, **kwargs)
+        except (aiohttp.ClientHttpProxyError, aiohttp.ClientConnectorError, TimeoutError):
+            raise
+        except aiohttp.ClientResponseError as error:
+            raise TunnelError(NOT_HTTP, None) from error
+        except (aiohttp.ServerDisconnectedError, OSError) as error:
+            raise TunnelError(CLOSED, None) from error
 
 
 class SocksConnector(_Timed, ProxyConnector):
@@ -125,7 +140,9 @@ class SocksConnector(_Timed, ProxyConnector):
         except ProxyTimeoutError as error:
             raise TimeoutError from error
         except ProxyError as error:
-            raise TunnelError(str(error) or "it closed the connection", error.error_code) from error
+            raise TunnelError(str(error) or CLOSED, error.error_code) from error
+        except EOFError as error:
+            raise TunnelError(CLOSED, None) from error
         except ssl.SSLCertVerificationError as error:
             raise aiohttp.ClientConnectorCertificateError(key, error) from error
         except ssl.SSLError as error:

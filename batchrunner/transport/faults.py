@@ -11,6 +11,7 @@ is a local parse fault, never a provider's 400.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -20,7 +21,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from batchrunner.models import ErrorKind, Fault
-from batchrunner.transport.connector import TunnelError
+from batchrunner.transport.connector import CLOSED, NOT_HTTP, TunnelError
 from batchrunner.transport.phases import MAKING, Phase
 from batchrunner.transport.proxies import Proxy
 
@@ -120,25 +121,27 @@ class _Refusal(NamedTuple):
 
 
 _FIX_LOGIN: Final = (
-    "Write it with user name and password (@ as %40, : as %3A): export"
-    " HTTPS_PROXY='{scheme}://USER:PASSWORD@{place}'; then run resume."
+    "Put its password into PROXY_PASSWORD and give its user name, just so: batchrunner resume --proxy"
+    " '{scheme}://USER:${{PROXY_PASSWORD}}@{place}'"
 )
 _FIX_RULES: Final = (
     "Ask whoever runs the proxy to allow it, give another with --proxy URL, or --proxy none for the"
     " direct way."
 )
 _FIX_NO_PROXY: Final = (
-    "Check its port and kind: http://, https:// and socks5h:// are told apart by the address alone."
+    "Check its port and kind: only the address says whether it is http://, https:// or socks5h://."
 )
 _FIX_BEYOND: Final = (
     "Check the base URL, and whether the proxy itself has a network; with socks5h:// instead of"
     " socks5:// the proxy looks the name up."
 )
 
+_LOGIN_WANTED: Final = "wants a user name and password"
+_LOGIN_REFUSED: Final = "does not accept the user name and password"
 #: By status of the answer to CONNECT.
 _HTTP_REFUSALS: Final[Mapping[int, _Refusal]] = {
-    407: _Refusal("wants another user name and password (407)", _FIX_LOGIN),
-    401: _Refusal("does not accept the user name and password (401)", _FIX_LOGIN),
+    407: _Refusal("{login} (407)", _FIX_LOGIN),
+    401: _Refusal("{login} (401)", _FIX_LOGIN),
     403: _Refusal("refuses to connect (403)", _FIX_RULES),
     400: _Refusal("does not know CONNECT (400)", _FIX_NO_PROXY),
     404: _Refusal("does not know CONNECT (404)", _FIX_NO_PROXY),
@@ -147,7 +150,7 @@ _HTTP_REFUSALS: Final[Mapping[int, _Refusal]] = {
 }
 #: By reply code of SOCKS5.
 _SOCKS_REFUSALS: Final[Mapping[int, _Refusal]] = {
-    1: _Refusal("failed", _FIX_BEYOND, halts=False),
+    1: _Refusal("could not connect", _FIX_BEYOND, halts=False),
     2: _Refusal("refuses to connect by its rules", _FIX_RULES),
     3: _Refusal("has no network", _FIX_BEYOND, halts=False),
     4: _Refusal("can't reach the host", _FIX_BEYOND, halts=False),
@@ -156,10 +159,12 @@ _SOCKS_REFUSALS: Final[Mapping[int, _Refusal]] = {
     7: _Refusal("can't make connections", _FIX_NO_PROXY),
     8: _Refusal("does not take this kind of address", _FIX_BEYOND),
 }
-#: A SOCKS proxy's refusals that have no code, by words of aiohttp-socks.
-_SOCKS_WORDS: Final[Sequence[tuple[str, _Refusal]]] = (
-    ("No acceptable authentication", _Refusal("wants a user name and password", _FIX_LOGIN)),
-    ("authentication failure", _Refusal("does not accept the user name and password", _FIX_LOGIN)),
+#: Refusals that have no code, by our own words and those of aiohttp-socks.
+_WORDS: Final[Sequence[tuple[str, _Refusal]]] = (
+    (NOT_HTTP, _Refusal("does not speak HTTP", _FIX_NO_PROXY)),
+    (CLOSED, _Refusal("closed the connection", _FIX_NO_PROXY, halts=False)),
+    ("No acceptable authentication", _Refusal("{login}", _FIX_LOGIN)),
+    ("authentication failure", _Refusal("{login}", _FIX_LOGIN)),
     ("SOCKS version", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
     ("Malformed", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
     ("Invalid", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
@@ -208,17 +213,16 @@ def late_fault(url: str, timeout_s: float, ended: float, *, is_read: bool) -> Fa
 def unconnected(url: str, timeout_s: float, proxy: Proxy | None) -> Fault:
     """Return the fault of a request for which no connection was made in time."""
     making = MAKING.get()
-    reached = Phase.CONNECTING
     words = ""
     if making is not None and making.phases:
-        reached = making.phases[-1][0]
         words = f": {making.words(asyncio.get_running_loop().time())}"
-    if proxy is not None and reached is not Phase.TLS:
+    is_beyond = making is not None and making.has_left_proxy
+    if proxy is not None and not is_beyond:
         return Fault(
             kind=ErrorKind.PROXY,
             message=f"No way to {address_of(url)} by the proxy {proxy} within {timeout_s:g} s{words}",
             maybe_executed=False,
-            fix=_FIX_PROXY_REACH,
+            fix=f"{_FIX_PROXY_REACH} {_FIX_NO_PROXY}",
         )
     return Fault(
         kind=ErrorKind.CONNECTION,
@@ -251,6 +255,9 @@ def _fault(row: Row, error: BaseException, url: str, proxy: Proxy | None) -> Fau
             halts=True,
         )
     place = proxy.url if proxy is not None else URL()
+    if refusal is not None:
+        has_login = proxy is not None and proxy.user is not None
+        why = why.replace("{login}", _LOGIN_REFUSED if has_login else _LOGIN_WANTED)
     return Fault(
         kind=row.kind,
         message=row.words.format(at=address_of(url), why=why, proxy=proxy or "set here"),
@@ -270,7 +277,7 @@ def _refusal(error: BaseException) -> _Refusal | None:
     if error.code is not None and error.code in _SOCKS_REFUSALS:
         return _SOCKS_REFUSALS[error.code]
     said = _Refusal(f"gave no way: {error.words}", _FIX_BEYOND, halts=False)
-    return next((known for words, known in _SOCKS_WORDS if words in error.words), said)
+    return next((known for words, known in _WORDS if words in error.words), said)
 
 
 def _is_tls_on_http(error: BaseException) -> bool:
@@ -294,6 +301,8 @@ def _why(error: BaseException) -> str:
         words = getattr(certificate_error, "verify_message", "") or str(certificate_error)
     elif isinstance(error, aiohttp.ClientConnectorError):
         inner = error.os_error
+        if inner.errno is not None and inner.errno > 0 and not isinstance(inner, ssl.SSLError):
+            return os.strerror(inner.errno)
         if isinstance(inner, ssl.SSLError) and (known := _TLS_REASONS.get(inner.reason or "")):
             return known
         words = (inner.strerror or str(inner)) if inner.strerror else str(inner)

@@ -41,6 +41,12 @@ class Making:
         """Begin a phase, which ends the one before."""
         self.phases.append((phase, now))
 
+    @property
+    def has_left_proxy(self) -> bool:
+        """Whether a proxy gave its way to the server, so that what comes now is the server's."""
+        named = [phase for phase, _ in self.phases]
+        return Phase.PROXY in named and named[-1] is not Phase.PROXY
+
     def words(self, ended: float) -> str:
         """Return the phases so far and their lengths, the last one unfinished at ``ended``."""
         ends = [at for _, at in self.phases[1:]] + [
