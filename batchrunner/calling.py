@@ -7,16 +7,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import msgspec
-
 from batchrunner.clock import wall_ms
+from batchrunner.config import Config
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
 from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
-from batchrunner.preparing import apply_limits, merge_options, set_fields
+from batchrunner.preparing import (
+    apply_limits,
+    is_built_in_simulator,
+    merge_options,
+    options_in_force,
+    set_fields,
+)
 from batchrunner.providers import Providers
 from batchrunner.results import check_output, write_output
 from batchrunner.store import commands, processes
@@ -45,6 +50,7 @@ class Call:
     stops: Stops
     process: processes.Process
     environ: Mapping[str, str]
+    config: Config
     providers: Providers
 
     def notice(self, text: str) -> None:
@@ -86,6 +92,7 @@ class Call:
             stored,
             limits,
             environ=self.environ,
+            config=self.config,
             providers=self.providers,
             notice=self.notice,
             now_ms=wall_ms(),
@@ -109,7 +116,7 @@ class Call:
             try:
                 endings = await run_session(
                     self.db,
-                    run_ids,
+                    {run_id: self._defaults(run_id) for run_id in run_ids},
                     call=self.call,
                     wires=wiring,
                     stops=self.stops,
@@ -122,6 +129,9 @@ class Call:
         written = [write_output(self.db, run_id, providers=self.providers) for run_id in run_ids]
         result = self.result(worst, endings[worst])
         return replace(result, output=next((path for path in written if path), None))
+
+    def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
+        return self.config.run_defaults(stored_run(self.db, run_id).provider)
 
     def result(self, run_id: RunId, ending: Ending) -> RunResult:
         """Return where a run stands now, and how it ended."""
@@ -146,8 +156,7 @@ class Call:
     async def _simulator(self, run_ids: list[RunId]) -> AsyncIterator[str | None]:
         """Start the built-in provider where a run wants it and names no other address."""
         needs = any(
-            stored.provider == "simulator"
-            and not msgspec.json.decode(stored.options).get("base_url")
+            is_built_in_simulator(stored, options_in_force(stored, self.config))
             for stored in (stored_run(self.db, run_id) for run_id in run_ids)
         )
         if not needs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from yarl import URL
@@ -51,9 +51,14 @@ def check_options(run: RunOptions, limits: LimitOptions, providers: Providers = 
         check_base_url(run.base_url)
 
 
-def check_variables(run: RunOptions, environ: Mapping[str, str]) -> None:
-    """Refuse a header typed with a ``${VAR}`` that is not set, before anything is stored."""
-    for header in run.headers:
+def check_variables(
+    run: RunOptions, environ: Mapping[str, str], headers: Sequence[str] = ()
+) -> None:
+    """Refuse a header with a ``${VAR}`` that is not set, before anything is stored.
+
+    ``headers`` are the configuration's.
+    """
+    for header in (*headers, *run.headers):
         for name in VARIABLE.findall(header):
             if not environ.get(name, "").strip():
                 raise unset(name)

@@ -6,9 +6,11 @@ one call only.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 #: ``None``: not said (keep what is stored, else learn it); ``"none"``: no such limit;
 #: ``"auto"``: forget what was said and learn it from response headers.
@@ -19,8 +21,13 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 DEFAULT_TIMEOUT_S: Final = 600.0
 DEFAULT_CONNECT_TIMEOUT_S: Final = 30.0
 DEFAULT_MAX_WAIT_S: Final = 26 * 3600.0
+#: A wait without end.
+NO_END: Final = math.inf
 NO_WAIT_S: Final = 300.0
 DEFAULT_MAX_RESPONSE: Final = 32 * 1024 * 1024
+
+#: Options for which a variable of the environment comes before the configuration.
+UNDER_ENVIRONMENT: Final = ("base_url", "proxy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,18 @@ class RunOptions:
     output: str | None = None
 
 
+def in_force(stored: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's options: those stored with it over ``defaults``, the configuration's.
+
+    What an environment's variable comes between is kept apart, as ``default_NAME``; headers of
+    both are sent, the stored ones last.
+    """
+    below = {f"default_{name}": defaults[name] for name in UNDER_ENVIRONMENT if name in defaults}
+    rest = {name: value for name, value in defaults.items() if name not in UNDER_ENVIRONMENT}
+    headers = [*defaults.get("headers", ()), *stored.get("headers", ())]
+    return {**rest, **below, **stored, **({"headers": headers} if headers else {})}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
     """Limits of the account; ``None`` leaves what is stored."""
@@ -67,8 +86,9 @@ class CallOptions:
 
     name: str | None = None
     max_time_s: float | None = None
-    #: Longest single wait; ``None`` = no end (``--wait``).
-    max_wait_s: float | None = DEFAULT_MAX_WAIT_S
+    #: Longest single wait; ``NO_END``: whatever it takes (``--wait``). ``None``: not said, so that
+    #: the configuration's holds, else the default.
+    max_wait_s: float | None = None
     #: ``--no-wait``: also do not follow another process.
     no_wait: bool = False
     no_run: bool = False
@@ -77,6 +97,12 @@ class CallOptions:
     skip_invalid: bool = False
     #: (dotted body field, value as JSON text).
     sets: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def longest_wait_s(self) -> float | None:
+        """The longest single wait in force; ``None``: no end."""
+        longest = DEFAULT_MAX_WAIT_S if self.max_wait_s is None else self.max_wait_s
+        return None if longest == NO_END else longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

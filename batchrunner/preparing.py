@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from batchrunner.config import Config
 from batchrunner.errors import RefusedError
 from batchrunner.formats.sets import apply_sets, model_of
-from batchrunner.options import JobFilter, LimitOptions, RunOptions
+from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Providers
 from batchrunner.store import commands, limits, merge
 from batchrunner.store.accounts import account_of_key, bind_account, sentence
@@ -23,7 +24,14 @@ from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
 from batchrunner.wiring import Wiring, account_key
 
-__all__ = ["apply_limits", "merge_options", "set_fields", "stored_options"]
+__all__ = [
+    "apply_limits",
+    "is_built_in_simulator",
+    "merge_options",
+    "options_in_force",
+    "set_fields",
+    "stored_options",
+]
 
 Notice = Callable[[str], None]
 
@@ -33,7 +41,7 @@ def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:
     typed = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(run).items()
-        if value is not None and value != () and name not in ("provider", "priority")
+        if value is not None and value != () and name != "provider"
     }
     if "output" in typed:
         typed["output"] = str(Path(str(typed["output"])).absolute())
@@ -58,16 +66,21 @@ def apply_limits(
     typed: LimitOptions,
     *,
     environ: Mapping[str, str],
+    config: Config,
     providers: Providers,
     notice: Notice,
     now_ms: int,
 ) -> None:
-    """Bind the run to its account and store the limits typed, told as old → new."""
-    options = msgspec.json.decode(stored.options)
+    """Bind the run to its account and store its limits, those typed and the configuration's.
+
+    What changed is told as old → new.
+    """
+    options = options_in_force(stored, config)
+    said = config.limits(stored.provider)
     scope = stored.account_id
     if scope is None or options.get("account"):
         key = _account_of(stored, options, environ, providers)
-        if key is None and typed == LimitOptions():
+        if key is None and typed == said == LimitOptions():
             return
         if options.get("account") or key is None:
             scope = limits.scope_for(db, stored.provider, key or f"run {stored.uid}")
@@ -77,6 +90,22 @@ def apply_limits(
     for change in limits.store_limits(db, scope, typed, now_ms=now_ms):
         if change.is_change:
             notice(sentence(change))
+    changes = limits.sync_config_limits(db, scope, said, now_ms=now_ms)
+    typed_before = limits.typed_limits(db, scope) if changes else frozenset()
+    for change in changes:
+        found = config.setting(change.limit, stored.provider)
+        place = found.place if found is not None else "the configuration, which no longer has it"
+        above = (
+            f"; what was typed stays above it until: batchrunner limits set {change.limit}=auto"
+            if change.limit in typed_before
+            else ""
+        )
+        notice(f"{sentence(change)}, by {place}{above}")
+
+
+def options_in_force(stored: StoredRun, config: Config) -> dict[str, Any]:
+    """Return a run's own options over the configuration's."""
+    return in_force(msgspec.json.decode(stored.options), config.run_defaults(stored.provider))
 
 
 def _account_of(
@@ -88,15 +117,22 @@ def _account_of(
     """Return whose limits a run uses; ``None`` where no credential is there to tell."""
     if options.get("account"):
         return str(options["account"])
-    if stored.provider == "simulator" and not options.get("base_url"):
+    if is_built_in_simulator(stored, options):
         return "simulator"
     wiring = Wiring(environ, lambda _text: None, providers=providers)
     known = providers.profile(stored.provider)
-    base_url = wiring.base_url(known, options.get("base_url"))
+    base_url = wiring.base_url(known, options)
     try:
-        return account_key(options, wiring.credential(known, base_url), base_url)
+        credential = wiring.credential(known, base_url, options.get("key_file"))
+        return account_key(options, credential, base_url)
     except RefusedError:
         return None
+
+
+def is_built_in_simulator(stored: StoredRun, options: Mapping[str, Any]) -> bool:
+    """Whether a run wants the built-in provider, and names no other address for it."""
+    named = options.get("base_url") or options.get("default_base_url")
+    return stored.provider == "simulator" and not named
 
 
 def set_fields(

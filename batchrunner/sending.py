@@ -16,6 +16,7 @@ import msgspec
 from batchrunner.calling import Call
 from batchrunner.checking import check_options, check_variables
 from batchrunner.clock import wall_ms
+from batchrunner.config import Config
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
@@ -42,6 +43,7 @@ class Target:
 
     path: Path
     environ: Mapping[str, str]
+    config: Config
     providers: Providers
     call: CallOptions
     listener: Listener | None
@@ -57,7 +59,8 @@ async def submit(
 ) -> RunResult:
     """Validate, store and run the jobs of ``files``."""
     check_options(run, limits, target.providers)
-    check_variables(run, target.environ)
+    named = run.provider or target.config.provider
+    check_variables(run, target.environ, target.config.headers(named))
     async with _calling(target, create=True) as this:
         taken = await _take(this, files, run, stdin)
         this.tell(notices_of(taken))
@@ -115,7 +118,7 @@ async def _calling(target: Target, *, create: bool = False) -> AsyncIterator[Cal
         try:
             yield Call(
                 db=db, call=target.call, listener=target.listener, stops=stops, process=process,
-                environ=target.environ, providers=target.providers,
+                environ=target.environ, config=target.config, providers=target.providers,
             )  # fmt: skip
         except BaseException:
             # What went wrong is told, not that the row stays: the next process sweeps it.
@@ -128,13 +131,19 @@ async def _calling(target: Target, *, create: bool = False) -> AsyncIterator[Cal
 async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None) -> Taken:
     call = this.call
     check_output(this.db, run.output, call.name or name_of(files))
+    provider = run.provider or this.config.provider
+    fills = this.config.fills(provider)
     order = Order(
         files=files,
         stdin=stdin,
-        provider=run.provider,
+        provider=provider,
         providers=this.providers,
         base_url=run.base_url,
-        fill=Fill(model=run.model, max_tokens=run.max_tokens, system=run.system),
+        fill=Fill(
+            model=run.model or fills.model,
+            max_tokens=run.max_tokens or fills.max_tokens,
+            system=fills.system if run.system is None else run.system,
+        ),
         name=call.name,
         uid=secrets.token_hex(5),
         options_json=msgspec.json.encode(stored_options({}, run)).decode(),

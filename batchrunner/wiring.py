@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from yarl import URL
@@ -60,8 +61,8 @@ class Wiring:
         """
         options = row.options
         known = self._providers.profile(row.provider)
-        base_url = self.base_url(known, options.get("base_url"))
-        credential = self.credential(known, base_url)
+        base_url = self.base_url(known, options)
+        credential = self.credential(known, base_url, options.get("key_file"))
         headers = {
             "content-type": "application/json",
             **known.headers(credential, options.get("api_version"), self._environ),
@@ -94,9 +95,11 @@ class Wiring:
         for transport in self._transports:
             await transport.close()
 
-    def base_url(self, known: Profile, typed: str | None) -> str:
-        """Return where requests go: typed, the environment's, the provider's own."""
-        found = known.base_url(typed, self._environ)
+    def base_url(self, known: Profile, options: Mapping[str, Any]) -> str:
+        """Return where requests go: typed, the environment's, the configuration's, the provider's own."""
+        found = known.base_url(
+            options.get("base_url"), self._environ, options.get("default_base_url")
+        )
         if found is None and known.name == "simulator":
             found = self._simulator_url
         if found is None:
@@ -107,9 +110,16 @@ class Wiring:
         check_base_url(found)
         return found
 
-    def credential(self, known: Profile, base_url: str) -> Credential | None:
+    def credential(
+        self, known: Profile, base_url: str, key_file: str | None = None
+    ) -> Credential | None:
         """Return the credential for a provider at an address, ``None`` where none is needed."""
-        found = find_credential(known, self._environ, base_url_is_own=known.is_own(base_url))
+        found = find_credential(
+            known,
+            self._environ,
+            base_url_is_own=known.is_own(base_url),
+            key_file=Path(key_file) if key_file else None,
+        )
         if found is not None and found.notice and found.notice not in self._said:
             self._said.add(found.notice)
             self._notice(found.notice)

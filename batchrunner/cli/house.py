@@ -17,11 +17,26 @@ DB_VARIABLE: Final = "BATCHRUNNER_DB"
 #: Names of an option → its click attributes. One table, since each command takes them all.
 _GLOBALS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     (
-        ("--db",),
+        ("--db", "typed_db"),
         {
             "metavar": "PATH",
             "type": click.Path(dir_okay=False, path_type=Path),
             "help": f"The database. [env: {DB_VARIABLE}; default: ./batchrunner.db]",
+        },
+    ),
+    (
+        ("--config", "config_file"),
+        {
+            "metavar": "FILE",
+            "type": click.Path(dir_okay=False, path_type=Path),
+            "help": "Takes the place of ./batchrunner.toml.",
+        },
+    ),
+    (
+        ("--profile",),
+        {
+            "metavar": "NAME",
+            "help": "Use that profile of the configuration. [env: BATCHRUNNER_PROFILE]",
         },
     ),
     (("--json",), {"is_flag": True, "help": "Machine-readable output on stdout."}),
@@ -50,20 +65,13 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         ctx.meta[META + name] = value
 
 
-def global_options(*, read_environment: bool = False) -> list[click.Parameter]:
+def global_options() -> list[click.Parameter]:
     """Return fresh global options.
 
-    Only the root reads the environment: a command that did would overrule what was typed
-    before its name.
+    None reads the environment here: a command's own would overrule what was typed before its name.
     """
     return [
-        GlobalOption(
-            names,
-            expose_value=False,
-            callback=_remember,
-            envvar=DB_VARIABLE if read_environment and names == ("--db",) else None,
-            **attributes,
-        )
+        GlobalOption(names, expose_value=False, callback=_remember, **attributes)
         for names, attributes in _GLOBALS
     ]
 

@@ -26,7 +26,7 @@ from batchrunner.cli.values import (
     TEXT_OR_FILE,
 )
 from batchrunner.options import (
-    DEFAULT_MAX_WAIT_S,
+    NO_END,
     NO_WAIT_S,
     CallOptions,
     JobFilter,
@@ -304,8 +304,8 @@ def _max_wait(values: Mapping[str, Any]) -> float | None:
     if len(said) > 1:
         raise click.UsageError(f"{' and '.join(said)} exclude one another; keep one")
     if values["wait"]:
-        return None
+        return NO_END
     if values["no_wait"]:
         return NO_WAIT_S
     typed: float | None = values["max_wait_s"]
-    return DEFAULT_MAX_WAIT_S if typed is None else typed
+    return typed

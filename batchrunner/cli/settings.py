@@ -1,26 +1,36 @@
-"""The global options of one call, and the application they open."""
+"""The global options of one call, the configuration they choose, and the application they open."""
 
 from __future__ import annotations
 
+import os
 import shlex
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from batchrunner.cli.house import META
+from batchrunner.cli.house import DB_VARIABLE, META
 from batchrunner.cli.text import printable
 
 if TYPE_CHECKING:
     from batchrunner.app import Batchrunner
+    from batchrunner.config import Config
 
 DEFAULT_DB: Final = Path("batchrunner.db")
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Settings:
     """What was said for the whole call, before or after the command."""
 
-    db: Path = DEFAULT_DB
+    #: ``--db``; ``None``: not typed.
+    typed_db: Path | None = None
+    #: ``--config``.
+    config_file: Path | None = None
+    #: ``--profile``.
+    profile: str | None = None
     json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -31,12 +41,24 @@ class Settings(NamedTuple):
     @classmethod
     def of(cls, ctx: click.Context) -> Settings:
         """Gather what the global options of all levels left in the context."""
-        said = {
-            name.removeprefix(META): value
-            for name, value in ctx.meta.items()
-            if name.startswith(META)
-        }
-        return cls(**said)
+        names = (field.name for field in fields(cls))
+        return cls(**{name: ctx.meta[META + name] for name in names if META + name in ctx.meta})
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration in force, read once. Raises what a faulty file makes of it."""
+        from batchrunner.config import load_config  # noqa: PLC0415 (--help has no use for it)
+
+        return load_config(file=self.config_file, profile=self.profile, environ=os.environ)
+
+    @property
+    def db(self) -> Path:
+        """The database: typed, of the environment, of the configuration, the default."""
+        if self.typed_db is not None:
+            return self.typed_db
+        if variable := os.environ.get(DB_VARIABLE):
+            return Path(variable)
+        return self.config.db or DEFAULT_DB
 
     @property
     def db_name(self) -> str:
@@ -47,9 +69,20 @@ class Settings(NamedTuple):
         """Return the application on this database; opens nothing yet."""
         from batchrunner.app import Batchrunner  # noqa: PLC0415 (loads all that --help must not)
 
-        return Batchrunner(self.db)
+        return Batchrunner(self.db, config=self.config)
+
+    def demo_app(self) -> Batchrunner:
+        """Return an application for ``demo``, which no configuration touches."""
+        from batchrunner.app import Batchrunner  # noqa: PLC0415 (as above)
+
+        return Batchrunner(DEFAULT_DB)
 
     def command(self, *words: str) -> str:
-        """Return a command line to be copied, that finds the same database."""
-        place = [] if self.db == DEFAULT_DB else ["--db", str(self.db)]
+        """Return a command line to be copied, that finds the same database and configuration."""
+        said = (
+            ("--db", self.typed_db or os.environ.get(DB_VARIABLE)),
+            ("--config", self.config_file),
+            ("--profile", self.profile),
+        )
+        place = [word for name, value in said if value for word in (name, str(value))]
         return printable(shlex.join(["batchrunner", *words, *place]))

@@ -77,7 +77,7 @@ def tune_interpreter() -> None:
 
 def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     """Run ``call`` under a watcher, print the last words, return the exit code."""
-    app = settings.app()
+    app = settings.demo_app() if is_demo else settings.app()
     tune_interpreter()
     began = time.monotonic()
     db_name = "a temporary one" if is_demo else settings.db_name

@@ -26,7 +26,7 @@ from batchrunner.models import (
     Waiting,
     WaitingReason,
 )
-from batchrunner.options import DEFAULT_MAX_ATTEMPTS
+from batchrunner.options import DEFAULT_MAX_ATTEMPTS, in_force
 from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
 from batchrunner.store.holder import RunRow
@@ -200,6 +200,7 @@ class Roster:
             limits = CallLimits(
                 max_wait_s=ask.options.get("max_wait_s"),
                 deadline=_deadline(ask.options, self._clock.now()),
+                defaults=ask.options.get("defaults") or {},
             )
             try:
                 await self._take_up(ask.run_id, limits, ask.process_id)
@@ -230,6 +231,7 @@ class Roster:
         elif run.stop is not None and run.stop.reason is WaitingReason.PAUSED:
             # Somebody undid it while the last requests were in flight.
             run.stop = None
+        row = _with_defaults(row, run.limits)
         run.row = row
         run.counts = row.counts
         run.priority = row.priority
@@ -273,6 +275,7 @@ class Roster:
                 code = finished_code(row.counts.failed, row.n_rejected) if row and is_over else 3
                 self.endings[run_id] = Ending(code, None)
             return
+        row = _with_defaults(row, limits)
         wire = self._wires(row)
         wall = int(self._clock.wall())
 
@@ -417,6 +420,13 @@ class Roster:
             fix=error.fix,
             kind=error.kind,
         )
+
+
+def _with_defaults(row: RunRow, limits: CallLimits) -> RunRow:
+    """Return a run with the options in force: its own over those of who asked for it."""
+    own = {"priority": row.priority} if row.priority else {}
+    options = in_force({**own, **row.options}, limits.defaults)
+    return row._replace(options=options, priority=options.get("priority", 0))
 
 
 def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ _OFFERS: Final = 8
 
 async def run_session(
     db: Database,
-    run_ids: list[RunId],
+    defaults: Mapping[RunId, Mapping[str, Any]],
     *,
     call: CallOptions,
     wires: WireFactory,
@@ -41,15 +41,21 @@ async def run_session(
 ) -> Mapping[RunId, Ending]:
     """Have the runs drained, here or by whoever holds the lock, and return how each ended.
 
-    ``process`` is registered already; its lock is held as long as the caller holds it.
+    ``defaults`` names the runs, each with what holds where its own options say nothing; it goes
+    with the ask, so that a run is sent alike whoever holds the lock. ``process`` is registered
+    already; its lock is held as long as the caller holds it.
     """
     with db.read() as connection:
         clock = SystemClock(seen_at(driver(connection)))
     deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
-    own = {run_id: CallLimits(max_wait_s=call.max_wait_s, deadline=deadline) for run_id in run_ids}
-    bounds: dict[str, Any] = {"max_wait_s": call.max_wait_s, "max_time_s": call.max_time_s}
-    for run_id in run_ids:
-        processes.ask(db, run_id, process, bounds)
+    longest_s = call.longest_wait_s
+    own = {
+        run_id: CallLimits(max_wait_s=longest_s, deadline=deadline, defaults=of_run)
+        for run_id, of_run in defaults.items()
+    }
+    bounds: dict[str, Any] = {"max_wait_s": longest_s, "max_time_s": call.max_time_s}
+    for run_id, of_run in defaults.items():
+        processes.ask(db, run_id, process, {**bounds, "defaults": of_run})
     endings: dict[RunId, Ending] = {}
     lock = FileLock(sender_lock_path(db.path))
     patience_s = 0.0

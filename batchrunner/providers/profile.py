@@ -89,10 +89,14 @@ class Profile:
             return False
         return _origin(base_url) == _origin(self.default_base_url)
 
-    def base_url(self, typed: str | None, environ: Mapping[str, str]) -> str | None:
-        """Return the base URL in force: typed (or stored), from the environment, the default."""
+    def base_url(
+        self, typed: str | None, environ: Mapping[str, str], configured: str | None = None
+    ) -> str | None:
+        """Return the base URL in force: typed (or stored), the environment's, the configuration's,
+        the default.
+        """
         from_environ = environ.get(self.base_url_env, "").strip() if self.base_url_env else ""
-        return typed or from_environ or self.default_base_url
+        return typed or from_environ or configured or self.default_base_url
 
     def default_path(self, body: bytes) -> str:
         """Return the path for a stored body whose line named none.

@@ -329,7 +329,7 @@ def carry_typed_caps(conn: sqlite3.Connection, old: ScopeId, new: ScopeId) -> No
     conn.execute(
         "INSERT INTO cap (scope_id, limit_name, value, zone, source, set_at)"
         " SELECT ?, limit_name, value, zone, source, set_at FROM cap"
-        " WHERE scope_id = ? AND source = 'flag'"
+        " WHERE scope_id = ? AND source IN ('flag', 'config')"
         " ON CONFLICT DO UPDATE SET value = excluded.value, zone = excluded.zone,"
         " set_at = excluded.set_at WHERE excluded.set_at >= set_at",
         (new, old),

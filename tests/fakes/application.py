@@ -206,4 +206,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeApplication:
     module.__dict__["Batchrunner"] = fake
     monkeypatch.setitem(sys.modules, "batchrunner.app", module)
     monkeypatch.delenv("BATCHRUNNER_DB", raising=False)
+    monkeypatch.delenv("BATCHRUNNER_PROFILE", raising=False)
+    nowhere = Path("/nowhere/batchrunner.toml")
+    monkeypatch.setattr("batchrunner.config.load.user_file", lambda: nowhere)
     return fake

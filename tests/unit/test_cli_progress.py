@@ -233,7 +233,7 @@ def test_submit_keeps_stdout_for_data(
 def told(run: RunView, exit_code: int, **rest: Any) -> str:
     """Return the last words."""
     result = RunResult(run=run, exit_code=exit_code, **rest)
-    return "\n".join(summary(result, Settings(db=Path("x.db")), elapsed_s=200.0, now_ms=AT))
+    return "\n".join(summary(result, Settings(typed_db=Path("x.db")), elapsed_s=200.0, now_ms=AT))
 
 
 def test_summary_of_a_finished_run() -> None:

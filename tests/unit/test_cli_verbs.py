@@ -11,6 +11,7 @@ import pytest
 
 from batchrunner.cli import main
 from batchrunner.options import (
+    NO_END,
     NO_WAIT_S,
     CallOptions,
     ExportOptions,
@@ -94,7 +95,7 @@ def test_every_option_arrives(app: FakeApplication, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        (["--wait"], CallOptions(max_wait_s=None)),
+        (["--wait"], CallOptions(max_wait_s=NO_END)),
         (["--no-wait"], CallOptions(max_wait_s=NO_WAIT_S, no_wait=True)),
         (["--max-wait", "0"], CallOptions(max_wait_s=0.0)),
         ([], CallOptions()),
