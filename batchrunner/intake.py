@@ -92,7 +92,7 @@ class _Rejects:
             "file": fault.file,
             "line": fault.line,
             "reason": fault.reason,
-            "text": redact((raw or b"").decode("utf-8", "replace")),
+            "text": None if fault.is_secret else redact((raw or b"").decode("utf-8", "replace")),
         }
         self.file.write(msgspec.json.encode(row) + b"\n")
 
@@ -134,7 +134,7 @@ class Intake:
                 "The lines do not say which provider they are for.",
                 fix=f"Say it with --provider: {', '.join(self._order.providers.names)}.",
             )
-        return self._order.providers.profile(name), lines
+        return self._order.providers.profile(name).at(self._order.base_url), lines
 
     def take(self) -> Taken:
         """Read, check and store; or find the run that has the same content.

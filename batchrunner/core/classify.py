@@ -18,7 +18,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from batchrunner.core.credentials import one_line
+from batchrunner.core.caps import ROLLING
+from batchrunner.core.credentials import Secrets, one_line
+from batchrunner.core.days import next_reset
 from batchrunner.core.headers import parse_wait
 from batchrunner.core.outcomes import HALTS, Halt
 from batchrunner.core.rules import GENERIC, SHOULD_RETRY, Form, Reset, Rule
@@ -83,6 +85,16 @@ class Tongue(Protocol):
         ...
 
     @property
+    def key_envs(self) -> Sequence[str]:
+        """Variables that may hold the key, the first to be named to people."""
+        ...
+
+    @property
+    def day_zone(self) -> str:
+        """When its day ends: an IANA zone's midnight, or ``rolling``."""
+        ...
+
+    @property
     def base_rule(self) -> str:
         """A sentence on what a base URL has to be here."""
         ...
@@ -107,6 +119,9 @@ class Facts:
     codes: frozenset[str] = frozenset()
     #: Message of the error object; empty where the body has none.
     message: str = ""
+    #: A fault's: what to do, and that no try again mends it.
+    fix: str = ""
+    halts: bool = False
 
 
 def classify(
@@ -115,7 +130,7 @@ def classify(
     *,
     url: str,
     now_wall: float,
-    secrets: Sequence[str] = (),
+    secrets: Secrets | Sequence[str] = (),
 ) -> Decision:
     """Return what ``reply``, received at ``now_wall`` (epoch ms), means for job, scope and run.
 
@@ -144,7 +159,14 @@ def _read(tongue: Tongue, body: bytes, url: str) -> Answer:
 
 def _facts(reply: Reply) -> Facts:
     if reply.fault is not None:
-        return Facts(fault=reply.fault.kind, headers=reply.headers, text=reply.fault.message)
+        fault = reply.fault
+        return Facts(
+            fault=fault.kind,
+            headers=reply.headers,
+            text=fault.message,
+            fix=fault.fix,
+            halts=fault.halts,
+        )
     status = reply.status or 0
     value = _decoded(reply.body) if len(reply.body) <= _JSON_BOUND else None
     codes, message = _error_object(value)
@@ -204,10 +226,10 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(code, str | int) and not isinstance(code, bool):
             yield str(code)
     details = error.get("details")
-    inner = error.get("innererror")
-    for detail in (*(details if isinstance(details, list) else [details]), inner):
+    further = (error.get("innererror"), error.get("metadata"))
+    for detail in (*(details if isinstance(details, list) else [details]), *further):
         if isinstance(detail, dict):
-            for name in ("error_code", "code", "reason"):
+            for name in ("error_code", "code", "reason", "error_type", "limit_source"):
                 if isinstance(detail.get(name), str):
                     yield detail[name]
 
@@ -229,7 +251,7 @@ def _decide(
     *,
     url: str,
     now_wall: float,
-    secrets: Sequence[str],
+    secrets: Secrets | Sequence[str],
 ) -> Decision:
     verdict = rule.verdict
     if rule.plain:
@@ -241,6 +263,7 @@ def _decide(
     fill = {
         "url": one_line(url, secrets, bound=200),
         "provider": tongue.name,
+        "key": tongue.key_envs[0] if tongue.key_envs else "the header that carries it",
         "location": one_line(facts.headers.get("location", "nowhere"), secrets, bound=200),
         "base_rule": tongue.base_rule,
     }
@@ -249,13 +272,17 @@ def _decide(
         kind=rule.kind,
         message=one_line(_message(rule, facts, fill), secrets),
         retry_at=retry_at,
-        reset_at=_reset_at(rule, retry_at, now_wall),
+        reset_at=_reset_at(rule, retry_at, now_wall, tongue.day_zone),
         account_wide=rule.account_wide,
-        fix=rule.fix.format_map(fill),
+        fix=facts.fix or rule.fix.format_map(fill),
     )
 
 
-def _reset_at(rule: Rule, retry_at: int | None, now_wall: float) -> int | None:
+def _reset_at(rule: Rule, retry_at: int | None, now_wall: float, day_zone: str) -> int | None:
+    if rule.reset is Reset.HINT_OR_DAY and retry_at is not None:
+        return retry_at
+    if rule.reset in {Reset.NEXT_DAY, Reset.HINT_OR_DAY}:
+        return None if day_zone == ROLLING else next_reset(now_wall, day_zone)
     if rule.reset is Reset.NEXT_MONTH:
         now = datetime.fromtimestamp(now_wall / 1000, UTC)
         year, month = divmod(now.year * 12 + now.month, 12)

@@ -18,7 +18,7 @@ from batchrunner.models import ErrorKind, Verdict
 if TYPE_CHECKING:
     from batchrunner.core.classify import Facts
 
-__all__ = ["GENERIC", "Form", "Reset", "Rule", "words"]
+__all__ = ["GENERIC", "REGION", "REGION_SAYS", "Form", "Reset", "Rule", "words"]
 
 
 class Form(StrEnum):
@@ -37,6 +37,10 @@ class Reset(StrEnum):
     NOT_SAID = "not_said"
     #: In the headers or the text of the reply.
     HINT = "hint"
+    #: When the provider's own day turns; a hint is not believed.
+    NEXT_DAY = "next_day"
+    #: A hint where there is one, else when the provider's own day turns.
+    HINT_OR_DAY = "hint_or_day"
     #: 00:00 UTC on the first of next month.
     NEXT_MONTH = "next_month"
 
@@ -67,7 +71,8 @@ class Rule:
     #: The pause or the wait is the whole account's, not the model pool's.
     account_wide: bool = False
     reset: Reset = Reset.NOT_SAID
-    #: What a person should do; ``{url}``, ``{provider}`` and ``{location}`` are filled in.
+    #: What a person should do; ``{url}``, ``{provider}``, ``{key}`` (the variable that holds it),
+    #: ``{base_rule}`` and ``{location}`` are filled in.
     fix: str = ""
     #: Put in front of the server's words, filled in likewise.
     says: str = ""
@@ -137,7 +142,23 @@ _NETWORK_FIX: Final = "Check the base URL and the network, then run resume."
 _PORTAL_FIX: Final = (
     "Open {url} in a browser: sign in to the network, or correct the base URL; then run resume."
 )
-_PROXY_FIX: Final = "Check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, then run resume."
+_PROXY_FIX: Final = (
+    "Check --proxy, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, then run resume."
+)
+
+_NEW_KEY: Final = "Make a new key at the provider, put it in {key}, then run resume."
+_OTHER_PLACE: Final = (
+    "The key is good. Reach the provider from elsewhere, by another --proxy or --base-url; then run"
+    " resume."
+)
+_NO_FIELD: Final = (
+    "Take the field out and submit the mended file with --update, or replace it:"
+    " batchrunner retry --set FIELD=VALUE"
+)
+REGION_SAYS: Final = (
+    "The provider refuses the country or region that this machine connects from, not the key"
+)
+_OTHER_MODEL: Final = "Check the model's name, then: batchrunner resume --set model=NAME"
 
 _REFUSED_CODES: Final = frozenset(
     {
@@ -163,20 +184,64 @@ _TOO_LARGE_CODES: Final = frozenset(
 _TOO_LONG: Final = words(
     r"prompt is too long|exceeds? (?:the )?(?:\w+ )?context|maximum context length"
     r"|context (?:window|length|size)[^.]{0,40}exceed|larger than the (?:model's )?context"
+    r"|input token count[^.]{0,40}exceeds"
 )
 _UNKNOWN_MODEL: Final = words(
-    r"invalid model name|unknown model|model[^.]{0,80}(?:does not exist|not found|is not a valid)"
-    r"|not a valid model"
+    r"invalid model|unknown model|model[^.]{0,80}(?:does not exist|not exist|not found)"
+    r"|model[^.]{0,80}is not a valid|not a valid model"
 )
-_REGION: Final = words(
-    r"(?:country|region|territory)[^.]{0,60}(?:not (?:supported|available)|unsupported)"
-    r"|(?:not (?:supported|available)|unsupported)[^.]{0,60}(?:country|region|territory)"
+#: A country as the reason: what is refused is the address that requests come from, not the key.
+REGION: Final = words(
+    r"(?:country|region|territory|(?:user|your) location)[^.]{0,60}"
+    r"(?:not (?:supported|available|allowed|served)|unsupported|blocked)"
+    r"|(?:not (?:supported|available|allowed)|unsupported|banned)[^.]{0,60}"
+    r"(?:country|region|territory)"
+)
+_ADDRESS: Final = words(
+    r"\bIP(?:[ -]address)?\b.{0,80}not (?:authorized|allowed|allow-?listed|permitted)"
+)
+#: ``model `x` has been retired``, and not ``top_k is deprecated for this model``.
+_RETIRED: Final = words(
+    r"\bmodels?:?\s+(?:\S{1,80}\s+)?(?:is|was|has been|have been)\s+(?:now\s+)?"
+    r"(?:retired|decommissioned|deprecated|removed|shut ?down|sunset|discontinued|no longer)"
+)
+_RENAMED: Final = words(r"\bmodel\b[^.]{0,80}\brenamed\b")
+_PLAN: Final = words(
+    r"\b(?:your|current|free|this) (?:\w+ )?(?:plan|tier|subscription)\b"
+    r"|upgrade (?:your|to a) (?:\w+ )?(?:plan|tier|account)"
+)
+_EXPIRED: Final = words(r"\bexpired\b|\bhas expired|\bkey expir")
+_SWITCHED_OFF: Final = words(
+    r"deactivated|disabled|inactive|not active|revoked|deleted|suspended|archived|leaked"
+)
+#: A field that the request has and the API does not.
+_FIELD: Final = words(
+    r"(?:extra inputs|unknown|unexpected|unrecognized|unsupported|unexpected keyword)"
+    r" (?:request )?(?:are not permitted|name|field|parameter|argument)"
+    r"|extra inputs are not permitted|cannot find field"
+    r"|(?:parameter|field|argument)\b[^.]{0,60}(?:not (?:a )?supported|not permitted|no longer|removed)"
+)
+_FIELD_CODES: Final = frozenset({"unsupported_parameter", "unknown_parameter", "extra_forbidden"})
+_VERSION: Final = words(
+    r"(?:anthropic-|api[ -_]?)version\b[^.]{0,80}"
+    r"(?:not (?:a )?(?:valid|supported)|unsupported|invalid|required|missing|unknown)"
+    r"|(?:invalid|unsupported|unknown|missing)[^.]{0,40}(?:anthropic-|api[ -_]?)version\b"
 )
 _OVERLOADED: Final = words(
     r"overloaded|high demand|at capacity|no capacity|temporarily unable|resource[ _]unavailable"
+    # A model that is brought into memory: llama.cpp, Hugging Face, Ollama.
+    r"|\bloading\b|still starting|not (?:yet )?ready"
 )
 _OVERLOADED_CODES: Final = frozenset(
-    {"overloaded_error", "server_is_overloaded", "service_unavailable_error", "capacity_exceeded"}
+    {
+        "overloaded_error",
+        "server_is_overloaded",
+        "service_unavailable_error",
+        "capacity_exceeded",
+        "unavailable",
+        "unavailable_error",
+        "provider_overloaded",
+    }
 )
 
 _FAULTS: Final[Sequence[Rule]] = (
@@ -191,7 +256,7 @@ _FAULTS: Final[Sequence[Rule]] = (
     Rule(
         id="fault-proxy-refuses",
         faults=frozenset({ErrorKind.PROXY}),
-        body_re=words(r"\b40[37]\b|not supported"),
+        when=lambda facts: facts.halts,
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.PROXY,
         fix=_PROXY_FIX,
@@ -201,8 +266,8 @@ _FAULTS: Final[Sequence[Rule]] = (
         faults=frozenset({ErrorKind.TLS}),
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.TLS,
-        fix="Check the base URL (http or https?). Where a proxy opens TLS, name its "
-        "certificate authority in SSL_CERT_FILE. Then run resume.",
+        fix="Check the base URL (http or https?). Where a company inspects TLS, name its "
+        "certificate authority: --ca-file FILE. Then run resume.",
     ),
     Rule(
         id="fault-redirect",
@@ -238,6 +303,20 @@ _FAULTS: Final[Sequence[Rule]] = (
 )
 
 _STATUSES: Final[Sequence[Rule]] = (
+    Rule(
+        # nginx, and Go's and Java's servers.
+        id="http-on-https-port",
+        statuses=(400,),
+        body_re=words(
+            r"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server"
+            r"|requires TLS"
+        ),
+        when=lambda facts: facts.form is not Form.JSON,
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.TLS,
+        says="{url} speaks TLS, and was asked in plain http",
+        fix="Write https:// in the base URL, then run resume.",
+    ),
     Rule(
         id="captive-portal",
         statuses=("2xx",),
@@ -329,7 +408,49 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
         says="The gateway does not know the key",
-        fix="Check the key ({provider}): it must be the gateway's own; then run resume.",
+        fix="Put the gateway's own key in {key}, then run resume.",
+    ),
+    Rule(
+        id="address-refused",
+        statuses=(401, 403),
+        codes=frozenset({"ip_not_authorized", "ip_not_allowed"}),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.PERMISSION,
+        account_wide=True,
+        says="The account does not take requests from the address this machine connects from",
+        fix="Have the address added to the account's list, or leave by another --proxy; then run"
+        " resume.",
+    ),
+    Rule(
+        id="address-refused-words",
+        statuses=(401, 403),
+        message_re=_ADDRESS,
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.PERMISSION,
+        account_wide=True,
+        says="The account does not take requests from the address this machine connects from",
+        fix="Have the address added to the account's list, or leave by another --proxy; then run"
+        " resume.",
+    ),
+    Rule(
+        id="key-expired",
+        statuses=(401,),
+        message_re=_EXPIRED,
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.AUTHENTICATION,
+        account_wide=True,
+        says="The key has expired",
+        fix=_NEW_KEY,
+    ),
+    Rule(
+        id="key-switched-off",
+        statuses=(401,),
+        message_re=_SWITCHED_OFF,
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.AUTHENTICATION,
+        account_wide=True,
+        says="The key is known and no longer good: it, or what it belongs to, was switched off",
+        fix=_NEW_KEY,
     ),
     Rule(
         id="authentication",
@@ -337,7 +458,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
-        fix="Check the key ({provider}), then run resume.",
+        fix="Check the key in {key}: is it whole, for this provider, and still listed there? Then"
+        " run resume.",
     ),
     Rule(
         id="payment",
@@ -354,16 +476,67 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.PERMISSION,
         account_wide=True,
-        fix="The provider does not serve the region this machine connects from.",
+        says=REGION_SAYS,
+        fix=_OTHER_PLACE,
     ),
     Rule(
         id="region-words",
-        statuses=(403,),
-        body_re=_REGION,
+        statuses=(403, 451),
+        body_re=REGION,
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.PERMISSION,
         account_wide=True,
-        fix="The provider does not serve the region this machine connects from.",
+        says=REGION_SAYS,
+        fix=_OTHER_PLACE,
+    ),
+    Rule(
+        id="region-location",
+        statuses=(400,),
+        message_re=words(r"(?:user|your) location[^.]{0,40}not supported"),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.PERMISSION,
+        account_wide=True,
+        says=REGION_SAYS,
+        fix=_OTHER_PLACE,
+    ),
+    Rule(
+        id="model-retired",
+        statuses=(400, 403, 404, 410, 422),
+        message_re=_RETIRED,
+        verdict=Verdict.HOLD_MODEL,
+        kind=ErrorKind.MODEL_NOT_FOUND,
+        says="The model was retired",
+        fix="Give its successor: batchrunner resume --set model=NAME",
+    ),
+    Rule(
+        id="model-renamed",
+        statuses=(400, 404, 410, 422),
+        message_re=_RENAMED,
+        verdict=Verdict.HOLD_MODEL,
+        kind=ErrorKind.MODEL_NOT_FOUND,
+        says="The model has another name now",
+        fix="Give it: batchrunner resume --set model=NAME",
+    ),
+    Rule(
+        id="model-beyond-the-plan",
+        statuses=(403,),
+        message_re=_PLAN,
+        when=lambda facts: bool(_A_MODEL.search(facts.message)),
+        verdict=Verdict.HOLD_MODEL,
+        kind=ErrorKind.PERMISSION,
+        says="The account's plan does not include this model",
+        fix="Choose a plan that does, or give another model: batchrunner resume --set model=NAME",
+    ),
+    Rule(
+        id="beyond-the-plan",
+        statuses=(403,),
+        message_re=_PLAN,
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.PERMISSION,
+        account_wide=True,
+        says="The account's plan does not include this",
+        fix="Choose a plan that does (a subscription to the provider's chat program is not one);"
+        " then run resume.",
     ),
     Rule(
         id="model-not-permitted",
@@ -371,7 +544,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         message_re=_A_MODEL,
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.PERMISSION,
-        fix="Ask for access to the model, or give another with --set model=NAME; then run resume.",
+        says="The key is good, but may not use this model",
+        fix="Ask for access to the model, or give another: batchrunner resume --set model=NAME",
     ),
     Rule(
         id="permission",
@@ -379,7 +553,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.PERMISSION,
         account_wide=True,
-        fix="Give the key the permission it lacks, then run resume.",
+        says="The key is good, but may not do this",
+        fix="Have the permission granted to the key, or put another in {key}; then run resume.",
     ),
     Rule(
         id="model-code",
@@ -387,7 +562,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         codes=frozenset({"model_not_found", "deploymentnotfound"}),
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.MODEL_NOT_FOUND,
-        fix="Check the model's name, then: batchrunner resume --set model=NAME",
+        fix=_OTHER_MODEL,
     ),
     Rule(
         id="model-not-found",
@@ -395,7 +570,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         message_re=_A_MODEL,
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.MODEL_NOT_FOUND,
-        fix="Check the model's name, then: batchrunner resume --set model=NAME",
+        fix=_OTHER_MODEL,
     ),
     Rule(
         id="model-invalid",
@@ -403,7 +578,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         message_re=_UNKNOWN_MODEL,
         verdict=Verdict.HOLD_MODEL,
         kind=ErrorKind.MODEL_NOT_FOUND,
-        fix="Check the model's name, then: batchrunner resume --set model=NAME",
+        fix=_OTHER_MODEL,
     ),
     Rule(
         id="not-found",
@@ -411,7 +586,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
         says="There is nothing at {url}. {base_rule}",
-        fix="Correct the base URL, then run retry --base-url URL.",
+        fix="Correct the base URL: batchrunner retry --base-url URL",
     ),
     Rule(
         id="daily-limit",
@@ -461,6 +636,34 @@ _STATUSES: Final[Sequence[Rule]] = (
         statuses=(409, 425, 499, "5xx"),
         verdict=Verdict.RETRY,
         kind=ErrorKind.SERVER_ERROR,
+    ),
+    Rule(
+        id="version-not-known",
+        statuses=(400,),
+        message_re=_VERSION,
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.INVALID_REQUEST,
+        account_wide=True,
+        says="The API does not take the version that was asked for",
+        fix="Ask for one that it has: batchrunner resume --api-version VERSION",
+    ),
+    Rule(
+        id="field-code",
+        statuses=(400, 422),
+        codes=_FIELD_CODES,
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.INVALID_REQUEST,
+        says="This model or API version does not take a field of the request",
+        fix=_NO_FIELD,
+    ),
+    Rule(
+        id="field-words",
+        statuses=(400, 422),
+        message_re=_FIELD,
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.INVALID_REQUEST,
+        says="This model or API version does not take a field of the request",
+        fix=_NO_FIELD,
     ),
     Rule(
         id="invalid-request",

@@ -60,6 +60,27 @@ def _instructions(body: Body, text: str) -> None:
         body["instructions"] = text
 
 
+def _system_instruction(body: Body, text: str) -> None:
+    if body.get("systemInstruction") is None and body.get("system_instruction") is None:
+        body["systemInstruction"] = {"parts": [{"text": text}]}
+
+
+def _as_messages(prompt: str) -> list[Any]:
+    return [{"role": "user", "content": prompt}]
+
+
+def _as_contents(prompt: str) -> list[Any]:
+    return [{"role": "user", "parts": [{"text": prompt}]}]
+
+
+def _text_of_parts(content: Any) -> Any:
+    """Return the text of Gemini's content that is one text, else ``None``."""
+    try:
+        return content["parts"][0]["text"]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """What one endpoint's body looks like."""
@@ -70,6 +91,10 @@ class Endpoint:
     types_word: str = ""
     #: Where the most output tokens stand; the first is written.
     max_tokens: tuple[str, ...] = ()
+    #: Names of the object that these stand in; the first is written. Empty: the body itself.
+    within: tuple[str, ...] = ()
+    #: A prompt → the list of one message.
+    to_messages: Callable[[str], list[Any]] = _as_messages
     set_system: Callable[[Body, str], None] | None = None
 
 
@@ -90,6 +115,15 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
         set_system=_system_message,
     ),
     "/responses": Endpoint(max_tokens=("max_output_tokens",), set_system=_instructions),
+    "/models/{model}:generateContent": Endpoint(
+        required="contents",
+        types=(list,),
+        types_word="a list",
+        max_tokens=("maxOutputTokens", "max_output_tokens"),
+        within=("generationConfig", "generation_config"),
+        to_messages=_as_contents,
+        set_system=_system_instruction,
+    ),
     "/embeddings": Endpoint(required="input", types=(str, list), types_word="a string or a list"),
 }
 _UNKNOWN: Final = Endpoint()
@@ -129,21 +163,42 @@ def default_max_tokens(endpoint: Endpoint, fill: Fill, *, demanded: bool) -> int
 
 def _fill_max_tokens(body: Body, endpoint: Endpoint, fill: Fill, demanded: bool) -> None:
     missing = True
+    holder = _holder(body, endpoint)
     for name in endpoint.max_tokens:
-        value = body.get(name)
+        value = holder.get(name)
         if value is not None:
             missing = False
             check_max_tokens(name, value)
     if missing:
         value = default_max_tokens(endpoint, fill, demanded=demanded)
         if value is not None:
-            body[_max_tokens_field(endpoint, body)] = value
+            _set_max_tokens(body, endpoint, value)
+
+
+def _holder(body: Body, endpoint: Endpoint) -> Body:
+    """Return the object that holds the most output tokens; an empty one where it is not there."""
+    if not endpoint.within:
+        return body
+    for name in endpoint.within:
+        found = body.get(name)
+        if found is not None:
+            if not isinstance(found, dict):
+                raise RefusedLineError(f"`{name}` is not an object")
+            return found
+    return {}
+
+
+def _set_max_tokens(body: Body, endpoint: Endpoint, value: int) -> None:
+    holder = _holder(body, endpoint)
+    holder[_max_tokens_field(endpoint, body)] = value
+    if endpoint.within and not any(name in body for name in endpoint.within):
+        body[endpoint.within[0]] = holder
 
 
 def _max_tokens_field(endpoint: Endpoint, body: Body) -> str:
     *_, last = endpoint.max_tokens
     model = body.get("model")
-    if isinstance(model, str) and _REASONING_MODEL.match(model):
+    if not endpoint.within and isinstance(model, str) and _REASONING_MODEL.match(model):
         return last
     return endpoint.max_tokens[0]
 
@@ -164,9 +219,9 @@ def prompt_to_body(
 ) -> Body:
     """Return the body of one user message; ``check_and_fill`` is still to come."""
     body: Body = {} if model is None else {"model": model}
-    body["messages"] = [{"role": "user", "content": prompt}]
+    body[endpoint.required or "messages"] = endpoint.to_messages(prompt)
     if max_tokens is not None:
-        body[_max_tokens_field(endpoint, body)] = max_tokens
+        _set_max_tokens(body, endpoint, max_tokens)
     if system is not None and endpoint.set_system is not None:
         endpoint.set_system(body, system)
     return body
@@ -174,18 +229,7 @@ def prompt_to_body(
 
 def prompt_of_body(endpoint: Endpoint, body: Body) -> Body | None:
     """Return the fields of a prompt line that makes exactly this body; ``None`` where none does."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
-        return None
-    system = body.get("system")
-    if system is None and isinstance(messages[0], dict) and messages[0].get("role") == "system":
-        system = messages[0].get("content")
-    fields: Body = {
-        "prompt": messages[-1].get("content"),
-        "model": body.get("model"),
-        "system": system,
-        "max_tokens": body.get(_max_tokens_field(endpoint, body)) if endpoint.max_tokens else None,
-    }
+    fields = (_native_fields if endpoint.within else _message_fields)(endpoint, body)
     if not isinstance(fields["prompt"], str):
         return None
     made = prompt_to_body(endpoint, **fields)
@@ -193,3 +237,28 @@ def prompt_of_body(endpoint: Endpoint, body: Body) -> Body | None:
     if msgspec.json.encode(made) != msgspec.json.encode(body):
         return None
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _message_fields(endpoint: Endpoint, body: Body) -> Body:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
+        return {"prompt": None}
+    system = body.get("system")
+    if system is None and isinstance(messages[0], dict) and messages[0].get("role") == "system":
+        system = messages[0].get("content")
+    return {
+        "prompt": messages[-1].get("content"),
+        "model": body.get("model"),
+        "system": system,
+        "max_tokens": body.get(_max_tokens_field(endpoint, body)) if endpoint.max_tokens else None,
+    }
+
+
+def _native_fields(endpoint: Endpoint, body: Body) -> Body:
+    contents, settings = body.get("contents"), body.get(endpoint.within[0])
+    return {
+        "prompt": _text_of_parts(contents[-1]) if isinstance(contents, list) and contents else None,
+        "model": body.get("model"),
+        "system": _text_of_parts(body.get("systemInstruction")),
+        "max_tokens": settings.get(endpoint.max_tokens[0]) if isinstance(settings, dict) else None,
+    }

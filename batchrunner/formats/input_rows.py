@@ -27,7 +27,7 @@ def input_row(row: Exported, rules: ExportRules) -> bytes:
     """Return one job as an input line, without its end."""
     line = _MAKERS[row.shape](row, rules)
     if line is None:
-        path = rules.default_path_for({})
+        path = rules.default_path_for(_body(row))
         make = _params if row.url is None and path == "/v1/messages" else _url
         line = make(row, rules)
     if row.job.metadata:
@@ -51,7 +51,7 @@ def _url(row: Exported, rules: ExportRules) -> Line:
     line: Line = {
         "custom_id": row.job.key,
         "method": row.method or "POST",
-        "url": row.url or rules.default_path_for({}) or "",
+        "url": row.url or rules.default_path_for(_body(row)) or "",
     }
     if row.headers:
         line["headers"] = msgspec.Raw(row.headers)
@@ -61,14 +61,15 @@ def _url(row: Exported, rules: ExportRules) -> Line:
 
 
 def _prompt(row: Exported, rules: ExportRules) -> Line | None:
-    path = row.url or rules.default_path_for({}) or ""
-    fields = prompt_of_body(endpoint_of(path), _body(row))
+    body = _body(row)
+    path = row.url or rules.default_path_for(body) or ""
+    fields = prompt_of_body(endpoint_of(path), body)
     return None if fields is None else {"id": row.job.key, **fields}
 
 
 def _bare(row: Exported, rules: ExportRules) -> Line | None:
     body = _body(row)
-    path = row.url or rules.default_path_for({})
+    path = row.url or rules.default_path_for(body)
     if not _OWN_FIELDS.isdisjoint(body) or rules.default_path_for(body) != path:
         return None
     return {"custom_id": row.job.key, **body}

@@ -23,7 +23,13 @@ from batchrunner.formats.bodies import (
     endpoint_of,
     prompt_to_body,
 )
-from batchrunner.formats.faults import Notes, RefusedLineError, fault_of, printable
+from batchrunner.formats.faults import (
+    Notes,
+    RefusedLineError,
+    SecretLineError,
+    fault_of,
+    printable,
+)
 from batchrunner.formats.requests import check_headers, check_method, check_url
 from batchrunner.formats.sources import MAX_LINE, RawLine
 from batchrunner.models import JobLine, LineFault, Shape
@@ -61,6 +67,10 @@ class LineRules(Protocol):
 
     def default_path_for(self, body: Mapping[str, Any], /) -> str | None:
         """Return the path a bare body goes to; for ``{}``, that of a plain message."""
+        ...
+
+    def read_path(self, path: str, /) -> tuple[str, str | None]:
+        """Return a line's path without the model that it names, and the model."""
         ...
 
 
@@ -101,7 +111,8 @@ class _Reader:
                 raise RefusedLineError(f"longer than {MAX_LINE // 2**20} MB")
             return self._job(raw, object_of(raw.data))
         except RefusedLineError as refused:
-            return fault_of(raw, str(refused))
+            is_secret = isinstance(refused, SecretLineError)
+            return fault_of(raw, str(refused), is_secret=is_secret)
         except RecursionError:
             return fault_of(raw, "nested too deeply")
 
@@ -110,7 +121,8 @@ class _Reader:
             if name in line:
                 return read(self, raw, line, shape)
         raise RefusedLineError(
-            "unknown shape: it has none of `params`, `url`, `prompt`, `messages` or `input`"
+            "unknown shape: it has none of `params`, `url`, `prompt`, `messages`, `input` or"
+            " `contents`"
         )
 
     # -- the shapes -----------------------------------------------------------------------------
@@ -208,6 +220,10 @@ class _Reader:
         body = line.get("body")
         if not isinstance(body, dict):
             raise RefusedLineError("`body` is not an object")
+        path, model = self._rules.read_path(path)
+        if model is not None:
+            # The body's own would be another one's; the path is where the request goes.
+            body["model"] = model
         return self._finish(raw, line, body, path, shape)
 
     def _any_request(self, raw: RawLine, line: Body, shape: Shape) -> JobLine:
@@ -302,6 +318,7 @@ _SHAPES: Final[tuple[tuple[str, Shape, _Read], ...]] = (
     ("prompt", Shape.PROMPT, _Reader.prompt),
     ("messages", Shape.BODY, _Reader.bare),
     ("input", Shape.BODY, _Reader.bare),
+    ("contents", Shape.BODY, _Reader.bare),
 )
 _TELLING_FIELDS: Final = frozenset(name for name, _, _ in _SHAPES)
 _OWN_FIELDS: Final = ("custom_id", "id", "metadata")

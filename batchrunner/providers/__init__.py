@@ -19,8 +19,19 @@ __all__ = ["BUILT_IN", "NAMES", "Profile", "Providers", "detect", "pool_of", "pr
 
 profile: Final = BUILT_IN.profile
 
+#: OpenRouter's names have a slash, and so have Groq's for some models and those of other gateways:
+#: they tell nothing.
 _MODELS: Final = (
     (re.compile(r"claude-"), "anthropic"),
+    (re.compile(r"(?:models/)?gemini-"), "gemini"),
+    (
+        re.compile(
+            r"(?:open-)?(?:mistral|mixtral|ministral|magistral|codestral|devstral|pixtral|voxtral)-"
+            r"(?!.*(?:\d+b-32768|saba-24b))"
+        ),
+        "mistral",
+    ),
+    (re.compile(r"deepseek-(?:chat|reasoner|v\d|flash)"), "deepseek"),
     (re.compile(r"(?:gpt-|chatgpt-|o[134](?:-|$)|text-embedding-|ft:gpt-)"), "openai"),
 )
 

@@ -15,15 +15,14 @@ import msgspec
 
 from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
-from batchrunner.core.rules import Reset, Rule, words
+from batchrunner.core.rules import REGION_SAYS, Reset, Rule, words
 from batchrunner.models import ErrorKind, Usage, Verdict
+from batchrunner.providers.fixes import ADD_CREDIT_ANTHROPIC, NOT_A_SUBSCRIPTION, RAISE_LIMIT
 from batchrunner.providers.profile import Profile
 
 __all__ = ["ANTHROPIC", "RULES"]
 
 _MESSAGES: Final = "/v1/messages"
-
-_SPENT_FIX: Final = "Raise the limit in the provider's console, or wait; then run resume."
 
 RULES: Final = (
     Rule(
@@ -33,7 +32,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.CREDIT,
         account_wide=True,
-        fix="Add credit at the provider, then run resume.",
+        fix=ADD_CREDIT_ANTHROPIC,
     ),
     Rule(
         id="anthropic-spend-limit-dated",
@@ -45,7 +44,7 @@ RULES: Final = (
         kind=ErrorKind.SPEND_LIMIT,
         account_wide=True,
         reset=Reset.HINT,
-        fix=_SPENT_FIX,
+        fix=RAISE_LIMIT,
     ),
     Rule(
         id="anthropic-spend-limit",
@@ -54,7 +53,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.SPEND_LIMIT,
         account_wide=True,
-        fix=_SPENT_FIX,
+        fix=RAISE_LIMIT,
     ),
     Rule(
         id="anthropic-month-spent",
@@ -64,7 +63,7 @@ RULES: Final = (
         kind=ErrorKind.SPEND_LIMIT,
         account_wide=True,
         reset=Reset.NEXT_MONTH,
-        fix=_SPENT_FIX,
+        fix=RAISE_LIMIT,
     ),
     Rule(
         id="anthropic-linked-spend-limit",
@@ -73,7 +72,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.SPEND_LIMIT,
         account_wide=True,
-        fix=_SPENT_FIX,
+        fix=RAISE_LIMIT,
     ),
     Rule(
         id="anthropic-account-state",
@@ -95,11 +94,51 @@ RULES: Final = (
     Rule(
         id="anthropic-wrong-credential",
         statuses=("4xx",),
-        body_re=words(r"only authorized for use with Claude Code"),
+        body_re=words(
+            r"only authorized for use with Claude Code"
+            r"|OAuth (?:authentication|tokens?) (?:is|are) (?:currently )?not (?:allowed|supported)"
+        ),
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
-        fix="Use an API key (ANTHROPIC_API_KEY), then run resume.",
+        says="The token is that of a subscription, and the API does not take it",
+        fix=NOT_A_SUBSCRIPTION,
+    ),
+    Rule(
+        # The whole of what it says to an address in a country that is not served.
+        id="anthropic-region",
+        statuses=(403,),
+        message_re=words(r"^request not allowed\W*$"),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.PERMISSION,
+        account_wide=True,
+        says=REGION_SAYS,
+        fix="The key is good. Reach the provider from elsewhere, by another --proxy or --base-url;"
+        " then run resume.",
+    ),
+    Rule(
+        id="anthropic-version",
+        statuses=(400,),
+        message_re=words(r"anthropic-version"),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.INVALID_REQUEST,
+        account_wide=True,
+        says="The API does not take the version that was asked for",
+        fix="Ask for one that it has: batchrunner resume --api-version 2023-06-01",
+    ),
+    Rule(
+        id="anthropic-removed-field",
+        statuses=(400,),
+        message_re=words(
+            r"\b(?:temperature|top_p|top_k)\b.{0,80}(?:not (?:permitted|supported|allowed|available)"
+            r"|no longer|removed|deprecated)"
+            r"|(?:extra inputs|unsupported|unexpected|removed).{0,80}\b(?:temperature|top_p|top_k)\b"
+        ),
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.INVALID_REQUEST,
+        says="temperature, top_p and top_k are gone from API version 2026-10-21 and from some models",
+        fix="Ask for the older version: batchrunner retry --api-version 2023-06-01; or take the fields"
+        " out, and submit with --update.",
     ),
 )
 

@@ -18,13 +18,23 @@ from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Usage, Verdict
+from batchrunner.providers.fixes import ADD_CREDIT_OPENAI, SHORTEN
 from batchrunner.providers.profile import Body, Profile
 
-__all__ = ["OPENAI", "RULES"]
+__all__ = [
+    "CHAT",
+    "EMBEDDINGS",
+    "OPENAI",
+    "RULES",
+    "bearer",
+    "chat_path_for",
+    "output_text",
+    "read",
+]
 
-_CHAT: Final = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
 _RESPONSES: Final = "/v1/responses"
-_EMBEDDINGS: Final = "/v1/embeddings"
+EMBEDDINGS: Final = "/v1/embeddings"
 
 RULES: Final = (
     Rule(
@@ -50,7 +60,17 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.CREDIT,
         account_wide=True,
-        fix="Add credit at the provider, then run resume.",
+        fix=ADD_CREDIT_OPENAI,
+    ),
+    Rule(
+        id="openai-other-organization",
+        statuses=("4xx",),
+        codes=frozenset({"mismatched_organization", "invalid_organization", "mismatched_project"}),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.AUTHENTICATION,
+        account_wide=True,
+        says="The key is not one of the organization or project that the request names",
+        fix="Correct or unset OPENAI_ORG_ID and OPENAI_PROJECT_ID, then run resume.",
     ),
     Rule(
         id="openai-larger-than-the-limit",
@@ -58,7 +78,7 @@ RULES: Final = (
         codes=frozenset({"request_too_large"}),
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.REQUEST_TOO_LARGE,
-        fix="It asks for more than the whole limit: shorten it, then submit with --update.",
+        fix=SHORTEN,
     ),
     Rule(
         id="openai-flex-unavailable",
@@ -106,7 +126,8 @@ _decode: Final = msgspec.json.Decoder(_Result).decode
 _NULL: Final = b"null"
 
 
-def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all paths
+def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all paths
+    """Read usage and presence of an error out of any answer of OpenAI's language."""
     result = _decode(body)
     usage = result.usage
     sent = got = None
@@ -162,7 +183,7 @@ def _parts(parts: list[_Part], kinds: tuple[str, ...]) -> str:
     return "".join(part.text or "" for part in parts if part.type in kinds)
 
 
-def _output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
+def output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
     """Return the first choice's text, a response's output text, or the first vector as JSON."""
     try:
         result = _decode_output(body)
@@ -179,12 +200,31 @@ def _output_text(body: bytes, path: str | None) -> str | None:  # noqa: ARG001
     return None
 
 
-def _headers(
-    credential: Credential | None, _api_version: str | None, environ: Mapping[str, str]
+def _default_path_for(body: Body) -> str:
+    if "input" not in body or "messages" in body:
+        return CHAT
+    return EMBEDDINGS if "embed" in str(body.get("model", "")).lower() else _RESPONSES
+
+
+def chat_path_for(body: Body) -> str:
+    """Return the path of a bare body at a provider that has no Responses API."""
+    return EMBEDDINGS if "input" in body and "messages" not in body else CHAT
+
+
+def bearer(
+    credential: Credential | None, _api_version: str | None, _environ: Mapping[str, str]
 ) -> dict[str, str]:
+    """Return what most providers of OpenAI's language want: the key as a bearer."""
     headers = {"content-type": "application/json"}
     if credential is not None:
         headers["authorization"] = f"Bearer {credential.value}"
+    return headers
+
+
+def _headers(
+    credential: Credential | None, _api_version: str | None, environ: Mapping[str, str]
+) -> dict[str, str]:
+    headers = bearer(credential, None, environ)
     for variable, name in (
         ("OPENAI_ORG_ID", "openai-organization"),
         ("OPENAI_PROJECT_ID", "openai-project"),
@@ -192,12 +232,6 @@ def _headers(
         if value := environ.get(variable, "").strip():
             headers[name] = value
     return headers
-
-
-def _default_path_for(body: Body) -> str:
-    if "input" not in body or "messages" in body:
-        return _CHAT
-    return _EMBEDDINGS if "embed" in str(body.get("model", "")).lower() else _RESPONSES
 
 
 _DATED: Final = re.compile(r"-\d{4}-\d\d-\d\d$")
@@ -231,7 +265,7 @@ OPENAI: Final = Profile(
     fixed_path=None,
     default_path_for=_default_path_for,
     make_headers=_headers,
-    read=_read,
-    output_text=_output_text,
+    read=read,
+    output_text=output_text,
     pool_of=lambda model: _DATED.sub("", model),
 )

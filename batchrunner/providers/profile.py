@@ -7,9 +7,11 @@ Nothing here is sent or read; functions take and return values. The names that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -18,14 +20,35 @@ from batchrunner.core.classify import Answer, Rule
 from batchrunner.core.credentials import Credential
 from batchrunner.models import Usage
 
-__all__ = ["Body", "HeaderMaker", "Profile"]
+__all__ = ["MODEL", "Body", "HeaderMaker", "PathRules", "Profile", "Variant"]
+
+#: In a path: the place of the body's model.
+MODEL: Final = "{model}"
 
 #: A request body as a JSON object.
 Body = Mapping[str, Any]
 #: (credential, API version, environment) → headers, names in lower case.
 HeaderMaker = Callable[[Credential | None, str | None, Mapping[str, str]], dict[str, str]]
 
+#: (profile, base URL, API version typed, environment) → the profile as it speaks there.
+Variant = Callable[["Profile", str, str | None, Mapping[str, str]], "Profile"]
+
 _NO_ENVIRON: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathRules:
+    """How paths are joined to base URLs, where a provider has more than a ``/v1`` to care for."""
+
+    #: (base URL without query, path, API version) → base URL and path as they are joined; the path
+    #: may hold :data:`MODEL`.
+    arrange: Callable[[str, str, str], tuple[str, str]]
+    #: Query parameter that carries the API version, where one does.
+    version_query: str = ""
+    #: The start of a line's path that names a model, as its group ``model``; and what stands for it.
+    names_model: tuple[re.Pattern[str], str] | None = None
+    #: Whether a model that goes in the path does not go in the body.
+    drops_model: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +88,15 @@ class Profile:
     #: Sent with every request, ``NAME: VALUE`` with ``${VAR}`` unfilled, before those typed.
     fixed_headers: tuple[str, ...] = ()
     rules: Sequence[Rule]
+    #: Whether ``x-ratelimit-limit-requests`` is always a minute's or a day's; ``None``: told by its
+    #: refill.
+    requests_limit: Literal["rpm", "rpd"] | None = None
+    #: Hosts, or ends of hosts that begin with a dot, that are the provider's own besides that of
+    #: ``default_base_url``.
+    own_hosts: tuple[str, ...] = ()
+    paths: PathRules | None = None
+    #: What changes with the address or the API version; ``None``: nothing.
+    variant: Variant | None = None
 
     #: The path for every line that names none; ``None``: it depends on the body.
     fixed_path: str | None
@@ -85,9 +117,21 @@ class Profile:
 
     def is_own(self, base_url: str) -> bool:
         """Return whether ``base_url`` is the provider's own address, not a gateway."""
-        if self.default_base_url is None:
-            return False
-        return _origin(base_url) == _origin(self.default_base_url)
+        scheme, host, _ = origin = _origin(base_url)
+        if scheme == "https" and host and any(_is_host(host, own) for own in self.own_hosts):
+            return True
+        return self.default_base_url is not None and origin == _origin(self.default_base_url)
+
+    def at(
+        self,
+        base_url: str | None,
+        api_version: str | None = None,
+        environ: Mapping[str, str] = _NO_ENVIRON,
+    ) -> Profile:
+        """Return the profile as it speaks at an address (``None``: its own) under a version."""
+        if self.variant is None:
+            return self
+        return self.variant(self, base_url or self.default_base_url or "", api_version, environ)
 
     def base_url(
         self, typed: str | None, environ: Mapping[str, str], configured: str | None = None
@@ -99,13 +143,31 @@ class Profile:
         return typed or from_environ or configured or self.default_base_url
 
     def default_path(self, body: bytes) -> str:
-        """Return the path for a stored body whose line named none.
+        """Return the path for a stored body whose line named none, for a person to see.
 
         :raises ValueError: the path depends on a body that is no JSON object.
         """
         if self.fixed_path is not None:
             return self.fixed_path
-        return self.default_path_for(msgspec.json.decode(body, type=dict[str, Any]))
+        decoded = msgspec.json.decode(body, type=dict[str, Any])
+        return _filled(self.default_path_for(decoded), decoded)
+
+    def read_path(self, path: str) -> tuple[str, str | None]:
+        """Return the path of a line with its model taken out, and the model; else it as it is."""
+        if self.paths is None or self.paths.names_model is None:
+            return path, None
+        pattern, start = self.paths.names_model
+        match = pattern.match(path)
+        return (path, None) if match is None else (f"{start}{path[match.end() :]}", match["model"])
+
+    def place_model(self, url: str, body: bytes) -> tuple[str, bytes]:
+        """Return an address that holds :data:`MODEL`, and the body, as they are sent."""
+        decoded = msgspec.json.decode(body, type=dict[str, Any])
+        url = _filled(url, decoded)
+        if self.paths is None or not self.paths.drops_model:
+            return url, body
+        del decoded["model"]
+        return url, msgspec.json.encode(decoded)
 
     def build_url(self, base_url: str, path: str) -> str:
         """Return the absolute address of ``path`` (or of an absolute URL, as it is).
@@ -118,7 +180,11 @@ class Profile:
         base, mark, query = base_url.partition("?")
         base = base.rstrip("/")
         path = "/" + path.lstrip("/") if path else ""
-        if path.startswith("/v1/") and (self.base_has_version or base.endswith("/v1")):
+        if self.paths is not None:
+            named = f"{self.paths.version_query}=" in query if self.paths.version_query else False
+            version = "" if named else self.default_api_version or ""
+            base, path = self.paths.arrange(base, path, version)
+        elif path.startswith("/v1/") and (self.base_has_version or base.endswith("/v1")):
             path = path.removeprefix("/v1")
         joint = "&" if "?" in path else "?"
         return f"{base}{path}{joint}{query}" if mark and query else f"{base}{path}"
@@ -149,6 +215,18 @@ class Profile:
             if name in headers:
                 return headers[name]
         return None
+
+
+def _filled(path: str, body: Body) -> str:
+    """Put the body's model where a path wants it; ``models/x`` is a name of x."""
+    if MODEL not in path:
+        return path
+    model = str(body.get("model", "")).removeprefix("models/")
+    return path.replace(MODEL, quote(model, safe=""))
+
+
+def _is_host(host: str, own: str) -> bool:
+    return host.endswith(own) if own.startswith(".") else host == own
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

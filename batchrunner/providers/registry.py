@@ -18,8 +18,14 @@ from typing import Final
 
 from batchrunner.errors import UsageError
 from batchrunner.providers.anthropic import ANTHROPIC
+from batchrunner.providers.azure import AZURE
+from batchrunner.providers.deepseek import DEEPSEEK
+from batchrunner.providers.gemini import GEMINI
+from batchrunner.providers.groq import GROQ
 from batchrunner.providers.http import HTTP
+from batchrunner.providers.mistral import MISTRAL
 from batchrunner.providers.openai import OPENAI
+from batchrunner.providers.openrouter import OPENROUTER
 from batchrunner.providers.profile import Profile
 
 __all__ = ["BUILT_IN", "GROUP", "NAMES", "Providers"]
@@ -38,7 +44,21 @@ SIMULATOR: Final = dataclasses.replace(
 )
 
 _PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
-    {profile.name: profile for profile in (ANTHROPIC, OPENAI, HTTP, SIMULATOR)}
+    {
+        profile.name: profile
+        for profile in (
+            ANTHROPIC,
+            OPENAI,
+            GEMINI,
+            GROQ,
+            OPENROUTER,
+            MISTRAL,
+            DEEPSEEK,
+            AZURE,
+            HTTP,
+            SIMULATOR,
+        )
+    }
 )
 #: The names of those built in, in the order of help texts.
 NAMES: Final = tuple(_PROFILES)

@@ -23,6 +23,7 @@ from batchrunner.models import (
     WaitingReason,
 )
 from batchrunner.providers import NAMES, profile
+from tests.unit.provider_replies import REPLIES
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp() * 1000
 URL = "https://api.example.com/v1/messages"
@@ -165,6 +166,8 @@ TABLE = [
     ("anthropic", 307, {"location": "http://other/"}, b"", V.HALT_RUN, K.REDIRECT),
     ("anthropic", 511, {}, b"<html>sign in", V.HALT_RUN, K.REDIRECT),
     ("anthropic", 407, {}, b"<html>proxy", V.HALT_RUN, K.PROXY),
+    ("anthropic", 400, {}, b"<html>The plain HTTP request was sent to HTTPS port</html>", V.HALT_RUN, K.TLS),
+    ("openai", 400, {}, b"Client sent an HTTP request to an HTTPS server.\n", V.HALT_RUN, K.TLS),
     # Any HTTP server
     ("http", 402, {}, b"", V.HALT_RUN, K.CREDIT),
     ("http", 404, {}, b"no such thing", V.FAIL_JOB, K.INVALID_REQUEST),
@@ -178,6 +181,7 @@ TABLE = [
     ("http", 502, {}, b"<html>Bad Gateway", V.RETRY, K.SERVER_ERROR),
     ("http", 524, {}, b"", V.RETRY, K.SERVER_ERROR),
     ("http", 301, {"location": "https://x/"}, b"", V.HALT_RUN, K.REDIRECT),
+    *REPLIES,
 ]  # fmt: skip
 
 
@@ -337,8 +341,6 @@ def test_x_should_retry_never_overrules_money() -> None:
         (K.BAD_RESPONSE, "answer longer than 5 bytes", V.FAIL_JOB),
         (K.PROXY, "Can't reach the proxy", V.RETRY),
         (K.PROXY, "The proxy answered 502 Bad Gateway", V.RETRY),
-        (K.PROXY, "The proxy answered 407 Auth", V.HALT_RUN),
-        (K.PROXY, "a socks5:// proxy, which is not supported by this version", V.HALT_RUN),
         (K.TLS, "x", V.HALT_RUN),
         (K.REDIRECT, "x", V.HALT_RUN),
         (K.INVALID_REQUEST, "x", V.FAIL_JOB),
@@ -351,6 +353,16 @@ def test_each_fault_gives_its_verdict(kind: ErrorKind, message: str, verdict: Ve
         decision = classify(reply, profile(provider), url=URL, now_wall=NOW)
         assert (decision.verdict, decision.kind) == (verdict, kind)
         assert decision.message == message
+
+
+def test_a_fault_that_only_a_person_mends_halts_and_brings_its_fix() -> None:
+    """A proxy that wants another login is not tried again, and what to do is the fault's own word."""
+    fault = Fault(
+        kind=K.PROXY, message="407", maybe_executed=False, fix="Say it again.", halts=True
+    )
+    decision = classify(Reply(fault=fault), profile("http"), url=URL, now_wall=NOW)
+    assert (decision.verdict, decision.kind) == (V.HALT_RUN, K.PROXY)
+    assert decision.fix == "Say it again."
 
 
 def test_a_fault_after_a_200_is_a_fault() -> None:
@@ -455,7 +467,7 @@ def test_deep_json_is_no_defect() -> None:
 
 def test_rule_ids_are_unique() -> None:
     """Each row can be named."""
-    ids = [rule.id for name in NAMES[:2] for rule in profile(name).rules]
+    ids = [rule.id for name in NAMES if name != "simulator" for rule in profile(name).rules]
     ids += [rule.id for rule in GENERIC]
     assert len(ids) == len(set(ids))
 
@@ -468,10 +480,12 @@ def test_every_rule_can_be_reached() -> None:
         reached.add(_rule_of(provider, Reply(status=status, headers=headers, body=raw)))
     for kind, message in (
         *((kind, "x") for kind in ErrorKind),
-        (K.PROXY, "407"),
         (K.BAD_RESPONSE, "answer longer than 5"),
     ):
         fault = Fault(kind=kind, message=message, maybe_executed=False)
+        reached.add(_rule_of("anthropic", Reply(fault=fault)))
+    for kind in (K.PROXY, K.TLS):
+        fault = Fault(kind=kind, message="x", maybe_executed=False, halts=True)
         reached.add(_rule_of("anthropic", Reply(fault=fault)))
     reached.add(_rule_of("http", Reply(status=999)))
     every = {rule.id for name in NAMES for rule in (*profile(name).rules, *GENERIC)}

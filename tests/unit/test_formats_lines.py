@@ -39,6 +39,10 @@ class Rules:
             return "/v1/embeddings" if "embed" in str(body.get("model")) else "/v1/responses"
         return "/v1/chat/completions"
 
+    def read_path(self, path: str) -> tuple[str, str | None]:
+        """Return a path as it is."""
+        return path, None
+
 
 ANTHROPIC = Rules("anthropic", demands_max_tokens=True)
 OPENAI = Rules("openai")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,9 @@ def test_garbage_is_no_hint(value: str) -> None:
         ('{"error":{"message":"Try again in 43.2s"}}', 43_200),
         ("You will regain access on 2026-09-01 at 00:00 UTC.", 7 * 86_400_000),
         ("You will regain access on 2026-09-01.", 7 * 86_400_000),
+        ("Out of call volume quota. Quota will be replenished in 00:54:20.", 3_260_000),
+        ('{"metadata":{"headers":{"X-RateLimit-Reset":"1787616030000"}}}', 30_000),
+        ('{"metadata":{"headers":{"X-RateLimit-Reset":"1500000000000"}}}', 0),
         ('{"details":[{"retryDelay":"18.4s"}]}', 18_400),
         ('{"retryDelay": "290.9ms"}', 291),
         ('{"retry_delay": {"seconds": "123", "nanos": 500000000}}', 123_500),
@@ -211,6 +216,28 @@ def test_openais_request_limit_is_told_by_its_refill(
     learned = learn_request_limits(headers, now_wall_ms=NOW)
     assert [found.limit for found in learned] == ([] if expected is None else [expected])
     assert all(found.value == int(limit) for found in learned)
+
+
+@pytest.mark.parametrize("whose", ["rpm", "rpd"])
+def test_a_provider_may_say_whose_its_request_limit_is(whose: Literal["rpm", "rpd"]) -> None:
+    """Where the header always means the minute or the day, its refill is not asked."""
+    headers = {"x-ratelimit-limit-requests": "14400", "x-ratelimit-remaining-requests": "14399"}
+    learned = learn_request_limits(headers, now_wall_ms=NOW, requests_limit=whose)
+    assert learned == [LearnedLimit(whose, 14400, 14399, None)]
+    assert learn_request_limits(headers, now_wall_ms=NOW) == []
+    unknown = {**headers, "x-ratelimit-limit-requests": "-1"}
+    assert learn_request_limits(unknown, now_wall_ms=NOW, requests_limit=whose) == []
+
+
+def test_mistrals_request_limit_is_the_minutes() -> None:
+    """x-ratelimit-limit-req-minute gives rpm; it names no reset."""
+    headers = {
+        "x-ratelimit-limit-req-minute": "720",
+        "x-ratelimit-remaining-req-minute": "717",
+        "x-ratelimit-limit-tokens-minute": "5000000",
+    }
+    learned = [LearnedLimit("rpm", 720, 717, None)]
+    assert learn_request_limits(headers, now_wall_ms=NOW) == learned
 
 
 def test_the_draft_policy_gives_minute_and_day() -> None:
