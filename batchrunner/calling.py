@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
+from batchrunner.core.credentials import Secrets
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
@@ -52,6 +53,10 @@ class Call:
     environ: Mapping[str, str]
     config: Config
     providers: Providers
+    #: Learns each key that is found.
+    secrets: Secrets
+    #: This call's proxies, with the passwords that are not stored.
+    typed_proxies: tuple[str, ...] = ()
 
     def notice(self, text: str) -> None:
         """Say one sentence to the person."""
@@ -112,6 +117,8 @@ class Call:
                 self.notice,
                 providers=self.providers,
                 simulator_url=simulator_url,
+                told=self.secrets,
+                typed_proxies=self.typed_proxies,
             )
             try:
                 endings = await run_session(

@@ -9,10 +9,11 @@ from typing import Final
 from yarl import URL
 
 from batchrunner.core.days import check_zone
+from batchrunner.core.hosts import is_loopback
 from batchrunner.errors import UsageError
 from batchrunner.formats.faults import RefusedLineError
-from batchrunner.formats.requests import check_headers
-from batchrunner.options import LimitOptions, RunOptions
+from batchrunner.formats.requests import check_headers, holds_credential
+from batchrunner.options import LimitOptions, RunOptions, several
 from batchrunner.providers import BUILT_IN, Providers
 
 __all__ = ["VARIABLE", "check_base_url", "check_options", "check_variables", "unset"]
@@ -39,16 +40,14 @@ def check_options(run: RunOptions, limits: LimitOptions, providers: Providers = 
                 raise RefusedLineError("it has no colon")
             check_headers({name.strip(): value.strip()})
         except RefusedLineError as refused:
+            # Without a colon it may be a credential that was typed alone.
+            shown = f" {name.strip()!r}" if colon else ""
             raise UsageError(
-                f"-H {name.strip()!r}: {refused}.", fix="Write it like -H 'NAME: VALUE'."
+                f"-H{shown}: {refused}.",
+                fix="Write it like -H 'NAME: VALUE', a credential in it as ${VAR}.",
             ) from refused
-    if run.base_url is not None and "@" in run.base_url.partition("://")[2].partition("/")[0]:
-        raise UsageError(
-            "The base URL holds a credential.",
-            fix="Leave it out; send it as a header: -H 'Authorization: Basic ${VAR}'.",
-        )
-    if run.base_url is not None:
-        check_base_url(run.base_url)
+    for address in several(run.base_url):
+        check_base_url(address)
 
 
 def check_variables(
@@ -71,14 +70,27 @@ def unset(name: str) -> UsageError:
     )
 
 
-def check_base_url(url: str) -> None:
-    """Raise :class:`UsageError` where requests can't go to ``url``."""
+def check_base_url(url: str, *, allow_insecure_http: bool = True) -> None:
+    """Raise :class:`UsageError` where requests can't go to ``url``, or must not unencrypted.
+
+    A credential in it would be stored and shown; it is refused, wherever the address comes from.
+    """
+    if holds_credential(url):
+        raise UsageError(
+            "The base URL holds a credential.",
+            fix="Leave it out; send it as a header: -H 'Authorization: Basic ${VAR}'.",
+        )
     try:
         parsed = URL(url)
-        is_one = parsed.scheme in ("http", "https") and bool(parsed.host)
     except ValueError:
-        is_one = False
-    if not is_one:
+        parsed = URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(
             f"The base URL {url!r} is not one.", fix="Write it like https://host/path."
+        )
+    if parsed.scheme == "http" and not allow_insecure_http and not is_loopback(parsed.host or ""):
+        raise UsageError(
+            f"The base URL http://{parsed.host} is unencrypted: everybody on the way could read the"
+            " requests and the key.",
+            fix="Write https://, or, where you trust the whole way to it, add --allow-insecure-http.",
         )

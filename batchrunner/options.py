@@ -7,7 +7,7 @@ one call only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -35,7 +35,8 @@ class RunOptions:
     """Options stored with a run; ``None`` means not typed, so the default or the stored one holds."""
 
     provider: str | None = None
-    base_url: str | None = None
+    #: One, or several: the first is preferred, the rest are fail-over (:func:`several`).
+    base_url: str | tuple[str, ...] | None = None
     model: str | None = None
     max_tokens: int | None = None
     #: The text itself (``@FILE`` has been read).
@@ -55,6 +56,20 @@ class RunOptions:
     max_response: int | None = None
     #: Export there whenever the run ends or stops.
     output: str | None = None
+    #: Addresses of proxies, the first preferred, or ``none``; ``${VAR}`` unfilled. Stored without
+    #: passwords.
+    proxy: tuple[str, ...] = ()
+    #: Certificates trusted besides the system's.
+    ca_file: str | None = None
+    #: Plain http to another machine may be spoken.
+    allow_insecure_http: bool | None = None
+
+
+def several(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return an option that may be said once or several times as a tuple."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def in_force(stored: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from batchrunner.providers import Providers
 from batchrunner.store import commands, limits, merge
 from batchrunner.store.accounts import account_of_key, bind_account, sentence
 from batchrunner.store.database import Database
+from batchrunner.routes import stored_routes
 from batchrunner.store.runs import StoredRun, stored_run
 from batchrunner.wiring import Wiring, account_key
 
@@ -47,7 +48,7 @@ def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:
         typed["output"] = str(Path(str(typed["output"])).absolute())
         if typed["output"] != old.get("output"):
             typed["output_written"] = False
-    return {**old, **typed}
+    return {**old, **stored_routes(typed)}
 
 
 def merge_options(db: Database, stored: StoredRun, run: RunOptions) -> StoredRun:

@@ -17,16 +17,18 @@ from batchrunner.calling import Call
 from batchrunner.checking import check_options, check_variables
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
+from batchrunner.core.credentials import Secrets
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.formats.lines import Fill
 from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, name_of, notices_of
 from batchrunner.models import ExitCode, StoredRunState
-from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
+from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, several
 from batchrunner.preparing import set_fields, stored_options
 from batchrunner.providers import Providers
 from batchrunner.results import check_output
+from batchrunner.routes import check_routes
 from batchrunner.store import commands, maintenance, processes
 from batchrunner.store.database import Database
 from batchrunner.store.load import sweep_loading
@@ -45,6 +47,8 @@ class Target:
     environ: Mapping[str, str]
     config: Config
     providers: Providers
+    #: Learns each key that is found.
+    secrets: Secrets
     call: CallOptions
     listener: Listener | None
 
@@ -61,7 +65,9 @@ async def submit(
     check_options(run, limits, target.providers)
     named = run.provider or target.config.provider
     check_variables(run, target.environ, target.config.headers(named))
-    async with _calling(target, create=True) as this:
+    known = target.providers.profile(named) if named else None
+    check_routes(run, target.config.run_defaults(named) if named else {}, target.environ, known)
+    async with _calling(target, run, create=True) as this:
         taken = await _take(this, files, run, stdin)
         this.tell(notices_of(taken))
         stored = stored_run(this.db, taken.run_id)
@@ -79,7 +85,8 @@ async def resume(
 ) -> RunResult:
     """Carry on a run, or every unfinished, unpaused one."""
     check_options(run, limits, target.providers)
-    async with _calling(target) as this:
+    check_routes(run, {}, target.environ, None)
+    async with _calling(target, run) as this:
         found = _unfinished(this.db) if all_runs else [find_run(this.db, name)]
         for stored in found:
             if stored.state is StoredRunState.CANCELLED:
@@ -95,7 +102,8 @@ async def retry(
 ) -> RunResult:
     """Put the chosen jobs back, then run."""
     check_options(run, limits, target.providers)
-    async with _calling(target) as this:
+    check_routes(run, {}, target.environ, None)
+    async with _calling(target, run) as this:
         stored = find_run(this.db, name)
         if this.call.sets:
             # Before they are put back: a failed job must not go with its old request.
@@ -107,7 +115,7 @@ async def retry(
 
 
 @asynccontextmanager
-async def _calling(target: Target, *, create: bool = False) -> AsyncIterator[Call]:
+async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> AsyncIterator[Call]:
     """Be known to other processes on the database, and take signals, while the context lasts."""
     db = Database.open(target.path, create=create)
     stops = Stops()
@@ -119,6 +127,7 @@ async def _calling(target: Target, *, create: bool = False) -> AsyncIterator[Cal
             yield Call(
                 db=db, call=target.call, listener=target.listener, stops=stops, process=process,
                 environ=target.environ, config=target.config, providers=target.providers,
+                secrets=target.secrets, typed_proxies=run.proxy,
             )  # fmt: skip
         except BaseException:
             # What went wrong is told, not that the row stays: the next process sweeps it.
@@ -138,7 +147,7 @@ async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: Binary
         stdin=stdin,
         provider=provider,
         providers=this.providers,
-        base_url=run.base_url,
+        base_url=next(iter(several(run.base_url)), None),
         fill=Fill(
             model=run.model or fills.model,
             max_tokens=run.max_tokens or fills.max_tokens,

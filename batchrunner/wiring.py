@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from yarl import URL
 
-from batchrunner.checking import VARIABLE, check_base_url, unset
-from batchrunner.core.credentials import Credential
-from batchrunner.engine.live import Claim
+from batchrunner.checking import VARIABLE, unset
+from batchrunner.core.credentials import Credential, Secrets
+from batchrunner.engine.failover import FailoverWire
 from batchrunner.engine.wire import Wire
-from batchrunner.errors import UsageError
 from batchrunner.options import (
     DEFAULT_CONNECT_TIMEOUT_S,
     DEFAULT_MAX_RESPONSE,
@@ -26,8 +24,10 @@ from batchrunner.options import (
 )
 from batchrunner.providers import BUILT_IN, Profile, Providers
 from batchrunner.providers.credentials import find_credential
+from batchrunner.routes import Route, base_urls, route, short_timeout, strangers
 from batchrunner.store.holder import RunRow
 from batchrunner.transport import Transport
+from batchrunner.transport.proxies import Proxy
 
 #: The pool is never smaller than what may be in flight; more costs nothing.
 _LEAST_POOL: Final = 128
@@ -44,51 +44,108 @@ class Wiring:
         *,
         providers: Providers = BUILT_IN,
         simulator_url: str | None = None,
+        told: Secrets | None = None,
+        typed_proxies: Sequence[str] = (),
     ) -> None:
-        """Take the environment to read and whom to tell of what was mended in it."""
+        """Take the environment to read and whom to tell of what was mended in it.
+
+        ``told`` learns each secret that is found, for whoever writes what is told to people.
+        ``typed_proxies`` are this call's, with the passwords that are not stored.
+        """
         self._environ = environ
         self._notice = notice
         self._providers = providers
         self._simulator_url = simulator_url
+        self._typed_proxies = typed_proxies
         self._transports: list[Transport] = []
         self._said: set[str] = set()
+        #: The keys of this call, to be taken out of answers.
+        self._secrets = Secrets()
+        self._told = Secrets() if told is None else told
 
-    def __call__(self, row: RunRow, on_headers: Callable[[Claim], Awaitable[None]]) -> Wire:
+    def __call__(
+        self,
+        row: RunRow,
+        on_headers: Callable[[Any], Awaitable[None]],
+        *,
+        auth: Mapping[str, str] | None = None,
+    ) -> Wire:
         """Return the way to a run's provider.
+
+        ``auth`` goes in the place of the credential's own headers, and then none is looked for.
 
         Raises :class:`RefusedError` without a usable credential, :class:`UsageError` where the
         base URL, a header or its variable is missing.
         """
         options = row.options
         known = self._providers.profile(row.provider)
-        base_url = self.base_url(known, options)
-        credential = self.credential(known, base_url, options.get("key_file"))
+        road = self.route(known, options)
+        base_url = road.base_urls[0]
+        known = known.at(base_url, options.get("api_version"), self._environ)
+        credential = None
+        if auth is None:
+            credential = self.credential(known, base_url, options.get("key_file"))
         headers = {
             "content-type": "application/json",
             **known.headers(credential, options.get("api_version"), self._environ),
+            **(auth or {}),
             **self._typed_headers(known, options),
         }
+        self._learn(*road.secrets)
+        self._warn(known, options, road, has_key=credential is not None)
+        transports = self._open(options, road, headers, on_headers)
+        wire: dict[str, Any] = {
+            "profile": known,
+            "headers": headers,
+            "secrets": self._secrets,
+            "account_key": account_key(options, credential, base_url),
+            "fill": self.fill,
+        }
+        if len(transports) == len(road.base_urls) == 1:
+            return Wire(base_url=base_url, transport=transports[0], **wire)
+        return FailoverWire.over(
+            transports,
+            nodes=road.base_urls,
+            proxies=[_name_of(proxy) for proxy in road.proxies_before(base_url)],
+            notice=self._notice,
+            **wire,
+        )
+
+    def _open(
+        self,
+        options: Mapping[str, Any],
+        road: Route,
+        headers: Mapping[str, str],
+        on_headers: Callable[[Any], Awaitable[None]],
+    ) -> list[Transport]:
+        """Return connections yet to be made, by each of the proxies."""
         concurrency = options.get("concurrency")
-        transport = Transport(
-            connect_timeout_s=options.get("connect_timeout_s") or DEFAULT_CONNECT_TIMEOUT_S,
-            total_timeout_s=options.get("timeout_s") or DEFAULT_TIMEOUT_S,
-            pool_size=max(_LEAST_POOL, concurrency if isinstance(concurrency, int) else 0),
-            max_response=options.get("max_response") or DEFAULT_MAX_RESPONSE,
-            headers=headers,
-            on_headers=on_headers,
-            environ=self._environ,
-        )
-        self._transports.append(transport)
-        secrets = self._secrets(credential, known, options)
-        return Wire(
-            profile=known,
-            base_url=base_url,
-            headers=headers,
-            secrets=secrets,
-            transport=transport,
-            account_key=account_key(options, credential, base_url),
-            fill=partial(self._fill_of_job, secrets),
-        )
+        transports = [
+            Transport(
+                connect_timeout_s=options.get("connect_timeout_s") or DEFAULT_CONNECT_TIMEOUT_S,
+                total_timeout_s=options.get("timeout_s") or DEFAULT_TIMEOUT_S,
+                pool_size=max(_LEAST_POOL, concurrency if isinstance(concurrency, int) else 0),
+                max_response=options.get("max_response") or DEFAULT_MAX_RESPONSE,
+                headers=headers,
+                on_headers=on_headers,
+                environ=self._environ,
+                proxy_before=proxy_before,
+                tls=road.tls,
+            )
+            for proxy_before in road.proxies
+        ]
+        self._transports += transports
+        return transports
+
+    def _warn(
+        self, known: Profile, options: Mapping[str, Any], road: Route, *, has_key: bool
+    ) -> None:
+        """Say, once, what a person should know before the first request."""
+        third_party = strangers(known, road.base_urls) if has_key else ""
+        for said in (third_party, short_timeout(known, options)):
+            if said and said not in self._said:
+                self._said.add(said)
+                self._notice(said)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -97,18 +154,17 @@ class Wiring:
 
     def base_url(self, known: Profile, options: Mapping[str, Any]) -> str:
         """Return where requests go: typed, the environment's, the configuration's, the provider's own."""
-        found = known.base_url(
-            options.get("base_url"), self._environ, options.get("default_base_url")
+        return base_urls(known, options, self._environ, simulator_url=self._simulator_url)[0]
+
+    def route(self, known: Profile, options: Mapping[str, Any]) -> Route:
+        """Return the network between us and a run's provider; raises :class:`UsageError`."""
+        return route(
+            known,
+            options,
+            self._environ,
+            typed_proxies=self._typed_proxies,
+            simulator_url=self._simulator_url,
         )
-        if found is None and known.name == "simulator":
-            found = self._simulator_url
-        if found is None:
-            raise UsageError(
-                f"--provider {known.name} needs to know where requests go.",
-                fix="Say it with --base-url URL.",
-            )
-        check_base_url(found)
-        return found
 
     def credential(
         self, known: Profile, base_url: str, key_file: str | None = None
@@ -120,48 +176,42 @@ class Wiring:
             base_url_is_own=known.is_own(base_url),
             key_file=Path(key_file) if key_file else None,
         )
-        if found is not None and found.notice and found.notice not in self._said:
+        if found is None:
+            return None
+        self._learn(found.value)
+        if found.notice and found.notice not in self._said:
             self._said.add(found.notice)
             self._notice(found.notice)
         return found
 
     def fill(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Return headers with every ``${VAR}`` filled in."""
+        """Return headers with every ``${VAR}`` filled in; what filled it is a secret from then on."""
         return {name: VARIABLE.sub(self._variable, value) for name, value in headers.items()}
-
-    def _fill_of_job(self, secrets: list[str], headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Fill a job's own headers; what was filled in is a secret from now on."""
-        for value in headers.values():
-            for match in VARIABLE.finditer(value):
-                if (filled := self._variable(match)) not in secrets:
-                    secrets.append(filled)
-        return self.fill(headers)
 
     def _variable(self, match: re.Match[str]) -> str:
         value = self._environ.get(match[1], "").strip()
         if not value:
             raise unset(match[1])
+        self._learn(value)
         return value
+
+    def _learn(self, *values: str) -> None:
+        """Know secrets from now on: in answers, and in what is told."""
+        self._secrets.add(*values)
+        self._told.add(*values)
 
     def _typed_headers(self, known: Profile, options: Mapping[str, Any]) -> Mapping[str, str]:
         pairs = (header.partition(":") for header in _headers_of(known, options))
         return self.fill({name.strip().lower(): value.strip() for name, _, value in pairs})
 
-    def _secrets(
-        self, credential: Credential | None, known: Profile, options: Mapping[str, Any]
-    ) -> list[str]:
-        filled = [
-            self._environ.get(name, "")
-            for header in _headers_of(known, options)
-            for name in VARIABLE.findall(header)
-        ]
-        found = [credential.value] if credential else []
-        return [value for value in (*found, *filled) if value]
-
 
 def _headers_of(known: Profile, options: Mapping[str, Any]) -> Sequence[str]:
     """Return the headers of the provider's table and those typed, which come last and win."""
     return (*known.fixed_headers, *(options.get("headers") or ()))
+
+
+def _name_of(proxy: Proxy | None) -> str:
+    return "the direct way" if proxy is None else f"the proxy {proxy}"
 
 
 def account_key(options: Mapping[str, Any], credential: Credential | None, base_url: str) -> str:

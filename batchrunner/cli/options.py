@@ -46,6 +46,13 @@ def _flag(*names: str, **attributes: Any) -> _Row:
     return names, {"is_flag": True, **attributes}
 
 
+def one_or_several(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
+) -> str | tuple[str, ...] | None:
+    """Return a repeatable option as it was said: not, once, or several times."""
+    return value if len(value) > 1 else next(iter(value), None)
+
+
 #: Limits belong to the account; ``submit`` and ``limits set`` write them alike.
 _LIMITS: Final = (
     _row(
@@ -85,8 +92,10 @@ _RUN: Final = (
     _row(
         "--base-url",
         "base_url",
+        multiple=True,
+        callback=one_or_several,
         metavar="URL",
-        help="Where requests go. [default: ANTHROPIC_BASE_URL, OPENAI_BASE_URL, else the provider's]",
+        help="Where requests go; repeatable: the first is preferred, the rest are fail-over. [default: ANTHROPIC_BASE_URL, OPENAI_BASE_URL, else the provider's]",
     ),
     _row("--model", metavar="NAME", help="Filled in where a line leaves it out."),
     _row(
@@ -166,6 +175,25 @@ _RUN: Final = (
         help="For reaching the server. [default: 30]",
     ),
     _row(
+        "--proxy",
+        multiple=True,
+        metavar="URL|none",
+        help="http, https, socks5 or socks5h proxy; ${VAR} is filled in at the send; repeatable: the first"
+        " is preferred. [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY]",
+    ),
+    _row(
+        "--ca-file",
+        "ca_file",
+        metavar="FILE",
+        help="Certificates (PEM) trusted besides the system's. [default: none; SSL_CERT_FILE instead of the system's]",
+    ),
+    _flag(
+        "--allow-insecure-http",
+        "allow_insecure_http",
+        default=None,
+        help="Let requests, and the key, go unencrypted to another machine.",
+    ),
+    _row(
         "--max-time",
         "max_time_s",
         type=DURATION,
@@ -207,6 +235,28 @@ _RUN: Final = (
         help="Export there whenever the run ends or stops.",
     ),
 )
+
+#: Those of them that say how a provider is reached, which ``doctor`` takes too.
+_CONNECTION: Final = (
+    "--provider",
+    "--base-url",
+    "--model",
+    "-H",
+    "--api-version",
+    "--account",
+    "--proxy",
+    "--ca-file",
+    "--allow-insecure-http",
+    "--timeout",
+    "--connect-timeout",
+)
+_DOCTOR_HELPS: Final = {
+    "--provider": "Which to examine. [default: the latest unfinished run's, else the configuration's, else"
+    " that of a key variable that is set]",
+    "--model": "Look for it in the provider's list. [default: those the run asks for]",
+    "--timeout": "For one request, 20 at most. [default: 20]",
+    "--connect-timeout": "For each step of the way. [default: 10]",
+}
 
 #: Options about the files, of ``submit`` alone.
 _SUBMIT: Final = (
@@ -255,7 +305,20 @@ def _decorator(rows: Sequence[_Row]) -> Decorator:
     return add
 
 
+def _connection(helps: Mapping[str, str]) -> Decorator:
+    """Return the options that say how a provider is reached, some with a help of their own."""
+    named = {row[0][-1]: row for row in _RUN} | {row[0][0]: row for row in _RUN}
+    rows = [named[name] for name in _CONNECTION]
+    return _decorator(
+        [
+            (names, {**attributes, "help": helps.get(names[0], attributes["help"])})
+            for names, attributes in rows
+        ]
+    )
+
+
 run_options: Final = _decorator(_RUN)
+connection_options: Final = _connection(_DOCTOR_HELPS)
 submit_options: Final = _decorator(_SUBMIT)
 job_options: Final = _decorator(_JOBS)
 
@@ -280,6 +343,11 @@ def typed_options(values: Mapping[str, Any]) -> Typed:
         limits=LimitOptions(**_chosen(LimitOptions, values)),
         call=CallOptions(**{**_chosen(CallOptions, values), "max_wait_s": _max_wait(values)}),
     )
+
+
+def connection(values: Mapping[str, Any]) -> RunOptions:
+    """Return the values of ``connection_options``."""
+    return RunOptions(**_chosen(RunOptions, values))
 
 
 def job_filter(values: Mapping[str, Any]) -> JobFilter:

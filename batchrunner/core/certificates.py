@@ -63,7 +63,9 @@ def read_certificate(der: bytes) -> Certificate:
         raise ValueError("not a certificate") from error
 
 
-def distrust(found: Certificate | None, code: int, reason: str, *, host: str) -> Distrust:
+def distrust(
+    found: Certificate | None, code: int, reason: str, *, host: str, port: int
+) -> Distrust:
     """Return why OpenSSL's ``code`` (X509_V_ERR_…) refuses a certificate of ``host``.
 
     ``found`` is the server's own, ``None`` where it could not be read; ``reason`` is OpenSSL's.
@@ -71,6 +73,7 @@ def distrust(found: Certificate | None, code: int, reason: str, *, host: str) ->
     why, fix = _REASONS.get(code, (reason, _FIX_UNKNOWN))
     fill = {
         "host": host,
+        "place": f"{host}:{port}",
         "issuer": found.issuer if found else "an authority",
         "names": _listed(found.names) if found else "other names",
         "from": f"{found.valid_from:%Y-%m-%d %H:%M} UTC" if found else "later",
@@ -93,34 +96,26 @@ _FIX_CLOCK: Final = (
     "See whether this machine's date is right: date -u. If it is, the certificate must be renewed"
     " by whoever runs {host}; then run resume."
 )
+_FIX_OWN: Final = (
+    "If {host} is yours, save its certificate and trust it: openssl s_client -connect {place}"
+    " -showcerts </dev/null | openssl x509 > ca.pem; batchrunner resume --ca-file ca.pem."
+    " If it is not, something stands between you and it: do not send your key there."
+)
+_FIX_NAME: Final = (
+    "Give the base URL with a name that the certificate has (it is for {names}): --base-url URL"
+)
+_UNKNOWN: Final = "it is issued by {issuer}, an authority that is not known here: as with a company that inspects TLS"
 #: X509_V_ERR code → (why, what to do).
 _REASONS: Final[Mapping[int, tuple[str, str]]] = {
     9: ("it is not valid before {from}", _FIX_CLOCK),
     10: ("it has expired on {until}", _FIX_CLOCK),
-    18: (
-        "it is signed by itself, and nobody vouches for it",
-        "If {host} is yours, trust its certificate with --ca-file FILE; if not, something stands"
-        " between you and it: do not send your key there.",
-    ),
-    19: (
-        "the authority behind it ({issuer}) is not known here: as with a company that inspects TLS",
-        _FIX_UNKNOWN,
-    ),
-    20: (
-        "it is issued by {issuer}, an authority that is not known here: as with a company that"
-        " inspects TLS",
-        _FIX_UNKNOWN,
-    ),
-    21: ("the authority that issued it ({issuer}) is not known here", _FIX_UNKNOWN),
+    18: ("it is signed by itself, and nobody vouches for it", _FIX_OWN),
+    19: (_UNKNOWN, _FIX_UNKNOWN),
+    20: (_UNKNOWN, _FIX_UNKNOWN),
+    21: (_UNKNOWN, _FIX_UNKNOWN),
     23: ("it was revoked", "Whoever runs {host} must replace it; do not send your key there."),
-    62: (
-        "it is not for {host} but for {names}",
-        "Give the base URL with a name that the certificate has (it is for {names}): --base-url URL",
-    ),
-    64: (
-        "it is not for the address {host} but for {names}",
-        "Give the base URL with a name that the certificate has (it is for {names}): --base-url URL",
-    ),
+    62: ("it is not for {host} but for {names}", _FIX_NAME),
+    64: ("it is not for the address {host} but for {names}", _FIX_NAME),
 }
 
 

@@ -63,6 +63,7 @@ class Distrusts:
             code,
             getattr(cause, "verify_message", "") or str(cause),
             host=at.host or "",
+            port=at.port or 443,
         )
         return Fault(
             kind=ErrorKind.TLS,

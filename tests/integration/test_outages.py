@@ -114,7 +114,7 @@ def test_a_server_that_comes_within_patience_is_used(house: House) -> None:
 
 def test_a_name_that_does_not_exist_exits_6(house: House) -> None:
     """A host without an address is a network fault: exit 6 with the host named."""
-    house.url = "http://no-such-host.invalid"
+    house.url = "https://no-such-host.invalid"
     house.jobs(2)
     done = house.submit("--max-wait", "1", code=6)
     assert "no-such-host.invalid" in done.error["message"]
