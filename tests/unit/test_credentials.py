@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
-from batchrunner.core.credentials import Credential, one_line, redact
+from batchrunner.core.credentials import Credential, Secrets, one_line, redact, secrets_of
 from batchrunner.errors import RefusedError
 from batchrunner.models import ExitCode
 from batchrunner.providers import profile
@@ -225,3 +230,111 @@ def test_messages_are_bounded_after_redaction() -> None:
     shown = one_line("word " * 98 + KEY + " " + "x " * 10_000)
     assert len(shown) <= 500
     assert "sk-ant" not in shown
+
+
+SECRET = "pä/s+w'o\"r<d>&7"
+#: Form → what a text carries, with a secret at {}.
+FORMS = {
+    "plain": ("{}", SECRET),
+    "url": ("?a={}&b", quote(SECRET, safe="")),
+    "lower-url": ("{}", re.sub("%..", lambda m: m[0].lower(), quote(SECRET, safe=""))),
+    "form": ("{}", quote_plus(SECRET)),
+    "json": ('{"echo": "{}"}', json.dumps(SECRET)[1:-1]),
+    "raw-json": ('{"echo": "{}"}', json.dumps(SECRET, ensure_ascii=False)[1:-1]),
+    "json-in-json": (r'{"body": "{\"echo\": \"{}\"}"}', json.dumps(json.dumps(SECRET)[1:-1])[1:-1]),
+    "slashes": ("{}", json.dumps(SECRET)[1:-1].replace("/", "\\/")),
+    "html": ("<p>{}</p>", html.escape(SECRET)),
+    "repr": ("{'header': '{}'}", repr(SECRET)[1:-1]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_hidden_in_every_form(form: str) -> None:
+    """Plain, URL-encoded, in JSON, HTML and tracebacks: all of it goes, and nothing else."""
+    around, encoded = FORMS[form]
+    secrets = Secrets([SECRET])
+    text, expected = (around.replace("{}", what) for what in (encoded, "[redacted]"))
+    assert secrets.hide(text) == expected
+    assert secrets.hide_bytes(text.encode()) == expected.encode()
+
+
+@pytest.mark.parametrize("before", ["", "u", "me:", "user:", "someone:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_secret_is_hidden_in_base64(before: str, encode: Callable[[bytes], bytes]) -> None:
+    """Whatever stands before it in what was encoded, no more than the edges are left."""
+    text = encode(f"{before}{SECRET}".encode()).decode()
+    hidden = Secrets([SECRET]).hide(text)
+    assert "[redacted]" in hidden
+    left = hidden.replace("[redacted]", "")
+    assert len(left) <= (len(before) * 4 + 2) // 3 + 6
+
+
+def test_a_latin_header_is_hidden_in_bytes() -> None:
+    """A value with an umlaut that comes back in Latin-1 is found too."""
+    assert Secrets([SECRET]).hide_bytes(SECRET.encode("latin-1")) == b"[redacted]"
+
+
+def test_what_holds_no_secret_is_the_same_object() -> None:
+    """A body without a secret is not copied."""
+    body = b'{"text": "nothing here"}'
+    assert Secrets([SECRET]).hide_bytes(body) is body
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    """repr tells how many there are; adding one again changes nothing."""
+    secrets = Secrets([SECRET, "short"])
+    secrets.add(SECRET)
+    assert (repr(secrets), len(secrets)) == ("<1 secrets>", 1)
+
+
+def test_a_value_within_another_does_not_split_it() -> None:
+    """The longest goes first."""
+    assert Secrets(["abcdef", "abcdefghij"]).hide("x abcdefghij y") == "x [redacted] y"
+
+
+@pytest.mark.parametrize("n", range(5, 30))
+def test_half_a_secret_at_a_cut_is_hidden(n: int) -> None:
+    """A text that was cut in the middle of a key without a telling form does not end in half of it."""
+    secret = "q7w8e9r0t1y2u3i4o5p6a7s8d9f0"
+    text = " " * (8_192 - n) + secret
+    assert secret[:4] not in one_line(text, [secret])
+
+
+def test_an_environment_tells_its_likely_secrets() -> None:
+    """Keys, tokens and the passwords of proxies are likely secrets; short values and other names are not."""
+    environ = {
+        "MY_API_KEY": " abcdefgh12 ", "X_TOKEN": "short", "HOME": "/home/someone",
+        "https_proxy": "http://user:p%40ss@proxy:3128", "ALL_PROXY": "socks5://proxy:1080",
+        "DB_PASSWORD": "long enough",
+    }  # fmt: skip
+    assert set(secrets_of(environ)) == {"abcdefgh12", "p%40ss", "p@ss", "long enough"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-H 'Authorization: Bearer ${VAR}'",
+        "it takes Authorization: Bearer, not x-api-key",
+        "export ANTHROPIC_API_KEY='…' (the key alone), then: batchrunner resume",
+        "mail to someone@example.com or see https://host/a@b",
+    ],
+)
+def test_advice_about_keys_is_left_alone(text: str) -> None:
+    """What our own fixes say of headers and variables can be pasted as it stands."""
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        ("Cookie: a=b; sid=hunter22; c=d and more", "hunter22"),
+        ("sessionKey=hunter22", "hunter22"),
+        (r"{\"x-api-key\": \"hunter22\"}", "hunter22"),
+        ("https://hunter22token@host/path", "hunter22token"),
+        ("https://user:p@hunter22@host/path", "hunter22"),
+        ("Authorization: Bearer Bearer hunter22", "hunter22"),
+    ],
+)
+def test_more_places_of_credentials_are_redacted(text: str, gone: str) -> None:
+    """Later cookies, tokens as user names, doubled words, JSON within JSON."""
+    assert gone not in redact(text)
