@@ -21,6 +21,11 @@ from batchrunner.models import WaitingReason
 SPREAD_SHARE: Final = 0.05
 SPREAD_MAX_MS: Final = 2_000
 
+#: A job has to be refused so often at least before it is thought to be the job.
+OWN_REFUSALS: Final = 3
+#: ... and with no more than this chance of being the unlucky one each time.
+OWN_CHANCE: Final = 1e-6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseState:
@@ -124,6 +129,21 @@ def on_success(pause: PauseState, *, sent_at: float) -> PauseState:
     if pause.level == 0 or sent_at < pause.known_at:
         return pause
     return replace(pause, level=0)
+
+
+def is_own_refusal(n: int, *, successes: int, refusals: int) -> bool:
+    """Tell whether a job that is refused again and again is itself the reason.
+
+    Where many are refused, some are refused often and would still be served: a job is charged only
+    when that can't be told from its luck. Its chance each time is taken to be the others' share.
+
+    Args:
+        n: how often it was refused while others succeeded after each.
+        successes: of others, since it was refused for the first time.
+        refusals: of others, since then.
+    """
+    share = (refusals + 1) / (refusals + successes + 2)
+    return n > OWN_REFUSALS and share**n < OWN_CHANCE
 
 
 def lift(pause: PauseState) -> PauseState:

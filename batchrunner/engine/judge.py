@@ -16,8 +16,8 @@ from batchrunner.core.backoff import retry_delay_ms
 from batchrunner.core.lifecycle import JobEvent, after_failure, step
 from batchrunner.core.outage import FAULTS
 from batchrunner.core.outcomes import HALTS
-from batchrunner.core.pause import begin, on_rate_limited, on_success
-from batchrunner.engine.live import Claim, LiveRun, Outcome
+from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
+from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
 from batchrunner.engine.waits import too_many_failures
 from batchrunner.models import (
     Decision,
@@ -29,8 +29,6 @@ from batchrunner.models import (
 )
 from batchrunner.store.records import Hold, Settle
 
-#: A job with so many 429s, while others succeeded after each, is charged: it is the job.
-POISON_429S: Final = 3
 #: So many distinct jobs ending alike, before any completed, stop the run.
 SAME_ERROR_JOBS: Final = 10
 #: The send log's word for what is given back, by kind; ``halted`` for the rest.
@@ -124,8 +122,8 @@ class Judge:
         run.successes += 1
         if run.stop is None:
             run.first_failures.clear()
-        if run.poison:
-            run.poison.pop(outcome.claim.job.job_id, None)
+        if run.refused:
+            run.refused.pop(outcome.claim.job.job_id, None)
         self._grow(run)
         for scope in (pool, run.account):
             if scope.pause.level:
@@ -163,13 +161,9 @@ class Judge:
         self.n_changes += 1
         claim = outcome.claim
         run = claim.run
-        is_repeated = claim.job.job_id in run.poison
-        seen, successes = run.poison.get(claim.job.job_id, (0, -1))
-        if run.successes > successes:
-            seen += 1
-        run.poison[claim.job.job_id] = (seen, run.successes)
+        is_repeated = claim.job.job_id in run.refused
         scope = run.account if decision.account_wide else claim.lane.pool
-        if seen > POISON_429S:
+        if self._is_the_job(claim):
             return [self._charged(outcome, decision)]
         scope.pause = on_rate_limited(
             scope.pause,
@@ -260,6 +254,24 @@ class Judge:
         return [self._uncharged(outcome, decision)]
 
     # --- what they share
+
+    def _is_the_job(self, claim: Claim) -> bool:
+        """Note a 429 of this job, and tell whether it is by now the job's own failure."""
+        run = claim.run
+        refused = run.refused.setdefault(
+            claim.job.job_id,
+            Refused(successes_before=run.successes, refusals_before=run.refusals),
+        )
+        run.refusals += 1
+        refused.n += 1
+        if run.successes > refused.successes_seen:
+            refused.n_alone += 1
+        refused.successes_seen = run.successes
+        return is_own_refusal(
+            refused.n_alone,
+            successes=run.successes - refused.successes_before,
+            refusals=run.refusals - refused.refusals_before - refused.n,
+        )
 
     def _give_back(self, claim: Claim) -> None:
         """Give a grant back that no request used, once."""

@@ -48,8 +48,11 @@ class Lane:
     fresh: bool = True
     #: Earliest instant (steady ms) at which a held-back retry is due; ``None``: there is none.
     next_due: float | None = None
-    #: With one job an admission, retries and fresh jobs alternate.
+    #: Whether retries go before fresh jobs: in turn, claim by claim.
     due_turn: bool = True
+    #: Who was first after the last pause, and which that was. The first may find the only room there is.
+    due_opened: bool = False
+    pauses_seen: int = 0
     #: Why the last plan could not send from it.
     blocked: Blocked | None = None
 
@@ -159,6 +162,19 @@ class CallLimits:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(slots=True, kw_only=True)
+class Refused:
+    """What one job's 429s tell of it, beside what became of the others meanwhile."""
+
+    #: Refused so often in all, and so often with a success of another since the last time.
+    n: int = 0
+    n_alone: int = 0
+    #: The run's successes and refusals at its first 429, its successes at its last.
+    successes_before: int
+    refusals_before: int
+    successes_seen: int = -1
+
+
 @dataclass(slots=True, eq=False)
 class LiveRun:
     """One run that this holder drains."""
@@ -204,9 +220,11 @@ class LiveRun:
 
     #: The first distinct failures while no job has ever completed: kind and status.
     first_failures: dict[JobId, tuple[ErrorKind, int | None]] = field(default_factory=dict)
-    #: 429s of single jobs: how many, and how many successes the pool had by then.
-    poison: dict[JobId, tuple[int, int]] = field(default_factory=dict)
+    #: Jobs that met a 429 and have not succeeded since.
+    refused: dict[JobId, Refused] = field(default_factory=dict)
     successes: int = 0
+    #: 429s since this call began.
+    refusals: int = 0
 
     #: Why it stops, or stopped, with work left.
     stop: Waiting | None = None

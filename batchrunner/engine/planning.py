@@ -39,13 +39,21 @@ class LanePlan:
         """Return the claim these permissions allow."""
         n = len(self.grants)
         self.looks_due = self.lane.next_due is not None and self.lane.next_due <= now
-        n_due = (n + 1) // 2
-        if self.looks_due and n == 1:
-            n_due = int(self.lane.due_turn)
-            self.lane.due_turn = not self.lane.due_turn
-        return Ask(
-            self.run.id, self.lane.model_id, n, n_due if self.looks_due else 0, self.looks_due
-        )
+        if not self.looks_due:
+            return Ask(self.run.id, self.lane.model_id, n)
+        is_first = self._is_dues_turn()
+        n_due = int(is_first) if n == 1 else (n + 1) // 2
+        return Ask(self.run.id, self.lane.model_id, n, n_due, look_due=True, due_first=is_first)
+
+    def _is_dues_turn(self) -> bool:
+        """Take turns claim by claim, and pause by pause in who is first when one is over."""
+        lane = self.lane
+        pauses = lane.pool.pause.generation + self.run.account.pause.generation
+        if pauses != lane.pauses_seen:
+            lane.pauses_seen = pauses
+            lane.due_turn = lane.due_opened = not lane.due_opened
+        turn, lane.due_turn = lane.due_turn, not lane.due_turn
+        return turn
 
 
 class Planner:

@@ -370,8 +370,8 @@ def _claim(
         budget.take(_FRESH, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
         budget.take(_DUE, (*lane, now, ask.n - len(jobs), n_due), jobs)
-    if n_due < len(jobs):
-        # Fresh ones first: a job that keeps meeting 429 must not be ahead of all others each time.
+    if n_due < len(jobs) and not ask.due_first:
+        # A job that keeps meeting 429 must not be ahead of all others each time, nor behind them.
         jobs = jobs[n_due:] + jobs[:n_due]
     by_instant: dict[int, list[int]] = {}
     for job, planned_at in zip(jobs, planned, strict=False):

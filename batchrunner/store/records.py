@@ -72,9 +72,11 @@ class Ask(NamedTuple):
     run_id: RunId
     model_id: ModelId
     n: int
-    n_due: int
+    n_due: int = 0
     #: Whether a due retry may exist at all (saves two statements where not).
-    look_due: bool
+    look_due: bool = False
+    #: Whether the due go out before the fresh: where there is room for one, it is the first's.
+    due_first: bool = False
 
 
 class ClaimedJob(NamedTuple):

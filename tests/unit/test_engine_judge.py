@@ -63,16 +63,28 @@ def test_a_job_that_meets_429_again_goes_behind_the_others() -> None:
     assert 0 < again.not_before <= scene.clock.t
 
 
-def test_a_429_is_the_jobs_own_after_three_between_successes() -> None:
-    """The fourth 429 of a job is charged where others succeeded after each of the three before."""
+def test_a_429_is_the_jobs_own_where_only_it_keeps_meeting_it() -> None:
+    """The fourth 429 of a job is charged where many others succeeded after each of the three before."""
     scene = LiveScene()
     run = scene.run()
     charged = []
     for _ in range(4):
-        meets(scene, run, None, job=2)
         (settle,) = meets(scene, run, RATE_LIMITED, job=1, status=429)
         charged.append(settle.charged)
+        for other in range(20):
+            meets(scene, run, None, job=100 + other)
     assert charged == [0, 0, 0, 1]
+
+
+def test_a_429_is_nobodys_own_where_others_meet_it_as_often() -> None:
+    """A job is not charged for its bad luck, however often it is refused while others are served."""
+    scene = LiveScene()
+    run = scene.run()
+    for turn in range(12):
+        (settle,) = meets(scene, run, RATE_LIMITED, job=1, status=429)
+        assert settle.charged == 0
+        meets(scene, run, RATE_LIMITED, job=2 + turn, status=429)
+        meets(scene, run, None, job=100 + turn)
 
 
 def test_429s_while_nobody_succeeds_charge_nobody() -> None:

@@ -10,6 +10,7 @@ from batchrunner.core.pause import (
     NO_PAUSE,
     PauseState,
     begin,
+    is_own_refusal,
     lift,
     on_rate_limited,
     on_success,
@@ -145,3 +146,22 @@ def test_lift_ends_a_pause_and_tells_sleepers() -> None:
     assert left(lifted) == 0
     assert lifted.generation == pause.generation + 1
     assert lift(lifted) is lifted
+
+
+@pytest.mark.parametrize(
+    ("n", "successes", "refusals", "own"),
+    [
+        pytest.param(3, 10_000, 0, False, id="three may be chance"),
+        pytest.param(4, 100, 0, True, id="four while a hundred succeeded"),
+        pytest.param(4, 4, 0, False, id="four while four succeeded"),
+        pytest.param(7, 7, 0, True, id="each time the only one"),
+        pytest.param(12, 100, 100, False, id="one of two each time"),
+        pytest.param(25, 100, 100, True, id="one of two, much too often"),
+        pytest.param(100, 0, 100, False, id="nobody is served"),
+    ],
+)
+def test_a_refusal_is_a_jobs_own_where_luck_does_not_explain_it(
+    n: int, successes: int, refusals: int, own: bool
+) -> None:
+    """How often a job may be refused before it is charged depends on how the others fare."""
+    assert is_own_refusal(n, successes=successes, refusals=refusals) is own
