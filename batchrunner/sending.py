@@ -15,6 +15,7 @@ import msgspec
 
 from batchrunner.calling import Call
 from batchrunner.checking import check_options, check_variables
+from batchrunner.checkup import advised
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
@@ -23,7 +24,7 @@ from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.formats.lines import Fill
 from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, name_of, notices_of
-from batchrunner.models import ExitCode, StoredRunState
+from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, several
 from batchrunner.preparing import set_fields, stored_options
 from batchrunner.providers import Providers
@@ -77,7 +78,7 @@ async def submit(
         if taken.how == "stored":
             run = RunOptions()
         this.prepare(stored, run, limits)
-        return await this.drain([taken.run_id])
+        return await _drained(this, [taken.run_id])
 
 
 async def resume(
@@ -94,7 +95,7 @@ async def resume(
             this.prepare(stored, run, limits)
         if not found:
             return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
-        return await this.drain([stored.id for stored in found])
+        return await _drained(this, [stored.id for stored in found])
 
 
 async def retry(
@@ -111,7 +112,24 @@ async def retry(
         n = await asyncio.to_thread(commands.retry, this.db, stored, jobs)
         this.notice(f"{n} jobs of {stored.name} were put back")
         this.prepare(stored, run, limits, sets=())
-        return await this.drain([stored.id])
+        return await _drained(this, [stored.id])
+
+
+async def _drained(this: Call, run_ids: list[RunId]) -> RunResult:
+    """Have the runs sent; where one halted for a model, look up what the key can use instead."""
+    result = await this.drain(run_ids)
+    if this.stops.asked:
+        return result
+    ended = (stored_run(this.db, run_id) for run_id in run_ids)
+    run_id = next((stored.id for stored in ended if stored.uid == result.run.id), run_ids[0])
+    return await advised(
+        result,
+        db=this.db,
+        run_id=run_id,
+        environ=this.environ,
+        config=this.config,
+        providers=this.providers,
+    )
 
 
 @asynccontextmanager

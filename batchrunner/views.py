@@ -210,6 +210,8 @@ class CheckView:
     took_ms: float | None = None
     #: Which of several addresses it is about; ``None``: this machine.
     base_url: str | None = None
+    #: Which of several proxies leads there; ``None``: the only way, or the first.
+    proxy: str | None = None
     #: What a failure makes ``doctor`` exit with (CONTRACT §4).
     exit_code: int = 0
 

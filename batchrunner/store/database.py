@@ -285,7 +285,8 @@ def _migrate(path: Path, point: str = "create.migrated") -> None:
         hit(point)
 
 
-def _look(path: Path) -> Standing:
+def standing_of(path: Path) -> Standing:
+    """Tell what an existing file with content is; nothing in it changes."""
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
     try:
         connection.execute("PRAGMA busy_timeout = 10000")
@@ -298,7 +299,7 @@ def _look(path: Path) -> Standing:
 
 def _settle_standing(path: Path, *, create: bool) -> None:
     """Bring the database to the current schema, or say why it can't be used."""
-    match _look(path):
+    match standing_of(path):
         case Standing.CURRENT:
             return
         case Standing.EMPTY if create:

@@ -1,0 +1,173 @@
+"""What an answer tells of key, models, limits and clock, written down as checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from batchrunner.checkup.listing import Listed, Listing
+from batchrunner.checkup.sheet import Sheet
+from batchrunner.core.headers import learn_request_limits, server_date
+from batchrunner.models import ExitCode
+from batchrunner.views import CheckStatus, LimitView
+
+__all__ = ["nearest_words", "put_clock", "put_limits", "put_models"]
+
+#: A clock that is off by more books requests to the wrong day, and fails signatures and TLS.
+SKEW_MS: Final = 120_000
+#: Models of a list that are named.
+_NAMED: Final = 4
+
+#: ``anthropic-ratelimit-requests-remaining``, ``x-ratelimit-limit-tokens`` …
+_LIMIT_HEADER: Final = re.compile(
+    r"(?:anthropic|x)-ratelimit-(?:(?P<unit>[a-z-]+?)-)?(?P<what>limit|remaining)(?:-(?P<of>[a-z-]+))?$"
+)
+
+
+def put_models(sheet: Sheet, listing: Listing, wanted: Sequence[str], *, mend: str) -> None:
+    """Look for the wanted models in a list, or say how many there are.
+
+    ``mend`` is the command that takes another model, with ``{model}`` in it.
+    """
+    if not wanted:
+        names = [model.name for model in listing.usable()]
+        some = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        more = " or more" if listing.is_cut else ""
+        detail = f"the key can use {len(names):,}{more}: {some}" if names else "the list is empty"
+        sheet.put("model", CheckStatus.OK if names else CheckStatus.WARN, detail)
+        return
+    told = [_told(listing, name, mend) for name in wanted]
+    worst = max(told, key=lambda one: _GRAVITY.index(one[0]))
+    detail = "; ".join(dict.fromkeys(one[1] for one in told))
+    sheet.put("model", worst[0], detail, fix=worst[2], exit_code=ExitCode.REFUSED)
+
+
+_GRAVITY: Final = (CheckStatus.OK, CheckStatus.SKIP, CheckStatus.WARN, CheckStatus.FAIL)
+
+
+def _told(listing: Listing, name: str, mend: str) -> tuple[CheckStatus, str, str]:
+    found = listing.find(name)
+    if found is None:
+        if listing.is_cut:
+            return (
+                CheckStatus.WARN,
+                f"{name} is not among the first {len(listing.models):,} of the list, which goes on",
+                "Ask for it once: add --live.",
+            )
+        near = listing.near(name)
+        return (
+            CheckStatus.FAIL,
+            f"there is no {name} in the key's list of {len(listing.models):,}; {nearest_words(near)}",
+            mend.format(model=near[0] if near else "NAME"),
+        )
+    called = name if found.name == name else f"{name} (as {found.name})"
+    if found.life == "retired":
+        near = listing.near(name)
+        return (
+            CheckStatus.FAIL,
+            f"{called} is retired{_since(found)}; {nearest_words(near)}",
+            mend.format(model=near[0] if near else "NAME"),
+        )
+    if found.life == "deprecated":
+        near = [other for other in listing.near(name) if other != found.name]
+        return (
+            CheckStatus.WARN,
+            f"{called} is deprecated{_since(found)}; it still answers",
+            f"Sooner or later: {mend.format(model=near[0] if near else 'NAME')}",
+        )
+    return CheckStatus.OK, f"{called} is in the key's list", ""
+
+
+def _since(model: Listed) -> str:
+    return f" ({model.date})" if model.date else ""
+
+
+def nearest_words(near: Sequence[str]) -> str:
+    """Return the nearest names as a half-sentence."""
+    if not near:
+        return "none of its names is near"
+    return f"nearest: {', '.join(near)}"
+
+
+def put_limits(
+    sheet: Sheet, headers: Mapping[str, str], stored: Sequence[LimitView], *, now_ms: float
+) -> None:
+    """Tell what the last answer and the database say of limits."""
+    parts = []
+    learned = learn_request_limits(headers, now_wall_ms=now_ms)
+    if learned:
+        parts += [
+            f"the answer says {one.limit} {one.value:,}"
+            + (f", {one.remaining:,} left" if one.remaining is not None else "")
+            for one in learned
+        ]
+    parts += list(_others(headers, told={"requests"} if learned else set()))
+    parts += [
+        f"in force here {view.limit} {view.value:g} ({view.source})"
+        + (f", {view.used:,} used" if view.used is not None else "")
+        + (f", {view.remaining:,} left" if view.remaining is not None else "")
+        for view in stored
+        if view.value is not None
+    ]
+    spent = any(view.remaining == 0 for view in stored) or any(
+        one.remaining == 0 for one in learned
+    )
+    if not parts:
+        sheet.put("limits", CheckStatus.OK, "the answer names none, and none is set here")
+        return
+    sheet.put(
+        "limits",
+        CheckStatus.WARN if spent else CheckStatus.OK,
+        "; ".join(parts),
+        fix="A run waits until there is room again; batchrunner limits shows when."
+        if spent
+        else "",
+    )
+
+
+def _others(headers: Mapping[str, str], *, told: set[str]) -> Iterable[str]:
+    """Yield what limit headers say of tokens, and of requests where it was not understood."""
+    seen: dict[str, dict[str, str]] = {}
+    for name, value in headers.items():
+        if match := _LIMIT_HEADER.fullmatch(name.lower()):
+            unit = (match["unit"] or match["of"] or "requests").replace("-", " ")
+            seen.setdefault(unit, {})[match["what"]] = value.strip()
+    for unit, found in seen.items():
+        if unit in told or not found.get("limit", "").isdigit():
+            continue
+        left = found.get("remaining", "")
+        words = f", {int(left):,} left" if left.isdigit() else ""
+        yield f"the answer says {int(found['limit']):,} {unit}{words}"
+
+
+def put_clock(sheet: Sheet, headers: Mapping[str, str], *, now_ms: float) -> None:
+    """Compare this machine's clock with the server's ``Date``."""
+    date = server_date(headers)
+    if date is None:
+        sheet.put("clock", CheckStatus.SKIP, "the answer has no Date to compare with")
+        return
+    # A Date is cut to whole seconds.
+    off_ms = now_ms - date - 500.0
+    if abs(off_ms) <= SKEW_MS:
+        detail = f"agrees with the server's to {max(1.0, abs(off_ms) / 1000.0):.0f} s"
+        sheet.put("clock", CheckStatus.OK, detail)
+        return
+    which = "ahead of" if off_ms > 0 else "behind"
+    at = datetime.fromtimestamp(date / 1000.0, UTC)
+    sheet.put(
+        "clock",
+        CheckStatus.WARN,
+        f"this machine's clock is {_long(abs(off_ms))} {which} the server's ({at:%Y-%m-%d %H:%M:%S} UTC);"
+        " daily limits and resets follow it",
+        fix="Set it: sudo timedatectl set-ntp true (macOS: sudo sntp -sS time.apple.com)",
+    )
+
+
+def _long(ms: float) -> str:
+    minutes = ms / 60_000.0
+    for unit, n in (("days", 1440.0), ("hours", 60.0)):
+        if minutes >= 2 * n:
+            return f"{minutes / n:.1f} {unit}"
+    return f"{minutes:.0f} minutes"

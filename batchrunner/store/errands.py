@@ -1,0 +1,75 @@
+"""Requests that no job makes, such as a look at the list of models: booked like every other.
+
+Statements only: each takes a connection in a transaction that somebody else began. Whoever books
+holds the sender lock, since a live holder keeps the ledger in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from batchrunner.models import RunId, ScopeId
+from batchrunner.store import holder
+from batchrunner.store.load import model_id
+
+__all__ = ["begin_advice", "count_request", "known_account", "last_orphan_at", "mend_stop"]
+
+_MS_A_DAY: Final = 86_400_000
+
+
+def known_account(conn: sqlite3.Connection, provider: str, key: str) -> ScopeId | None:
+    """Return the account of a credential, or of its organization; ``None`` where none was used here."""
+    row = conn.execute(
+        "SELECT id, organization FROM scope WHERE kind = 'account' AND provider = ? AND key = ?",
+        (provider, key),
+    ).fetchone()
+    if row is None:
+        return None
+    scope, organization = ScopeId(row[0]), row[1]
+    if organization is None:
+        return scope
+    return holder.account_of_organization(conn, provider, organization) or scope
+
+
+def last_orphan_at(conn: sqlite3.Connection) -> int | None:
+    """Return the latest planned instant (steady ms) of a job that a crash left in flight.
+
+    Until the next holder rescues it, what it used may be booked earlier than it was sent.
+    """
+    (at,) = conn.execute(
+        "SELECT max(claimed_at) FROM job INDEXED BY job_running WHERE state = 'running'"
+    ).fetchone()
+    return None if at is None else int(at)
+
+
+def count_request(
+    conn: sqlite3.Connection, *, account: ScopeId, model: str | None, run: RunId | None, wall: int
+) -> None:
+    """Count one request in the day's usage; ``run`` is ``None`` where none is behind it."""
+    conn.execute(
+        "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
+        " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
+        (wall // _MS_A_DAY, account, model_id(conn, model), run or 0),
+    )
+
+
+def begin_advice(conn: sqlite3.Connection, run: RunId) -> bool:
+    """Note that the models a run is held for are asked about; return whether nobody did before."""
+    (held_at,) = conn.execute("SELECT max(set_at) FROM hold WHERE run_id = ?", (run,)).fetchone()
+    cursor = conn.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE"
+        " SET value = excluded.value WHERE value != excluded.value",
+        (f"advised.{run}", str(held_at)),
+    )
+    return held_at is not None and cursor.rowcount == 1
+
+
+def mend_stop(conn: sqlite3.Connection, run: RunId, fix: str) -> bool:
+    """Replace what helps a stopped run, unless somebody took it up meanwhile; return whether."""
+    cursor = conn.execute(
+        "UPDATE run SET stop_fix = ? WHERE id = ? AND stop_reason IS NOT NULL"
+        " AND runner_id IS NULL",
+        (fix, run),
+    )
+    return cursor.rowcount == 1

@@ -1,0 +1,158 @@
+"""What can be told of a database without changing it: its schema, health, size, and who is on it.
+
+Nothing is created, upgraded or mended here, and nothing takes longer than it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from batchrunner.models import StoredRunState
+from batchrunner.store import holder
+from batchrunner.store.database import Database, standing_of
+from batchrunner.store.faults import translated
+from batchrunner.store.filesystem import network_file_system
+from batchrunner.store.locks import is_alive, sender_lock_path
+from batchrunner.store.runs import StoredRun, all_runs, driver, process_is_alive
+from batchrunner.store.schema import Standing
+from batchrunner.views import Runner
+
+__all__ = ["DatabaseFacts", "inspect", "last_unfinished", "models_left", "open_current"]
+
+#: Problems that ``quick_check`` lists.
+_LISTED: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseFacts:
+    """One look at a database."""
+
+    standing: Standing
+    n_bytes: int
+    #: Of the log that is not yet copied into the database.
+    wal_bytes: int
+    #: The type of the network file system it lies on; ``None``: a local one.
+    network: str | None
+    #: What ``PRAGMA quick_check`` found; empty: nothing.
+    damage: tuple[str, ...] = ()
+    #: Whether the check came to its end in the time it had.
+    is_read_whole: bool = True
+    #: Whether a process holds the sender lock.
+    is_sent_from: bool = False
+    #: Who that is, where it says so.
+    holder: Runner | None = None
+    n_runs: int = 0
+
+
+def inspect(path: Path, *, within_s: float) -> DatabaseFacts | None:
+    """Look at the database at ``path``; ``None`` where there is none.
+
+    Raises :class:`~batchrunner.errors.DatabaseError` where it can't be opened or read.
+    """
+    with translated(path):
+        if not path.exists() or path.stat().st_size == 0:
+            return None
+        network = network_file_system(path.parent)
+        facts = DatabaseFacts(
+            # Locks can't be trusted there, so that it is not even opened.
+            standing=standing_of(path) if network is None else Standing.CURRENT,
+            n_bytes=path.stat().st_size,
+            wal_bytes=_size(path.with_name(f"{path.name}-wal")),
+            network=network,
+        )
+        if network is not None or facts.standing is not Standing.CURRENT:
+            return facts
+        return _looked_into(Database(path), facts, within_s)
+
+
+def _looked_into(db: Database, facts: DatabaseFacts, within_s: float) -> DatabaseFacts:
+    with db.read() as connection:
+        damage, is_whole = _quick_check(driver(connection), within_s)
+        return replace(
+            facts,
+            damage=tuple(damage),
+            is_read_whole=is_whole,
+            is_sent_from=is_alive(sender_lock_path(db.path)),
+            holder=_holder(connection, db.path),
+            n_runs=len(all_runs(connection)) if not damage else 0,
+        )
+
+
+def _quick_check(conn: sqlite3.Connection, within_s: float) -> tuple[list[str], bool]:
+    try:
+        with _interrupted_after(conn, within_s):
+            rows = conn.execute(f"PRAGMA quick_check({_LISTED})").fetchall()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            return [], False
+        raise
+    except sqlite3.DatabaseError as error:
+        return [str(error)], True
+    return [str(row[0]) for row in rows if row[0] != "ok"], True
+
+
+@contextmanager
+def _interrupted_after(conn: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, conn.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _holder(connection: sa.Connection, path: Path) -> Runner | None:
+    rows = connection.exec_driver_sql(
+        "SELECT pid, host, user, since, lock_file FROM process WHERE role = 'holder'"
+    ).all()
+    for row in rows:
+        if process_is_alive(path, row.lock_file):
+            return Runner(pid=row.pid, host=row.host, user=row.user, since=row.since)
+    return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 -- of a file that may just be going
+    except FileNotFoundError:
+        return 0
+
+
+def open_current(path: Path) -> Database | None:
+    """Return the database, ``None`` where there is none that can be used as it stands."""
+    with translated(path):
+        if not path.exists() or path.stat().st_size == 0:
+            return None
+        if network_file_system(path.parent) is not None:
+            return None
+        return Database(path) if standing_of(path) is Standing.CURRENT else None
+
+
+def last_unfinished(db: Database) -> StoredRun | None:
+    """Return the latest run that has work left."""
+    with db.read() as connection:
+        runs = all_runs(connection)
+    unfinished = (StoredRunState.READY, StoredRunState.PAUSED)
+    return next((run for run in runs if run.state in unfinished and _has_work(run)), None)
+
+
+def _has_work(run: StoredRun) -> bool:
+    return bool(run.counts.pending or run.counts.running)
+
+
+def models_left(db: Database, run: StoredRun) -> list[str]:
+    """Return the models that a run's pending jobs ask for."""
+    with db.read() as connection:
+        lanes = holder.load_lanes(driver(connection), run.id)
+    return [lane.model for lane in lanes if lane.model]
