@@ -34,11 +34,13 @@ QUICK = [
 ]
 #: Passed once in a command, whatever its size.
 ONCE = ("create.", "rescue.", "end.", "close.", "export.", "backup.", "merge.finish")
+#: Passed once in that story: its one file is a chunk.
+ONCE_IN = {"drain": ("submit.",)}
 EVERY = [
     (story, f"{point}:{n}")
     for story, told in STORIES.items()
     for point in told.points
-    for n in ((1,) if point.startswith(ONCE) else (1, 2))
+    for n in ((1,) if point.startswith((*ONCE, *ONCE_IN.get(story, ()))) else (1, 2))
 ]
 
 
