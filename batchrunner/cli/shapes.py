@@ -173,6 +173,7 @@ def check_row(check: CheckView) -> Json:
         "fix": check.fix,
         "took_ms": None if check.took_ms is None else round(check.took_ms, 1),
         "base_url": check.base_url,
+        "proxy": check.proxy,
     }
 
 
