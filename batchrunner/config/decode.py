@@ -24,7 +24,7 @@ from batchrunner.providers.custom import ProviderTable, RuleTable, TableFaultErr
 from batchrunner.providers.profile import Profile
 from batchrunner.providers.registry import NAMES
 
-__all__ = ["ConfigFile", "Price", "Setting", "decode"]
+__all__ = ["ConfigFile", "Described", "Price", "Setting", "decode"]
 
 #: Of ``msgspec``'s message: where it is in the table.
 _AT: Final = " - at `"
@@ -58,6 +58,14 @@ class Price(NamedTuple):
     line: int
 
 
+class Described(NamedTuple):
+    """A provider that a file describes, and where."""
+
+    profile: Profile
+    file: FilePath
+    line: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile:
     """What one file says."""
@@ -69,7 +77,7 @@ class ConfigFile:
     profiles: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
     #: Providers that it describes.
-    providers: Mapping[str, Profile] = field(default_factory=dict)
+    providers: Mapping[str, Described] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -147,15 +155,15 @@ class _Reader:
                 self.fault(prefix, f"{_dotted(prefix)} says nothing; give {', '.join(PRICE_KEYS)}")
             yield model, Price(**found, file=self.path, line=self.toml.line_of(prefix))
 
-    def providers(self) -> Iterator[tuple[str, Profile]]:
+    def providers(self) -> Iterator[tuple[str, Described]]:
         """Yield the providers that are described."""
         for name, table, prefix in self.tables("providers"):
             if name in NAMES:
                 self.fault(prefix, f"{name} is built in; give the provider another name")
                 continue
             try:
-                described = msgspec.convert(table, ProviderTable)
-                yield name, custom_profile(name, described)
+                known = custom_profile(name, msgspec.convert(table, ProviderTable))
+                yield name, Described(known, self.path, self.toml.line_of(prefix))
             except msgspec.ValidationError as error:
                 self.fault(*_of_table(str(error), prefix))
             except TableFaultError as error:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from batchrunner.checking import check_base_url, check_options
+from batchrunner.checking import VARIABLE, check_base_url
 from batchrunner.core.caps import ROLLING
 from batchrunner.core.credentials import redact
 from batchrunner.core.days import check_zone
 from batchrunner.formats.faults import RefusedLineError
 from batchrunner.formats.requests import check_headers
-from batchrunner.options import LimitOptions, RunOptions
+from batchrunner.transport.proxies import UnusableProxyError, read_proxies, without_password
 from batchrunner.values import (
     read_concurrency,
     read_duration,
@@ -30,7 +30,7 @@ __all__ = ["Form", "Json", "wrong_type"]
 
 Json = dict[str, Any]
 
-_DURATION: Final = r"^\s*((\d+(\.\d*)?|\.\d+)|(\d+(\.\d+)?[dD])?(\d+(\.\d+)?[hH])?(\d+(\.\d+)?[mM])?(\d+(\.\d+)?[sS])?)\s*$"
+_DURATION: Final = r"^(?=.*\d)\s*((\d+(\.\d*)?|\.\d+)|(\d+(\.\d+)?[dD])?(\d+(\.\d+)?[hH])?(\d+(\.\d+)?[mM])?(\d+(\.\d+)?[sS])?)\s*$"
 _KINDS: Final[tuple[tuple[type, str], ...]] = (
     (bool, "a truth value"),
     (int, "a number"),
@@ -49,8 +49,6 @@ class Form(NamedTuple):
     #: (value as TOML has it, folder of its file) → the value; ``TypeError`` for another kind.
     read: Callable[[Any, Path], Any]
     schema: Json
-    #: For the page: an example.
-    example: str
 
 
 def wrong_type(value: object) -> str:
@@ -124,11 +122,25 @@ def _texts(value: Any, folder: Path) -> tuple[str, ...]:
 def _base_urls(value: Any, folder: Path) -> str | tuple[str, ...]:
     found = _texts(value, folder)
     for url in found:
-        check_options(RunOptions(base_url=url), LimitOptions())
         check_base_url(url)
         if redact(url) != url:
             raise ValueError("it holds a credential; send it as a header with ${VAR}")
     return found if len(found) > 1 else found[0]
+
+
+def _proxies(value: Any, folder: Path) -> tuple[str, ...]:
+    """Return proxies with ``${VAR}`` unfilled; a password as it is would lie about in the file."""
+    found = _texts(value, folder)
+    if any(without_password(text) != text for text in found):
+        raise ValueError(
+            "it holds a password; write http://USER:${VAR}@HOST:PORT and set VAR in the environment"
+        )
+    filled = {name: "x" for text in found for name in VARIABLE.findall(text)}
+    try:
+        read_proxies(found, filled, source="the configuration")
+    except UnusableProxyError as error:
+        raise ValueError(f"{error} {error.fix}") from None
+    return found
 
 
 def _headers(value: Any, _folder: Path) -> tuple[str, ...]:
@@ -151,16 +163,14 @@ _SPAN: Final[Json] = {
 }
 _LIST: Final[Json] = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
-TEXT: Final = Form("a text", _text, _TEXT, '"claude-haiku-4-5"')
-NUMBER: Final = Form("a whole number", _whole, {"type": "integer"}, "10")
-COUNT: Final = Form("a whole number from 1", _count, {"type": "integer", "minimum": 1}, "1024")
-TRUTH: Final = Form("true or false", _truth, {"type": "boolean"}, "true")
-PATH: Final = Form("a path", _path, _TEXT, '"ca.pem"')
-SYSTEM: Final = Form('a text, or "@FILE"', _system, _TEXT, '"@prompt.txt"')
-ZONE: Final = Form('a zone such as "America/Los_Angeles", or "rolling"', _zone, _TEXT, '"rolling"')
-BASE_URLS: Final = Form(
-    "an address, or a list of them", _base_urls, _LIST, '"https://gateway.example"'
-)
+TEXT: Final = Form("a text", _text, _TEXT)
+NUMBER: Final = Form("a whole number", _whole, {"type": "integer"})
+COUNT: Final = Form("a whole number from 1", _count, {"type": "integer", "minimum": 1})
+TRUTH: Final = Form("true or false", _truth, {"type": "boolean"})
+PATH: Final = Form("a path", _path, _TEXT)
+SYSTEM: Final = Form('a text, or "@FILE"', _system, _TEXT)
+ZONE: Final = Form('a zone such as "America/Los_Angeles", or "rolling"', _zone, _TEXT)
+BASE_URLS: Final = Form("an address, or a list of them", _base_urls, _LIST)
 LIMIT: Final = Form(
     'a whole number from 1, "none" or "auto"',
     _spoken(read_limit, int),
@@ -170,7 +180,6 @@ LIMIT: Final = Form(
             {"type": "string", "pattern": r"^\s*(0*[1-9]\d{0,11}|[nN][oO][nN][eE]|[aA][uU][tT][oO])\s*$"},
         ]
     },
-    "3",
 )  # fmt: skip
 CONCURRENCY: Final = Form(
     'a whole number from 1, or "auto"',
@@ -181,7 +190,6 @@ CONCURRENCY: Final = Form(
             {"type": "string", "pattern": r"^\s*(0*[1-9]\d{0,11}|[aA][uU][tT][oO])\s*$"},
         ]
     },
-    "8",
 )
 DURATION: Final = Form(
     'a duration: seconds, or "90s", "2h30m", "3d"',
@@ -192,13 +200,11 @@ DURATION: Final = Form(
             {"type": "string", "pattern": _DURATION},
         ]
     },
-    '"10m"',
 )
 DURATION_OR_ZERO: Final = Form(
     'a duration: seconds, or "90s", "2h30m", "3d"',
     _spoken(read_duration, int, float),
     _SPAN,
-    "0.5",
 )
 SIZE: Final = Form(
     'a size such as "32MB"',
@@ -209,7 +215,6 @@ SIZE: Final = Form(
             {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kmgKMG]?[iI]?[bB]?\s*$"},
         ]
     },
-    '"32MB"',
 )
 FAILURES: Final = Form(
     'a number of jobs, or a share such as "5%"',
@@ -220,11 +225,10 @@ FAILURES: Final = Form(
             {"type": "string", "pattern": r"^\s*(\d{1,12}|\d{1,3}(\.\d+)?%)\s*$"},
         ]
     },
-    '"5%"',
 )
+PROXIES: Final = Form('an address, a list of them, or "none"', _proxies, _LIST)
 HEADERS: Final = Form(
     "a table of texts",
     _headers,
     {"type": "object", "additionalProperties": {"type": "string"}},
-    '{ X-Team = "research" }',
 )

@@ -124,6 +124,19 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "30", Goes.RUN, "connect_timeout_s",
             ),
             Key(
+                "proxy", forms.PROXIES,
+                "Proxies; of several the first is preferred. `${VAR}` is filled in at the send; a literal password is refused. `none`: the direct way.",
+                "none", Goes.RUN, "proxy",
+            ),
+            Key(
+                "ca_file", forms.PATH, "Certificates (PEM) trusted besides the system's.",
+                "none", Goes.RUN, "ca_file",
+            ),
+            Key(
+                "allow_insecure_http", forms.TRUTH, "Let requests, and the key, go unencrypted to another machine.",
+                "false", Goes.RUN, "allow_insecure_http", of_provider=True,
+            ),
+            Key(
                 "max_failures", forms.FAILURES, "Stop when so many jobs, or that share, have failed.",
                 "none", Goes.RUN, "max_failures",
             ),

@@ -59,9 +59,8 @@ def load_config(
             read, wrong = decode(path, text, shown=_shown(path))
             found.append(read)
             faults += wrong
-    providers = Providers(
-        {name: known for file in reversed(found) for name, known in file.providers.items()}
-    )
+    described = {name: said for file in reversed(found) for name, said in file.providers.items()}
+    providers = Providers({name: said.profile for name, said in described.items()})
     faults += [fault for file in found for fault in _unknown_providers(file, providers)]
     if faults:
         raise _faulty(faults)
@@ -78,6 +77,7 @@ def load_config(
         profile=asked or None,
         profile_said_by=by if asked else "",
         prices={model: price for file in reversed(found) for model, price in file.prices.items()},
+        described=described,
         providers=providers,
     )
 
@@ -153,7 +153,7 @@ def _faulty(faults: list[LineFault]) -> InputError:
         f"{len(faults)} line{plural} wrong in the configuration. Nothing was done.",
         faults=faults[:20],
         n_faults=len(faults),
-        fix="mend what is named there",
+        fix="mend what is named; every key and what it may be: batchrunner schema config",
         kind="config",
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from batchrunner.config.decode import Price, Setting
+from batchrunner.config.decode import Described, Price, Setting
 from batchrunner.config.keys import KEYS, Goes
 from batchrunner.errors import UsageError
 from batchrunner.options import LimitOptions
@@ -58,6 +58,8 @@ class Config:
     profile: str | None = None
     profile_said_by: str = ""
     prices: Mapping[str, Price] = field(default_factory=dict)
+    #: The providers that the files describe.
+    described: Mapping[str, Described] = field(default_factory=dict)
     #: Every provider there is, those that the files describe included.
     providers: Providers = field(default_factory=Providers)
 
