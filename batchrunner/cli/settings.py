@@ -68,8 +68,9 @@ class Settings:
     def app(self) -> Batchrunner:
         """Return the application on this database; opens nothing yet."""
         from batchrunner.app import Batchrunner  # noqa: PLC0415 (loads all that --help must not)
+        from batchrunner.cli.told import SECRETS  # noqa: PLC0415 (as above)
 
-        return Batchrunner(self.db, config=self.config)
+        return Batchrunner(self.db, config=self.config, secrets=SECRETS)
 
     def demo_app(self) -> Batchrunner:
         """Return an application for ``demo``, which no configuration touches."""

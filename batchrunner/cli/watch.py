@@ -21,6 +21,7 @@ from batchrunner.cli.log import Logged
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import write_json
 from batchrunner.cli.summary import summary
+from batchrunner.cli.told import Told, quiet_loggers
 from batchrunner.cli.words import EXIT_MEANINGS
 from batchrunner.models import ExitCode
 from batchrunner.views import Listener, RunResult
@@ -46,7 +47,7 @@ def watcher(settings: Settings, db_name: str) -> AbstractContextManager[Listener
     ``db_name`` is how they name the database. ``--log-file`` writes down what they are told.
     """
     watching = _watching(settings, db_name)
-    return Logged(watching, settings.log_file) if settings.log_file is not None else watching
+    return Told(Logged(watching, settings.log_file) if settings.log_file is not None else watching)
 
 
 def _watching(settings: Settings, db_name: str) -> AbstractContextManager[Listener]:
@@ -79,6 +80,7 @@ def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     """Run ``call`` under a watcher, print the last words, return the exit code."""
     app = settings.demo_app() if is_demo else settings.app()
     tune_interpreter()
+    quiet_loggers()
     began = time.monotonic()
     db_name = "a temporary one" if is_demo else settings.db_name
     with watcher(settings, db_name) as listener:

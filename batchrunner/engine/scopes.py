@@ -12,6 +12,7 @@ import msgspec
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Cap, Ledger, ScopeLedger
 from batchrunner.core.caps import RPD, RPM, pool_caps
+from batchrunner.core.credentials import Secrets
 from batchrunner.core.headers import LIMIT_HEADERS, learn_request_limits
 from batchrunner.core.pause import PauseState
 from batchrunner.core.said import kept_headers
@@ -42,7 +43,7 @@ class Scopes:
         #: Headers that one answer of a pool so far took for a day's limit.
         self._guessed: dict[ScopeId, tuple[str | None, ...]] = {}
         #: Headers about limits that came since they were last stored, the newest of each pool.
-        self._said: dict[ScopeId, Mapping[str, str]] = {}
+        self._said: dict[ScopeId, tuple[Mapping[str, str], Secrets]] = {}
         #: Once is enough: the clock is the machine's.
         self._is_clock_compared = False
         self._learned: list[CapRow] = []
@@ -112,7 +113,8 @@ class Scopes:
         """Return what providers said of their limits since it was last asked for, to store."""
         said, self._said = self._said, {}
         return [
-            (scope, msgspec.json.encode(kept_headers(headers))) for scope, headers in said.items()
+            (scope, secrets.hide_bytes(msgspec.json.encode(kept_headers(headers))))
+            for scope, (headers, secrets) in said.items()
         ]
 
     def learn(self, claim: Claim, reply: Reply) -> None:
@@ -122,7 +124,7 @@ class Scopes:
             self._compare_clock(headers)
         raw = tuple(headers.get(name) for name in LIMIT_HEADERS)
         if any(raw):
-            self._said[claim.lane.pool.id] = headers
+            self._said[claim.lane.pool.id] = (headers, claim.run.wire.secrets)
             if self._seen.get(claim.lane.pool.id) != raw:
                 self._learn_limits(claim, reply, raw)
         organization = claim.run.wire.organization(reply)
