@@ -48,10 +48,12 @@ def _params(row: Exported, _rules: ExportRules) -> Line:
 
 
 def _url(row: Exported, rules: ExportRules) -> Line:
+    body = _body(row)
+    path = row.url or rules.default_path_for(body) or ""
     line: Line = {
         "custom_id": row.job.key,
         "method": row.method or "POST",
-        "url": row.url or rules.default_path_for(_body(row)) or "",
+        "url": rules.show_path(path, body) if isinstance(body, dict) else path,
     }
     if row.headers:
         line["headers"] = msgspec.Raw(row.headers)

@@ -78,6 +78,10 @@ class ExportRules(Protocol):
         """Return the path that a job without ``url`` goes to."""
         ...
 
+    def show_path(self, path: str, body: Mapping[str, Any], /) -> str:
+        """Return a stored path as a line has it, with the body's model in its place."""
+        ...
+
 
 @lru_cache(maxsize=4096)
 def _second(epoch_s: int) -> str:

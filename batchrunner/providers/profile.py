@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 from yarl import URL
@@ -158,7 +158,13 @@ class Profile:
             return path, None
         pattern, start = self.paths.names_model
         match = pattern.match(path)
-        return (path, None) if match is None else (f"{start}{path[match.end() :]}", match["model"])
+        if match is None:
+            return path, None
+        return f"{start}{path[match.end() :]}", unquote(match["model"])
+
+    def show_path(self, path: str, body: Body) -> str:
+        """Return a stored path with the body's model in its place."""
+        return _filled(path, body)
 
     def place_model(self, url: str, body: bytes) -> tuple[str, bytes]:
         """Return an address that holds :data:`MODEL`, and the body, as they are sent."""

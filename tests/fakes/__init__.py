@@ -50,6 +50,8 @@ class SeenRequest:
     cause: str | None
     #: Start of the SHA-256 of the credential; ``None`` where none came.
     auth: str | None
+    #: Names of the headers that it came in.
+    auth_in: list[str]
     #: Names in lower case, credentials left out.
     headers: dict[str, str]
     body: str

@@ -132,6 +132,7 @@ class ScriptedServer(Simulator):
             "method": incoming.method,
             "query": dict(incoming.query),
             "auth": hashlib.sha256(auth.encode()).hexdigest()[:16] if auth else None,
+            "auth_in": sorted(_CREDENTIALS.intersection(map(str.lower, incoming.headers))),
             "headers": _plain(incoming.headers),
             "body": incoming.body.decode(errors="replace"),
         }

@@ -272,7 +272,9 @@ def test_azures_deployment_goes_into_the_address_and_stays_in_the_body() -> None
 )  # fmt: skip
 def test_a_path_may_name_the_model(path: str, template: str, model: str | None) -> None:
     """A line's own path is split, so that its model can be replaced like any other's."""
-    assert profile("gemini").read_path(path) == (template, model)
+    gemini = profile("gemini")
+    assert gemini.read_path(path) == (template, model)
+    assert gemini.read_path(gemini.show_path(template, {"model": model})) == (template, model)
     assert OPENAI.read_path(path) == (path, None)
 
 
