@@ -80,7 +80,14 @@ _PATTERNS: Final[Sequence[tuple[re.Pattern[str], str]]] = (
         ),
         rf"\1{REDACTED}",
     ),
-    (re.compile(r"(://)[^/\s?#\"'<>@]+(?:@[^/\s?#\"'<>@]+)*@"), rf"\1{REDACTED}@"),
+    # A password that was left out already, or is the name of a variable, is none.
+    (
+        re.compile(
+            r"(://)(?!(?:[\w.%+-]*:)?(?:\*\*\*|\$\{\w+\})@[^@\s]*(?:\s|$))"
+            r"[^/\s?#\"'<>@]+(?:@[^/\s?#\"'<>@]+)*@"
+        ),
+        rf"\1{REDACTED}@",
+    ),
     (re.compile(r"\b(?:" + "|".join(_SECRET_FORMS) + ")"), REDACTED),
 )
 
