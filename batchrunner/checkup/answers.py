@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from batchrunner.checkup.listing import Listed, Listing
 from batchrunner.checkup.sheet import Sheet
-from batchrunner.core.headers import learn_request_limits, server_date
+from batchrunner.core.headers import learn_request_limits
+from batchrunner.core.skew import clock_skew_ms, skew_words
 from batchrunner.models import ExitCode
 from batchrunner.views import CheckStatus, LimitView
 
 __all__ = ["nearest_words", "put_clock", "put_limits", "put_models"]
 
-#: A clock that is off by more books requests to the wrong day, and fails signatures and TLS.
-SKEW_MS: Final = 120_000
 #: Models of a list that are named.
 _NAMED: Final = 4
 
@@ -92,7 +90,7 @@ def nearest_words(near: Sequence[str]) -> str:
 
 
 def put_limits(
-    sheet: Sheet, headers: Mapping[str, str], stored: Sequence[LimitView], *, now_ms: float
+    sheet: Sheet, headers: Mapping[str, str], stored: Sequence[LimitView], *, now_ms: int
 ) -> None:
     """Tell what the last answer and the database say of limits."""
     parts = []
@@ -142,32 +140,15 @@ def _others(headers: Mapping[str, str], *, told: set[str]) -> Iterable[str]:
         yield f"the answer says {int(found['limit']):,} {unit}{words}"
 
 
-def put_clock(sheet: Sheet, headers: Mapping[str, str], *, now_ms: float) -> None:
+def put_clock(sheet: Sheet, headers: Mapping[str, str], *, now_ms: int) -> None:
     """Compare this machine's clock with the server's ``Date``."""
-    date = server_date(headers)
-    if date is None:
+    skew_ms = clock_skew_ms(headers, wall=now_ms)
+    if skew_ms is None:
         sheet.put("clock", CheckStatus.SKIP, "the answer has no Date to compare with")
         return
-    # A Date is cut to whole seconds.
-    off_ms = now_ms - date - 500.0
-    if abs(off_ms) <= SKEW_MS:
-        detail = f"agrees with the server's to {max(1.0, abs(off_ms) / 1000.0):.0f} s"
-        sheet.put("clock", CheckStatus.OK, detail)
+    what, mend, fix = skew_words(skew_ms).partition("Set it: ")
+    if not what:
+        seconds = max(1.0, abs(skew_ms) / 1000.0)
+        sheet.put("clock", CheckStatus.OK, f"agrees with the server's to {seconds:.0f} s")
         return
-    which = "ahead of" if off_ms > 0 else "behind"
-    at = datetime.fromtimestamp(date / 1000.0, UTC)
-    sheet.put(
-        "clock",
-        CheckStatus.WARN,
-        f"this machine's clock is {_long(abs(off_ms))} {which} the server's ({at:%Y-%m-%d %H:%M:%S} UTC);"
-        " daily limits and resets follow it",
-        fix="Set it: sudo timedatectl set-ntp true (macOS: sudo sntp -sS time.apple.com)",
-    )
-
-
-def _long(ms: float) -> str:
-    minutes = ms / 60_000.0
-    for unit, n in (("days", 1440.0), ("hours", 60.0)):
-        if minutes >= 2 * n:
-            return f"{minutes / n:.1f} {unit}"
-    return f"{minutes:.0f} minutes"
+    sheet.put("clock", CheckStatus.WARN, what.rstrip(" ."), fix=mend + fix)

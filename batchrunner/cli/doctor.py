@@ -79,8 +79,9 @@ def doctor_command(ctx: click.Context, /, is_live: bool, **values: Any) -> int:
     if settings.json:
         write_list("checks", map(check_row, checks))
     else:
+        colour = False if os.environ.get("NO_COLOR") else None
         for line in lines(checks, width=terminal_width() or _WIDTH, symbols=_has_symbols()):
-            click.echo(line)
+            click.echo(line, color=colour)
         click.echo(_summary(checks), err=True)
     return failed[0] if failed else ExitCode.DONE
 
@@ -120,7 +121,9 @@ def _row(alike: Sequence[CheckView], *, names: int, width: int, symbols: bool) -
     word = f"{mark.symbol if symbols else mark.plain} {check.status.value:<4}"
     indent = len(word) + names + 4
     told = _wrapped(detail, width - indent)
-    styled = click.style(word, fg=mark.colour, bold=check.status is CheckStatus.FAIL)
+    styled = click.style(
+        word, fg=mark.colour, bold=True if check.status is CheckStatus.FAIL else None
+    )
     yield f"{styled}  {name:<{names}}  {told[0]}".rstrip()
     for line in told[1:]:
         yield " " * indent + line
