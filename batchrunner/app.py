@@ -222,7 +222,9 @@ class Batchrunner:
         """Return a run's failures grouped by kind and status, with what helps."""
         db = self._open()
         run = find_run(db, name)
-        return store_views.errors(db, run, fix_of=lambda kind: fix_of(ErrorKind(kind), run.name))
+        return store_views.errors(
+            db, run, fix_of=lambda kind, message: fix_of(ErrorKind(kind), run.name, message)
+        )
 
     def limits(self) -> list[LimitView]:
         """Return the limits in force of every account."""

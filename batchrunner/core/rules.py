@@ -18,7 +18,17 @@ from batchrunner.models import ErrorKind, Verdict
 if TYPE_CHECKING:
     from batchrunner.core.classify import Facts
 
-__all__ = ["GENERIC", "REGION", "REGION_SAYS", "Form", "Reset", "Rule", "words"]
+__all__ = [
+    "FIELD_SAYS",
+    "GENERIC",
+    "NOTHING_SAYS",
+    "REGION",
+    "REGION_SAYS",
+    "Form",
+    "Reset",
+    "Rule",
+    "words",
+]
 
 
 class Form(StrEnum):
@@ -155,6 +165,8 @@ _NO_FIELD: Final = (
     "Take the field out and submit the mended file with --update, or replace it:"
     " batchrunner retry --set FIELD=VALUE"
 )
+FIELD_SAYS: Final = "This model or API version does not take a field of the request"
+NOTHING_SAYS: Final = "There is nothing at"
 REGION_SAYS: Final = (
     "The provider refuses the country or region that this machine connects from, not the key"
 )
@@ -585,7 +597,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         statuses=(404,),
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
-        says="There is nothing at {url}. {base_rule}",
+        says=f"{NOTHING_SAYS} {{url}}. {{base_rule}}",
         fix="Correct the base URL: batchrunner retry --base-url URL",
     ),
     Rule(
@@ -653,7 +665,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         codes=_FIELD_CODES,
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
-        says="This model or API version does not take a field of the request",
+        says=FIELD_SAYS,
         fix=_NO_FIELD,
     ),
     Rule(
@@ -662,7 +674,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         message_re=_FIELD,
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
-        says="This model or API version does not take a field of the request",
+        says=FIELD_SAYS,
         fix=_NO_FIELD,
     ),
     Rule(

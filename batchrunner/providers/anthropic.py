@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -17,7 +16,12 @@ from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
 from batchrunner.core.rules import REGION_SAYS, Reset, Rule, words
 from batchrunner.models import ErrorKind, Usage, Verdict
-from batchrunner.providers.fixes import ADD_CREDIT_ANTHROPIC, NOT_A_SUBSCRIPTION, RAISE_LIMIT
+from batchrunner.providers.fixes import (
+    ADD_CREDIT_ANTHROPIC,
+    NOT_A_SUBSCRIPTION,
+    RAISE_LIMIT,
+    SAMPLING_SAYS,
+)
 from batchrunner.providers.profile import Profile
 
 __all__ = ["ANTHROPIC", "RULES"]
@@ -136,7 +140,7 @@ RULES: Final = (
         ),
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
-        says="temperature, top_p and top_k are gone from API version 2026-10-21 and from some models",
+        says=SAMPLING_SAYS,
         fix="Ask for the older version: batchrunner retry --api-version 2023-06-01; or take the fields"
         " out, and submit with --update.",
     ),
@@ -239,17 +243,6 @@ ANTHROPIC: Final = Profile(
     default_base_url="https://api.anthropic.com",
     base_url_env="ANTHROPIC_BASE_URL",
     key_envs=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-    foreign_keys=MappingProxyType(
-        {
-            "sk-ant-admin": "an Anthropic Admin key, which can't send messages",
-            "sk-ant-ort": "an OAuth refresh token, which can't send messages",
-            "sk-proj-": "an OpenAI key",
-            "sk-svcacct-": "an OpenAI key",
-            "sk-or-": "an OpenRouter key",
-            "gsk_": "a Groq key",
-            "AIza": "a Google key",
-        }
-    ),
     base_rule="Anthropic's base URL has no /v1 at its end: https://api.anthropic.com.",
     base_has_version=False,
     models_path="/v1/models",

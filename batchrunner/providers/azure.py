@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from batchrunner.core.credentials import Credential
@@ -136,7 +135,6 @@ AZURE: Final = dataclasses.replace(
     default_base_url=None,
     base_url_env="AZURE_OPENAI_ENDPOINT",
     key_envs=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
-    foreign_keys=MappingProxyType({}),
     base_rule="Azure's base URL is that of your resource: https://NAME.openai.azure.com.",
     # What is listed are models, and what a line names is a deployment.
     models_path=None,

@@ -140,7 +140,6 @@ def custom_profile(name: str, table: ProviderTable) -> Profile:
         default_base_url=table.base_url or None,
         base_url_env=table.base_url_env,
         key_envs=table.key_env,
-        foreign_keys=MappingProxyType({}),
         base_rule=f"{title} was described like {base.title}: {base.base_rule}",
         models_path={"": base.models_path, "none": None}.get(table.models_path, table.models_path),
         needs_model=base.needs_model if table.needs_model is None else table.needs_model,

@@ -8,7 +8,6 @@ begins with white space and no silence ever ends it but ``--timeout``.
 from __future__ import annotations
 
 import dataclasses
-from types import MappingProxyType
 from typing import Final
 
 from batchrunner.core.rules import Rule, words
@@ -44,7 +43,6 @@ DEEPSEEK: Final = dataclasses.replace(
     default_base_url="https://api.deepseek.com",
     base_url_env="DEEPSEEK_BASE_URL",
     key_envs=("DEEPSEEK_API_KEY",),
-    foreign_keys=MappingProxyType({}),
     base_rule="DeepSeek's base URL is https://api.deepseek.com.",
     day_zone="UTC",
     organization_header=None,

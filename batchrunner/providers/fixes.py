@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from batchrunner.core.rules import FIELD_SAYS, NOTHING_SAYS
 from batchrunner.models import ErrorKind
 
 __all__ = [
     "ADD_CREDIT",
     "ADD_CREDIT_ANTHROPIC",
     "ADD_CREDIT_OPENAI",
+    "DEAR_SAYS",
     "NOT_A_SUBSCRIPTION",
     "OTHER_MODEL",
     "RAISE_LIMIT",
+    "SAMPLING_SAYS",
     "SHORTEN",
     "fix_of",
 ]
@@ -43,6 +46,12 @@ NOT_A_SUBSCRIPTION: Final = (
     " Console (Settings, API keys), put it in {key}, then run resume."
 )
 
+#: How two of our messages begin.
+SAMPLING_SAYS: Final = (
+    "temperature, top_p and top_k are gone from API version 2026-10-21 and from some models"
+)
+DEAR_SAYS: Final = "The request may cost more than the credit that is left"
+
 _RETRY: Final = "batchrunner retry {run} --error {kind}"
 
 _FIXES: Final[Mapping[ErrorKind, str]] = {
@@ -59,6 +68,21 @@ _FIXES: Final[Mapping[ErrorKind, str]] = {
 }
 
 
-def fix_of(kind: ErrorKind, run: str) -> str:
-    """Return what helps against failures of ``kind`` in run ``run``."""
-    return _FIXES.get(kind, f"try them again: {_RETRY}").format(run=run, kind=kind.value)
+#: How a message begins whose cause is known better than by its kind → what helps.
+_KNOWN: Final[Mapping[str, str]] = {
+    SAMPLING_SAYS: "ask for the API version that has them: "
+    + _RETRY
+    + " --api-version 2023-06-01; or take them out, and submit the file with --update",
+    FIELD_SAYS: "take the field out and submit the mended file with --update, or replace it: "
+    + _RETRY
+    + " --set FIELD=VALUE",
+    NOTHING_SAYS: "correct the address: " + _RETRY + " --base-url URL",
+    DEAR_SAYS: "ask for less: " + _RETRY + " --set max_tokens=N; or add credit",
+}
+
+
+def fix_of(kind: ErrorKind, run: str, message: str = "") -> str:
+    """Return what helps against failures of ``kind``, one of which said ``message``, in run ``run``."""
+    known = (fix for start, fix in _KNOWN.items() if message.startswith(start))
+    fix = next(known, _FIXES.get(kind, f"try them again: {_RETRY}"))
+    return fix.format(run=run, kind=kind.value)

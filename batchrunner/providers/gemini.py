@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -307,7 +306,6 @@ GEMINI: Final = Profile(
     base_url_env="GOOGLE_GEMINI_BASE_URL",
     # The order of Google's own SDK.
     key_envs=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-    foreign_keys=MappingProxyType({}),
     base_rule="Gemini's base URL is https://generativelanguage.googleapis.com/v1beta.",
     base_has_version=True,
     models_path="/models",

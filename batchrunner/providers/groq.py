@@ -8,7 +8,6 @@ than a minute's tokens is a 413 with the code of a rate limit.
 from __future__ import annotations
 
 import dataclasses
-from types import MappingProxyType
 from typing import Final
 
 from batchrunner.core.rules import Reset, Rule, words
@@ -76,7 +75,6 @@ GROQ: Final = dataclasses.replace(
     default_base_url="https://api.groq.com/openai/v1",
     base_url_env="GROQ_BASE_URL",
     key_envs=("GROQ_API_KEY",),
-    foreign_keys=MappingProxyType({}),
     base_rule="Groq's base URL is https://api.groq.com/openai/v1.",
     day_zone="rolling",
     organization_header=None,

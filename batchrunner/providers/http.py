@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from batchrunner.core.classify import Answer
@@ -30,7 +29,6 @@ HTTP: Final = Profile(
     name="http",
     title="HTTP",
     default_base_url=None,
-    foreign_keys=MappingProxyType({}),
     base_rule="A line's relative url is appended to the base URL.",
     base_has_version=False,
     models_path=None,

@@ -7,7 +7,6 @@ The traps (PROVIDERS §3.2): errors stand on top, not under ``error``, and a val
 from __future__ import annotations
 
 import dataclasses
-from types import MappingProxyType
 from typing import Final
 
 from batchrunner.core.rules import Reset, Rule, words
@@ -53,7 +52,6 @@ MISTRAL: Final = dataclasses.replace(
     default_base_url="https://api.mistral.ai/v1",
     base_url_env="MISTRAL_BASE_URL",
     key_envs=("MISTRAL_API_KEY",),
-    foreign_keys=MappingProxyType({}),
     base_rule="Mistral's base URL is https://api.mistral.ai/v1.",
     day_zone="UTC",
     organization_header=None,

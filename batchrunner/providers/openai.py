@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -242,15 +241,6 @@ OPENAI: Final = Profile(
     default_base_url="https://api.openai.com/v1",
     base_url_env="OPENAI_BASE_URL",
     key_envs=("OPENAI_API_KEY",),
-    foreign_keys=MappingProxyType(
-        {
-            "sk-ant-": "an Anthropic key",
-            "sk-admin-": "an OpenAI admin key, which can't send requests",
-            "sk-or-": "an OpenRouter key",
-            "gsk_": "a Groq key",
-            "AIza": "a Google key",
-        }
-    ),
     base_rule="OpenAI's base URL ends in /v1: https://api.openai.com/v1.",
     base_has_version=True,
     models_path="/v1/models",

@@ -9,7 +9,6 @@ epoch milliseconds.
 from __future__ import annotations
 
 import dataclasses
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -18,7 +17,7 @@ from batchrunner.core.classify import Answer
 from batchrunner.core.rules import REGION, REGION_SAYS, Reset, Rule, words
 from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
-from batchrunner.providers.fixes import ADD_CREDIT, OTHER_MODEL
+from batchrunner.providers.fixes import ADD_CREDIT, DEAR_SAYS, OTHER_MODEL
 from batchrunner.providers.openai import OPENAI
 
 __all__ = ["OPENROUTER", "RULES"]
@@ -38,7 +37,7 @@ RULES: Final = (
         codes=frozenset({"weight_exceeds_budget"}),
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.REQUEST_TOO_LARGE,
-        says="The request may cost more than the credit that is left",
+        says=DEAR_SAYS,
         fix="Lower max_tokens, or add credit; then run retry.",
     ),
     Rule(
@@ -150,7 +149,6 @@ OPENROUTER: Final = dataclasses.replace(
     default_base_url="https://openrouter.ai/api/v1",
     base_url_env="OPENROUTER_BASE_URL",
     key_envs=("OPENROUTER_API_KEY",),
-    foreign_keys=MappingProxyType({}),
     base_rule="OpenRouter's base URL is https://openrouter.ai/api/v1.",
     day_zone="UTC",
     organization_header=None,

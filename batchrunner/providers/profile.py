@@ -64,8 +64,6 @@ class Profile:
     base_url_env: str = ""
     #: Variables that may hold the credential, in order; each also as ``NAME_FILE``.
     key_envs: tuple[str, ...] = ()
-    #: Starts of keys that are no use here → whose they are.
-    foreign_keys: Mapping[str, str]
     #: What a base URL has to be, in one sentence.
     base_rule: str
     #: Whether the provider's SDK expects ``/v1`` at the end of its base URL.

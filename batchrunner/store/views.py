@@ -259,10 +259,10 @@ def show(
     )
 
 
-def errors(db: Database, run: StoredRun, *, fix_of: Callable[[str], str]) -> list[ErrorGroup]:
+def errors(db: Database, run: StoredRun, *, fix_of: Callable[[str, str], str]) -> list[ErrorGroup]:
     """Return the run's failures by kind and status, the most frequent first.
 
-    ``fix_of`` gives the sentence that helps for a kind. Held models are among them.
+    ``fix_of`` gives the sentence that helps for a kind and an example's message. Held models are among them.
     """
     with db.read() as connection:
         groups = connection.exec_driver_sql(
@@ -276,7 +276,7 @@ def errors(db: Database, run: StoredRun, *, fix_of: Callable[[str], str]) -> lis
 
 
 def _error_group(
-    connection: sa.Connection, group: sa.Row[Any], fix_of: Callable[[str], str]
+    connection: sa.Connection, group: sa.Row[Any], fix_of: Callable[[str, str], str]
 ) -> ErrorGroup:
     example = connection.exec_driver_sql(
         "SELECT j.key, coalesce(r.error_message, (SELECT s.message FROM send s"
@@ -290,5 +290,5 @@ def _error_group(
         count=group.n,
         example_key=example.key,
         example_message=example.message,
-        fix=fix_of(group.kind),
+        fix=fix_of(group.kind, example.message),
     )

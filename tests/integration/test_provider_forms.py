@@ -394,6 +394,8 @@ def test_a_field_that_a_version_removed_is_explained(house: House, api: ApiServe
     house.submit("--api-version", "2026-10-21", code=1)
     row = house.csv()[0]
     assert row["error_kind"] == "invalid_request"
+    (group,) = house.app.errors()
+    assert "--api-version 2023-06-01" in group.fix
     assert "2026-10-21" in row["error_message"]
     assert api.requests()[0].headers["anthropic-version"] == "2026-10-21"
     house.run("retry", "--api-version", "2023-06-01", code=1)
