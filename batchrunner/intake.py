@@ -45,8 +45,9 @@ class Order:
     provider: str | None
     #: Which there are.
     providers: Providers
-    #: What absolute addresses of plain HTTP lines are held to.
-    base_url: str | None
+    #: Where a provider's requests go, as far as anybody says; absolute addresses of plain HTTP
+    #: lines are held to it.
+    address: Callable[[Profile], str | None]
     fill: Fill
     name: str | None
     uid: str
@@ -134,7 +135,8 @@ class Intake:
                 "The lines do not say which provider they are for.",
                 fix=f"Say it with --provider: {', '.join(self._order.providers.names)}.",
             )
-        return self._order.providers.profile(name).at(self._order.base_url), lines
+        known = self._order.providers.profile(name)
+        return known.at(self._order.address(known)), lines
 
     def take(self) -> Taken:
         """Read, check and store; or find the run that has the same content.
@@ -297,7 +299,7 @@ class Intake:
             self._noted(lines),
             rules,
             self._order.fill,
-            base_url=self._order.base_url,
+            base_url=self._order.address(rules),
             notes=self._notes,
         )
 

@@ -18,10 +18,10 @@ from batchrunner.errors import RefusedError
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Providers
+from batchrunner.routes import stored_routes
 from batchrunner.store import commands, limits, merge
 from batchrunner.store.accounts import account_of_key, bind_account, sentence
 from batchrunner.store.database import Database
-from batchrunner.routes import stored_routes
 from batchrunner.store.runs import StoredRun, stored_run
 from batchrunner.wiring import Wiring, account_key
 

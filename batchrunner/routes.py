@@ -36,6 +36,7 @@ __all__ = [
     "base_urls",
     "check_routes",
     "route",
+    "said_base_urls",
     "short_timeout",
     "stored_routes",
     "strangers",
@@ -115,12 +116,9 @@ def base_urls(
 
     :raises UsageError: nobody says, or one is no address, or unencrypted.
     """
-    variable = environ.get(known.base_url_env, "").strip() if known.base_url_env else ""
-    own = known.default_base_url
-    if own is None and known.name == "simulator":
-        own = simulator_url
-    said = (options.get("base_url"), variable, options.get("default_base_url"), own)
-    found = several(next((url for url in said if url), None))
+    found = said_base_urls(known, options, environ)
+    if not found and known.name == "simulator":
+        found = several(simulator_url)
     if not found:
         raise UsageError(
             f"--provider {known.name} needs to know where requests go.",
@@ -129,6 +127,16 @@ def base_urls(
     for url in found:
         check_base_url(url, allow_insecure_http=bool(options.get("allow_insecure_http")))
     return found
+
+
+def said_base_urls(
+    known: Profile, options: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the addresses that somebody says, unchecked: none where nobody does."""
+    variable = environ.get(known.base_url_env, "").strip() if known.base_url_env else ""
+    default = options.get("default_base_url")
+    said = (options.get("base_url"), variable, default, known.default_base_url)
+    return several(next((url for url in said if url), None))
 
 
 def check_routes(

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,11 +26,11 @@ from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.formats.lines import Fill
 from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, name_of, notices_of
 from batchrunner.models import ExitCode, RunId, StoredRunState
-from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, several
+from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.preparing import set_fields, stored_options
-from batchrunner.providers import Providers
+from batchrunner.providers import Profile, Providers
 from batchrunner.results import check_output
-from batchrunner.routes import check_routes
+from batchrunner.routes import check_routes, said_base_urls
 from batchrunner.store import commands, maintenance, processes
 from batchrunner.store.database import Database
 from batchrunner.store.load import sweep_loading
@@ -165,7 +166,7 @@ async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: Binary
         stdin=stdin,
         provider=provider,
         providers=this.providers,
-        base_url=next(iter(several(run.base_url)), None),
+        address=partial(_address, this, run),
         fill=Fill(
             model=run.model or fills.model,
             max_tokens=run.max_tokens or fills.max_tokens,
@@ -196,6 +197,13 @@ async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: Binary
             fix="Submit it again.",
             kind="interrupted",
         ) from None
+
+
+def _address(this: Call, run: RunOptions, known: Profile) -> str | None:
+    """Return where a provider's requests go, the preferred address; ``None``: nobody says."""
+    typed = {"base_url": run.base_url} if run.base_url else {}
+    options = in_force(typed, this.config.run_defaults(known.name))
+    return next(iter(said_base_urls(known, options, this.environ)), None)
 
 
 def _cancelled(stored: StoredRun) -> UsageError:

@@ -65,9 +65,9 @@ class Config:
 
     @property
     def provider(self) -> str | None:
-        """The provider for job files that name none."""
+        """The provider for job files that name none, in lower case."""
         found = self.setting("provider", None)
-        return None if found is None else str(found.value)
+        return None if found is None else str(found.value).lower()
 
     @property
     def db(self) -> Path | None:
@@ -84,10 +84,9 @@ class Config:
     def setting(self, name: str, provider: str | None) -> Setting | None:
         """Return what is said of a key for a provider's runs; for ``None``, for anybody's."""
         key = KEYS[name]
+        about = {None} if provider is None else {None, provider.lower()}
         for layer in self.layers:
-            is_for_it = (
-                not key.of_provider or provider is None or layer.provider in (None, provider)
-            )
+            is_for_it = not key.of_provider or provider is None or layer.provider in about
             if is_for_it and name in layer.settings:
                 return layer.settings[name]
         return None

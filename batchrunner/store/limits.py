@@ -294,7 +294,7 @@ def sync_config_limits(
         conn = driver(connection)
         for account in _of_organization(conn, scope):
             stored = _said(conn, account, "config")
-            for name in {**stored, **wanted}:
+            for name in {**wanted, **stored}:
                 said = wanted.get(name)
                 if said == stored.get(name):
                     continue

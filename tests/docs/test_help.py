@@ -47,6 +47,8 @@ RUN_OPTIONS = [
 FILTERS = ["--status", "--error", "--job", "--limit"]
 GLOBALS = [
     "--db",
+    "--config",
+    "--profile",
     "--json",
     "-q",
     "--quiet",

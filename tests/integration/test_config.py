@@ -255,3 +255,24 @@ def test_proxy_of_the_file_is_taken(house: House) -> None:
     assert "127.0.0.1:9" in done.err
     assert secret not in done.err
     assert secret.encode() not in house.db.read_bytes()
+
+
+def test_absolute_addresses_are_held_to_the_files_address(house: House, api: ApiServer) -> None:
+    """Plain HTTP lines may name absolute addresses of the file's base URL, and of no other."""
+    text = f'provider = "HTTP"\nbase_url = "{house.url}"\n'
+    (house.folder / "batchrunner.toml").write_text(text)
+    house.write("good.jsonl", [{"id": "a", "method": "GET", "url": f"{house.url}/v1/models"}])
+    house.write("bad.jsonl", [{"id": "b", "method": "GET", "url": "http://127.0.0.1:9/x"}])
+    house.run("submit", "good.jsonl", "--no-run")
+    done = house.run("submit", "bad.jsonl", "--no-run", code=2)
+    assert "not of the base URL's origin" in done.err
+
+
+def test_address_of_the_environment_tells_the_language(house: House) -> None:
+    """A provider that speaks differently at another address does so for a variable's address too."""
+    house.jobs(1)
+    house.run(
+        "submit", "jobs.jsonl", "--provider", "gemini", "--model", "gemini-2.5-flash", "--no-run",
+        environ={"GOOGLE_GEMINI_BASE_URL": "https://gateway.example/v1beta/openai"},
+    )  # fmt: skip
+    assert json.loads(house.show("j0").request)["messages"][0]["content"] == "say j0;"
