@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchrunner.app import Batchrunner
+from batchrunner.checkup.sheet import MACHINE, WAY
 from batchrunner.cli import main
 from batchrunner.cli.root import COMMANDS
 from batchrunner.formats.rows import COLUMNS
@@ -116,6 +117,12 @@ def test_every_error_kind_is_explained() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     rows = re.findall(r"^\| `([a-z_]+)` \| .{10,} \| .{7,} \|$", text, re.MULTILINE)
     assert sorted(rows) == sorted(kind.value for kind in ErrorKind)
+
+
+def test_every_check_of_doctor_is_explained() -> None:
+    """The table of doctor.md has each check, in the order in which they are made."""
+    text = (ROOT / "docs" / "doctor.md").read_text().partition("| check |")[2]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == (*WAY, *MACHINE)
 
 
 def test_every_column_is_explained() -> None:
