@@ -10,12 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["REDACTED", "Credential", "Secrets", "one_line", "redact", "secrets_of"]
 
@@ -30,6 +29,12 @@ _SHORTEST_SECRET: Final = 6
 #: Names of variables that hold secrets end like this; shorter values are ordinary words.
 _SECRET_ENDINGS: Final = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PASS")
 _LIKELY_SECRET: Final = 8
+#: So much of a value tells that it may be there.
+_PROBE: Final = 12
+#: A space in forms; base64 for URLs.
+_ALSO: Final = {" ": r"\+", "+": "-", "/": "_"}
+#: What stands for itself in a URL, in JSON, in HTML and in a traceback.
+_UNCHANGED: Final = re.compile(r"[A-Za-z0-9_.~-]+")
 
 #: PROVIDERS §8. A group named ``keep`` stays in front of the replacement.
 _SECRET_FORMS: Final[Sequence[str]] = (
@@ -118,6 +123,16 @@ class Credential:
         return hashlib.sha256(b"batchrunner:" + self.value.encode()).hexdigest()[:16]
 
 
+class _Hunted(NamedTuple):
+    """One value as it is looked for, in text and in bytes."""
+
+    #: A part of it that no encoding changes, looked for first: almost every answer has none.
+    probe: str
+    probe_bytes: bytes
+    text: re.Pattern[str]
+    data: re.Pattern[bytes]
+
+
 class Secrets:
     """Exact values that nobody may see, in each form in which a text can carry one.
 
@@ -125,14 +140,15 @@ class Secrets:
     out ordinary words.
     """
 
-    __slots__ = ("_bytes", "_texts", "_values")
+    __slots__ = ("_coded", "_plain", "_values")
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         """Take the values known by now."""
         self._values: set[str] = set()
-        #: What is looked for, the longest first, so that a value within another does not split it.
-        self._texts: tuple[str, ...] = ()
-        self._bytes: tuple[bytes, ...] = ()
+        #: The longest first, so that a value within another does not split it.
+        self._plain: tuple[_Hunted, ...] = ()
+        #: What base64 makes of them.
+        self._coded: tuple[_Hunted, ...] = ()
         self.add(*values)
 
     def __repr__(self) -> str:
@@ -149,66 +165,85 @@ class Secrets:
         if not new:
             return
         self._values |= new
-        texts = {form for value in self._values for form in _forms(value)}
-        self._texts = tuple(sorted(texts, key=len, reverse=True))
-        as_bytes = {form.encode("utf-8", "surrogateescape") for form in texts}
-        as_bytes |= {form.encode("latin-1") for form in texts if _is_latin(form)}
-        self._bytes = tuple(sorted(as_bytes, key=len, reverse=True))
+        ordered = sorted(self._values, key=len, reverse=True)
+        self._plain = tuple(map(_hunted, ordered))
+        self._coded = tuple(_hunted(form) for value in ordered for form in _base64_of(value))
 
     def hide(self, text: str, *, is_cut: bool = False) -> str:
         """Return ``text`` without them; ``is_cut``: it may end in the beginning of one."""
-        for form in self._texts:
-            if form in text:
-                text = text.replace(form, REDACTED)
+        for hunted in (*self._plain, *self._coded):
+            if hunted.probe in text:
+                text = hunted.text.sub(REDACTED, text)
         if is_cut:
-            ends = [_overlap(text, form) for form in self._texts]
+            ends = [_overlap(text, value) for value in self._values]
             if longest := max(ends, default=0):
                 text = text[:-longest]
         return text
 
-    def hide_bytes(self, body: bytes) -> bytes:
-        """Return ``body`` without them; the same object where it has none."""
-        for form in self._bytes:
-            if form in body:
-                body = body.replace(form, REDACTED.encode())
+    def hide_bytes(self, body: bytes, *, with_base64: bool = True) -> bytes:
+        """Return ``body`` without them; the same object where it has none.
+
+        To look for what base64 makes of them takes three times as long.
+        """
+        for hunted in (*self._plain, *self._coded) if with_base64 else self._plain:
+            if hunted.probe_bytes in body and hunted.data.search(body):
+                body = hunted.data.sub(REDACTED.encode(), body)
         return body
 
 
-def _forms(value: str) -> Iterator[str]:
-    """Yield a value as it is, and as URLs, JSON, HTML, tracebacks and base64 carry it."""
-    yield value
-    for encoded in (quote(value, safe=""), quote_plus(value)):
-        yield encoded
-        yield re.sub(r"%..", lambda match: match[0].lower(), encoded)
-    for escaped in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
-        yield escaped
-        yield escaped.replace("/", r"\/")
-        yield re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", escaped)
-        yield json.dumps(escaped)[1:-1]  # a message that quotes a JSON text
-    yield html.escape(value)
-    yield repr(value)[1:-1]
-    yield from _within_base64(value.encode("utf-8", "surrogateescape"))
+def _hunted(value: str) -> _Hunted:
+    pattern = "".join(map(_any_form, value))
+    # Those of base64 for URLs differ; a long one takes longer to look for.
+    probe = max(re.findall(r"[A-Za-z0-9]+", value), key=len, default="")[:_PROBE]
+    return _Hunted(
+        probe,
+        probe.encode(),
+        re.compile(pattern),
+        re.compile(pattern.encode("utf-8", "surrogateescape")),
+    )
 
 
-def _within_base64(value: bytes) -> Iterator[str]:
+def _any_form(char: str) -> str:
+    """Return a pattern for a character as it is, and as URLs, JSON, HTML and tracebacks carry it.
+
+    Backslashes may be doubled any number of times, as in JSON within JSON.
+    """
+    if _UNCHANGED.fullmatch(char):
+        return re.escape(char)
+    code = ord(char)
+    in_url = "".join(f"%(?:25)*{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+    forms = [
+        rf"\\*{re.escape(char)}",
+        rf"(?i:{in_url})",
+        rf"(?i:\\+u{code:04x})",
+        rf"(?i:\\+x{code:02x})",
+        rf"(?i:&(?:amp;)*#(?:0*{code}|x0*{code:x});)",
+    ]
+    if (escaped := html.escape(char)) != char:
+        forms.append(re.escape(escaped))
+    if also := _ALSO.get(char):
+        forms.append(also)
+    if 127 < code < 256:
+        forms.append(rf"\x{code:02x}")  # in bytes: Latin-1, as headers have it
+    if char == "\\":
+        forms[0] = r"\\+"
+    return f"(?:{'|'.join(forms)})"
+
+
+def _base64_of(value: str) -> Iterator[str]:
     """Yield what base64 makes of a value wherever it stands in what was encoded (``user:value``)."""
+    data = value.encode("utf-8", "surrogateescape")
     for before in range(3):
-        encoded = base64.b64encode(bytes(before) + value)
+        encoded = base64.b64encode(bytes(before) + data)
         # Characters that also hold bits of what stands before or after it are left out.
-        whole = (before + len(value)) * 8 // 6
-        middle = encoded[(0, 2, 3)[before] : whole].decode()
-        yield middle
-        yield middle.translate(str.maketrans("+/", "-_"))
+        whole = (before + len(data)) * 8 // 6
+        yield encoded[(0, 2, 3)[before] : whole].decode()
 
 
-def _is_latin(text: str) -> bool:
-    return not text.isascii() and all(ord(char) < 256 for char in text)
-
-
-def _overlap(text: str, form: str) -> int:
-    """Return how much of the start of ``form`` ends ``text``; too little to tell is nothing."""
-    longest = min(len(form) - 1, len(text))
-    return next((n for n in range(longest, 3, -1) if text.endswith(form[:n])), 0)
+def _overlap(text: str, value: str) -> int:
+    """Return how much of the start of ``value`` ends ``text``; too little to tell is nothing."""
+    longest = min(len(value) - 1, len(text))
+    return next((n for n in range(longest, 3, -1) if text.endswith(value[:n])), 0)
 
 
 def secrets_of(environ: Mapping[str, str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from batchrunner.core.credentials import Secrets
 from batchrunner.core.headers import instant_of
 
 __all__ = ["Said", "kept_headers", "said"]
@@ -38,10 +39,13 @@ class Said:
     resets_at: int | None
 
 
-def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that tell of limits, with ``date``, lower-case names, bounded."""
+def kept_headers(headers: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
+    """Return the headers that tell of limits, with ``date``, lower-case names, bounded.
+
+    A server may throw ``secrets`` back there as well; they go before anything is cut.
+    """
     told = [
-        (name.lower(), value[:_LONGEST_VALUE])
+        (name.lower(), secrets.hide(value)[:_LONGEST_VALUE])
         for name, value in headers.items()
         if "ratelimit" in name.lower() or name.lower() == "date"
     ]

@@ -113,7 +113,7 @@ class Scopes:
         """Return what providers said of their limits since it was last asked for, to store."""
         said, self._said = self._said, {}
         return [
-            (scope, secrets.hide_bytes(msgspec.json.encode(kept_headers(headers))))
+            (scope, msgspec.json.encode(kept_headers(headers, secrets)))
             for scope, (headers, secrets) in said.items()
         ]
 

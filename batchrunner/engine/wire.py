@@ -60,8 +60,12 @@ class Wire:
         return Request(method=job.method or "POST", url=url, headers=headers, body=body)
 
     def clean(self, reply: Reply) -> Reply:
-        """Return a reply whose body lacks the secrets that the server threw back at us."""
-        body = self.secrets.hide_bytes(reply.body)
+        """Return a reply whose body lacks the secrets that the server threw back at us.
+
+        An answer of a model does not encode them; what shows its caller's headers may.
+        """
+        is_answer = reply.status == 200 and not self.profile.allow_any_url
+        body = self.secrets.hide_bytes(reply.body, with_base64=not is_answer)
         return reply if body is reply.body else msgspec.structs.replace(reply, body=body)
 
     def request_id(self, reply: Reply) -> str | None:

@@ -103,7 +103,8 @@ class Proxy:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown; a user name alone is as good as a password."""
-        return tuple(text for text in (self.password or self.user,) if text)
+        sent = self.headers.get("Proxy-Authorization", "").removeprefix("Basic ")
+        return tuple(text for text in (self.password or self.user, sent) if text)
 
     def __str__(self) -> str:
         """Return its address and where it was said, without a login."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from batchrunner.core.credentials import Secrets
 from batchrunner.core.said import Said, kept_headers, said
 
 AT = 1_764_000_000_000
@@ -52,7 +53,7 @@ def test_a_reset_alone_tells_of_no_limit() -> None:
 def test_only_headers_about_limits_are_kept_and_bounded() -> None:
     """No other header is kept, no name twice, and no value without end."""
     headers = {f"X-RateLimit-Limit-{n}": "9" * 5000 for n in range(200)}
-    kept = kept_headers({"Set-Cookie": "secret", "Date": "today", **headers})
+    kept = kept_headers({"Set-Cookie": "secret", "Date": "today", **headers}, Secrets())
     assert len(kept) == 40
     assert "set-cookie" not in kept
     assert kept["date"] == "today"
