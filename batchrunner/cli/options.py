@@ -87,7 +87,7 @@ _RUN: Final = (
     _row(
         "--provider",
         metavar="NAME",
-        help="anthropic, openai, http or simulator. [default: told by the lines]",
+        help="anthropic, openai, gemini, groq, openrouter, mistral, deepseek, azure, http, simulator, or one of the configuration's. [default: told by the lines]",
     ),
     _row(
         "--base-url",
@@ -95,7 +95,7 @@ _RUN: Final = (
         multiple=True,
         callback=one_or_several,
         metavar="URL",
-        help="Where requests go; repeatable: the first is preferred, the rest are fail-over. [default: ANTHROPIC_BASE_URL, OPENAI_BASE_URL, else the provider's]",
+        help="Where requests go; repeatable: the first is preferred, the rest are fail-over. [default: the provider's variable (ANTHROPIC_BASE_URL, OPENAI_BASE_URL …), else its own]",
     ),
     _row("--model", metavar="NAME", help="Filled in where a line leaves it out."),
     _row(
@@ -132,7 +132,7 @@ _RUN: Final = (
         "--api-version",
         "api_version",
         metavar="V",
-        help="The provider's version header. [default: 2023-06-01 for anthropic]",
+        help="The API version: a header for anthropic [default: 2023-06-01], in the address for azure [default: 2024-10-21].",
     ),
     *_LIMITS,
     _row(
