@@ -23,6 +23,7 @@ from batchrunner.views import (
     Runner,
     RunResult,
     RunView,
+    SaidView,
     SendView,
 )
 
@@ -176,6 +177,10 @@ class FakeApplication:
     def limits(self) -> list[LimitView]:
         self._record("limits")
         return [LIMIT]
+
+    def said_limits(self) -> list[SaidView]:
+        """Nothing has been answered yet."""
+        return []
 
     def set_limits(self, account: str | None, limits: LimitOptions) -> list[str]:
         self._record("set_limits", account=account, limits=limits)
