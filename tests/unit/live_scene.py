@@ -80,7 +80,7 @@ class LiveScene:
         )  # fmt: skip
         wire = SimpleNamespace(
             profile=SimpleNamespace(allow_any_url=False, request_id=lambda _headers: None),
-            decide=lambda _reply, _request, *, wall: self.decision,
+            decide=lambda _reply, _request, *, wall, job: self.decision,
             clean=lambda reply: reply,
             request_id=lambda _reply: None,
         )
