@@ -151,6 +151,7 @@ class House:
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "TMPDIR": str(folder),
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         }
         self._started: list[Running] = []
 
