@@ -22,6 +22,7 @@ from batchrunner.core.caps import ROLLING
 from batchrunner.core.credentials import Secrets, one_line
 from batchrunner.core.days import next_reset
 from batchrunner.core.headers import parse_wait
+from batchrunner.core.key_forms import NEEDED
 from batchrunner.core.outcomes import HALTS, Halt
 from batchrunner.core.rules import GENERIC, SHOULD_RETRY, Form, Reset, Rule
 from batchrunner.models import Decision, ErrorKind, Reply, Usage, Verdict
@@ -260,10 +261,16 @@ def _decide(
     retry_at = None
     if facts.fault is None and verdict in {Verdict.RETRY, Verdict.PAUSE, Verdict.WAIT_FOR_DAY}:
         retry_at = parse_wait(facts.headers, facts.text, now_wall_ms=now_wall)
+    key = tongue.key_envs[0] if tongue.key_envs else ""
+    needed = NEEDED.get(tongue.name)
     fill = {
         "url": one_line(url, secrets, bound=200),
         "provider": tongue.name,
-        "key": tongue.key_envs[0] if tongue.key_envs else "the header that carries it",
+        "key": key or "the header that carries it",
+        "set_key": f"export {key}='…' && batchrunner resume"
+        if key
+        else "batchrunner resume -H 'NAME: ${VAR}'",
+        "page": needed.page if needed is not None else "the provider",
         "location": one_line(facts.headers.get("location", "nowhere"), secrets, bound=200),
         "base_rule": tongue.base_rule,
     }

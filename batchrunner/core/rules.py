@@ -22,6 +22,7 @@ __all__ = [
     "FIELD_SAYS",
     "GENERIC",
     "NOTHING_SAYS",
+    "OTHER_PLACE",
     "REGION",
     "REGION_SAYS",
     "Form",
@@ -82,6 +83,7 @@ class Rule:
     account_wide: bool = False
     reset: Reset = Reset.NOT_SAID
     #: What a person should do; ``{url}``, ``{provider}``, ``{key}`` (the variable that holds it),
+    #: ``{set_key}`` (the command that puts another there), ``{page}`` (where keys are made),
     #: ``{base_rule}`` and ``{location}`` are filled in.
     fix: str = ""
     #: Put in front of the server's words, filled in likewise.
@@ -148,18 +150,23 @@ def _beyond_limit(facts: Facts) -> bool:
     return requested > limit
 
 
-_NETWORK_FIX: Final = "Check the base URL and the network, then run resume."
+_NETWORK_FIX: Final = "Check the base URL and the network, then: batchrunner resume"
 _PORTAL_FIX: Final = (
-    "Open {url} in a browser: sign in to the network, or correct the base URL; then run resume."
+    "Open {url} in a browser: sign in to the network, or correct the base URL; then: batchrunner"
+    " resume"
 )
 _PROXY_FIX: Final = (
-    "Check --proxy, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, then run resume."
+    "Check --proxy, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, then: batchrunner resume"
 )
 
-_NEW_KEY: Final = "Make a new key at the provider, put it in {key}, then run resume."
-_OTHER_PLACE: Final = (
-    "The key is good. Reach the provider from elsewhere, by another --proxy or --base-url; then run"
-    " resume."
+_NEW_KEY: Final = "Make a new key at {page}, then: {set_key}"
+OTHER_PLACE: Final = (
+    "The key is good. Leave by another address: batchrunner resume --proxy URL; or go to another"
+    " node: batchrunner resume --base-url URL"
+)
+_LISTED_PLACE: Final = (
+    "Have the address added to the account's list, then: batchrunner resume; or leave by one that is:"
+    " batchrunner resume --proxy URL"
 )
 _NO_FIELD: Final = (
     "Take the field out and submit the mended file with --update, or replace it:"
@@ -263,7 +270,7 @@ _FAULTS: Final[Sequence[Rule]] = (
         body_re=words(r"^answer longer than"),
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.BAD_RESPONSE,
-        fix="Raise --max-response, or ask for a shorter answer; then run retry.",
+        fix="Raise --max-response, or ask for a shorter answer; then: batchrunner retry",
     ),
     Rule(
         id="fault-proxy-refuses",
@@ -279,7 +286,7 @@ _FAULTS: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.TLS,
         fix="Check the base URL (http or https?). Where a company inspects TLS, name its "
-        "certificate authority: --ca-file FILE. Then run resume.",
+        "certificate authority: --ca-file FILE. Then: batchrunner resume",
     ),
     Rule(
         id="fault-redirect",
@@ -327,7 +334,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.TLS,
         says="{url} speaks TLS, and was asked in plain http",
-        fix="Write https:// in the base URL, then run resume.",
+        fix="Write https: batchrunner resume --base-url https://…",
     ),
     Rule(
         id="captive-portal",
@@ -361,7 +368,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.REDIRECT,
         says="{url} redirects to {location}, and a request with a key is not sent on",
         fix="Give the address that it redirects to as --base-url if you trust it, or sign in to "
-        "the network; then run resume.",
+        "the network; then: batchrunner resume",
     ),
     Rule(
         id="proxy-authentication",
@@ -420,7 +427,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
         says="The gateway does not know the key",
-        fix="Put the gateway's own key in {key}, then run resume.",
+        fix="Give the gateway's own key: {set_key}",
     ),
     Rule(
         id="address-refused",
@@ -430,8 +437,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The account does not take requests from the address this machine connects from",
-        fix="Have the address added to the account's list, or leave by another --proxy; then run"
-        " resume.",
+        fix=_LISTED_PLACE,
     ),
     Rule(
         id="address-refused-words",
@@ -441,8 +447,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The account does not take requests from the address this machine connects from",
-        fix="Have the address added to the account's list, or leave by another --proxy; then run"
-        " resume.",
+        fix=_LISTED_PLACE,
     ),
     Rule(
         id="key-expired",
@@ -470,8 +475,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
-        fix="Check the key in {key}: is it whole, for this provider, and still listed there? Then"
-        " run resume.",
+        fix="Is the key in {key} whole, this provider's, and still listed at {page}? If not:"
+        " {set_key}",
     ),
     Rule(
         id="payment",
@@ -479,7 +484,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.CREDIT,
         account_wide=True,
-        fix="Add credit at the provider, then run resume.",
+        fix="Add credit at the provider, then: batchrunner resume",
     ),
     Rule(
         id="region-code",
@@ -489,7 +494,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says=REGION_SAYS,
-        fix=_OTHER_PLACE,
+        fix=OTHER_PLACE,
     ),
     Rule(
         id="region-words",
@@ -499,7 +504,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says=REGION_SAYS,
-        fix=_OTHER_PLACE,
+        fix=OTHER_PLACE,
     ),
     Rule(
         id="region-location",
@@ -509,7 +514,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says=REGION_SAYS,
-        fix=_OTHER_PLACE,
+        fix=OTHER_PLACE,
     ),
     Rule(
         id="model-retired",
@@ -548,7 +553,7 @@ _STATUSES: Final[Sequence[Rule]] = (
         account_wide=True,
         says="The account's plan does not include this",
         fix="Choose a plan that does (a subscription to the provider's chat program is not one);"
-        " then run resume.",
+        " then: batchrunner resume",
     ),
     Rule(
         id="model-not-permitted",
@@ -566,7 +571,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The key is good, but may not do this",
-        fix="Have the permission granted to the key, or put another in {key}; then run resume.",
+        fix="Have the permission granted to the key, then: batchrunner resume; or give another:"
+        " {set_key}",
     ),
     Rule(
         id="model-code",

@@ -14,7 +14,7 @@ import msgspec
 
 from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
-from batchrunner.core.rules import REGION_SAYS, Reset, Rule, words
+from batchrunner.core.rules import OTHER_PLACE, REGION_SAYS, Reset, Rule, words
 from batchrunner.models import ErrorKind, Usage, Verdict
 from batchrunner.providers.fixes import (
     ADD_CREDIT_ANTHROPIC,
@@ -93,7 +93,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.PERMISSION,
         account_wide=True,
-        fix="Settle the organization's state at the provider, then run resume.",
+        fix="Settle the organization's state at the provider, then: batchrunner resume",
     ),
     Rule(
         id="anthropic-wrong-credential",
@@ -117,8 +117,7 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says=REGION_SAYS,
-        fix="The key is good. Reach the provider from elsewhere, by another --proxy or --base-url;"
-        " then run resume.",
+        fix=OTHER_PLACE,
     ),
     Rule(
         id="anthropic-version",

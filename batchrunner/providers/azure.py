@@ -71,8 +71,8 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The resource's network rules refuse the address this machine connects from",
-        fix="Have it added in the resource's Networking page, or leave by another --proxy; then run"
-        " resume.",
+        fix="Have it added in the resource's page Networking, then: batchrunner resume; or leave by"
+        " one that is: batchrunner resume --proxy URL",
     ),
     Rule(
         id="azure-role",
@@ -82,7 +82,7 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The identity behind the token lacks a role on the resource",
-        fix="Give it the role Cognitive Services OpenAI User, then run resume.",
+        fix="Give it the role Cognitive Services OpenAI User, then: batchrunner resume",
     ),
     Rule(
         id="azure-capacity",

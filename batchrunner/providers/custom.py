@@ -188,7 +188,7 @@ def _rule(name: str, n: int, row: RuleTable) -> Rule:
 #: Where a rule that stops says nothing itself.
 _FIXES: Final[Mapping[Verdict, str]] = {
     Verdict.HOLD_MODEL: "Give another model: batchrunner resume --set model=NAME",
-    Verdict.HALT_RUN: "Mend what the provider names, then run resume.",
+    Verdict.HALT_RUN: "Mend what the provider names, then: batchrunner resume",
 }
 
 

@@ -1,7 +1,6 @@
 """What helps, in one sentence: against each kind of failure for ``errors``, and in providers' rules.
 
-The sentences of rules are filled in by :mod:`batchrunner.core.classify`: ``{key}`` is the variable
-that holds the key.
+The sentences of rules are filled in as :class:`batchrunner.core.rules.Rule` says.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ __all__ = [
     "fix_of",
 ]
 
-ADD_CREDIT: Final = "Add credit at the provider, then run resume."
+ADD_CREDIT: Final = "Add credit at the provider, then: batchrunner resume"
 ADD_CREDIT_ANTHROPIC: Final = (
-    "Add credit in the Claude Console (Plans & Billing), then run resume. A Claude.ai subscription"
-    " (Pro, Max, Team) is not API credit."
+    "A Claude.ai subscription (Pro, Max, Team) is not API credit. Add credit in the Claude Console"
+    " (Plans & Billing), then: batchrunner resume"
 )
 ADD_CREDIT_OPENAI: Final = (
-    "Add credit at platform.openai.com (Billing), then run resume. A ChatGPT subscription is not API"
-    " credit."
+    "A ChatGPT subscription is not API credit. Add credit at platform.openai.com (Billing), then:"
+    " batchrunner resume"
 )
-RAISE_LIMIT: Final = "Raise the limit in the provider's console, or wait; then run resume."
+RAISE_LIMIT: Final = "Raise the limit in the provider's console, or wait; then: batchrunner resume"
 SHORTEN: Final = (
     "It asks for more than the whole limit: shorten it, or lower max_tokens; then submit with"
     " --update."
@@ -42,8 +41,8 @@ SHORTEN: Final = (
 OTHER_MODEL: Final = "Check the model's name, then: batchrunner resume --set model=NAME"
 #: For those who pay for a chat program and take that for the API.
 NOT_A_SUBSCRIPTION: Final = (
-    "A Claude.ai subscription (Pro, Max, Team) is not API credit: make an API key in the Claude"
-    " Console (Settings, API keys), put it in {key}, then run resume."
+    "A Claude.ai subscription (Pro, Max, Team) is not API credit. Make an API key at {page}, then:"
+    " {set_key}"
 )
 
 #: How two of our messages begin.

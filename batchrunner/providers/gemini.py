@@ -29,7 +29,7 @@ from batchrunner.providers.profile import MODEL, Body, PathRules, Profile
 __all__ = ["GEMINI", "RULES"]
 
 _NATIVE: Final = f"/models/{MODEL}:generateContent"
-_KEY_FIX: Final = "Make a key in Google AI Studio, put it in {key}, then run resume."
+_KEY_FIX: Final = "Make a key at {page}, then: {set_key}"
 
 RULES: Final = (
     Rule(
@@ -94,7 +94,8 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
-        fix="Leave other credentials out of -H, or use the base URL without /openai; then run resume.",
+        fix="Leave other credentials out of -H, or use the address without /openai: batchrunner resume"
+        " --base-url https://generativelanguage.googleapis.com/v1beta",
     ),
     Rule(
         id="gemini-key-kind",
@@ -126,7 +127,7 @@ RULES: Final = (
         account_wide=True,
         says="The key's project may not use the Gemini API",
         fix="Enable the Generative Language API for the project, and take the key's restrictions off"
-        " it; then run resume.",
+        " it; then: batchrunner resume",
     ),
     Rule(
         id="gemini-no-free-tier",
@@ -137,7 +138,7 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The free tier is not to be had in the country this machine connects from",
-        fix="Turn billing on for the project in Google AI Studio, then run resume.",
+        fix="Turn billing on for the project in Google AI Studio, then: batchrunner resume",
     ),
     Rule(
         id="gemini-model",

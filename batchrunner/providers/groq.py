@@ -50,7 +50,7 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="Groq has restricted the organization",
-        fix="Write to Groq's support, or put another organization's key in {key}; then run resume.",
+        fix="Write to Groq's support; or give another organization's key: {set_key}",
     ),
     Rule(
         # The model wrote a tool call or JSON that is none; it may do better the next time.

@@ -50,7 +50,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.SPEND_LIMIT,
         account_wide=True,
-        fix="Raise the limit in the provider's console, then run resume.",
+        fix="Raise the limit in the provider's console, then: batchrunner resume",
     ),
     Rule(
         id="openai-no-credit",
@@ -69,7 +69,7 @@ RULES: Final = (
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
         says="The key is not one of the organization or project that the request names",
-        fix="Correct or unset OPENAI_ORG_ID and OPENAI_PROJECT_ID, then run resume.",
+        fix="Correct or unset OPENAI_ORG_ID and OPENAI_PROJECT_ID, then: batchrunner resume",
     ),
     Rule(
         id="openai-larger-than-the-limit",

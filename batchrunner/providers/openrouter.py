@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from batchrunner.core.classify import Answer
-from batchrunner.core.rules import REGION, REGION_SAYS, Reset, Rule, words
+from batchrunner.core.rules import OTHER_PLACE, REGION, REGION_SAYS, Reset, Rule, words
 from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
 from batchrunner.providers.fixes import ADD_CREDIT, DEAR_SAYS, OTHER_MODEL
@@ -38,7 +38,7 @@ RULES: Final = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.REQUEST_TOO_LARGE,
         says=DEAR_SAYS,
-        fix="Lower max_tokens, or add credit; then run retry.",
+        fix="Lower max_tokens, or add credit; then: batchrunner retry",
     ),
     Rule(
         id="openrouter-key-limit",
@@ -48,7 +48,7 @@ RULES: Final = (
         kind=ErrorKind.SPEND_LIMIT,
         account_wide=True,
         says="The key has used up the limit that was set for it",
-        fix="Raise the key's limit at openrouter.ai/settings/keys, then run resume.",
+        fix="Raise the key's limit at openrouter.ai/settings/keys, then: batchrunner resume",
     ),
     Rule(
         id="openrouter-credit",
@@ -82,7 +82,8 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says="The key is good, but may not do this",
-        fix="Have the permission granted to the key, or put another in {key}; then run resume.",
+        fix="Have the permission granted to the key, then: batchrunner resume; or give another:"
+        " {set_key}",
     ),
     Rule(
         id="openrouter-region",
@@ -92,7 +93,7 @@ RULES: Final = (
         kind=ErrorKind.PERMISSION,
         account_wide=True,
         says=REGION_SAYS,
-        fix="Reach it from elsewhere, by another --proxy; then run resume.",
+        fix=OTHER_PLACE,
     ),
     Rule(
         id="openrouter-moderation",

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from batchrunner.core.rules import GENERIC
 from batchrunner.providers import NAMES, profile
 from batchrunner.providers.custom import ProviderTable, custom_profile
 
@@ -60,3 +61,19 @@ def test_every_key_of_a_table_is_named() -> None:
     section = PAGE.partition("## Another provider")[2]
     missing = [name for name in ProviderTable.__struct_fields__ if name not in section]
     assert missing == []
+
+
+def test_messages_told_are_those_of_the_rules() -> None:
+    """Every message that troubleshooting quotes is the beginning of one that a rule gives."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    table = text.partition("| the message says |")[2].partition("\n\n")[0]
+    quoted = [
+        re.sub(r"^… | \(.*\)$", "", part)
+        for row in table.splitlines()[2:]
+        for part in row.split(" | ")[0].strip("| ").split("; ")
+    ]
+    said = "\n".join(
+        rule.says for name in NAMES for rule in (*profile(name).rules, *GENERIC) if rule.says
+    )
+    assert len(quoted) > 10
+    assert [words for words in quoted if words not in said] == []
