@@ -49,7 +49,7 @@ from batchrunner.providers.credentials import (
 )
 from batchrunner.providers.fixes import fix_of
 from batchrunner.results import write_run
-from batchrunner.store import commands, maintenance
+from batchrunner.store import commands, failures, maintenance
 from batchrunner.store import limits as store_limits
 from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
@@ -222,7 +222,7 @@ class Batchrunner:
         """Return a run's failures grouped by kind and status, with what helps."""
         db = self._open()
         run = find_run(db, name)
-        return store_views.errors(
+        return failures.errors(
             db, run, fix_of=lambda kind, message: fix_of(ErrorKind(kind), run.name, message)
         )
 
@@ -359,6 +359,7 @@ class Batchrunner:
             environ=self._environ,
             config=self._config,
             providers=self._providers,
+            secrets=self._secrets,
         )
 
     # --- the database

@@ -130,6 +130,7 @@ async def _drained(this: Call, run_ids: list[RunId]) -> RunResult:
         environ=this.environ,
         config=this.config,
         providers=this.providers,
+        secrets=this.secrets,
     )
 
 

@@ -16,6 +16,7 @@ from batchrunner.checkup.answers import nearest_words
 from batchrunner.checkup.asking import ask, list_request
 from batchrunner.checkup.listing import Listing, read_listing
 from batchrunner.config import Config
+from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError
 from batchrunner.models import RunId, WaitingReason
 from batchrunner.options import in_force
@@ -45,6 +46,7 @@ async def advised(
     environ: Mapping[str, str],
     config: Config,
     providers: Providers,
+    secrets: Secrets,
 ) -> RunResult:
     """Return how a call ended, with the nearest models in its fix where it halted for one."""
     waiting = result.waiting
@@ -52,8 +54,15 @@ async def advised(
         return result
     try:
         fix = await _advice(
-            result, db=db, run_id=run_id, environ=environ, config=config, providers=providers
+            result,
+            db=db,
+            run_id=run_id,
+            environ=environ,
+            config=config,
+            providers=providers,
+            secrets=secrets,
         )
+        fix = secrets.hide(fix)
         if not fix:
             return result
         with db.write() as connection:
@@ -73,6 +82,7 @@ async def _advice(
     environ: Mapping[str, str],
     config: Config,
     providers: Providers,
+    secrets: Secrets,
 ) -> str:
     with db.write() as connection:
         conn = driver(connection)
@@ -84,7 +94,7 @@ async def _advice(
     options: dict[str, Any] = in_force(row.options, config.run_defaults(row.provider))
     if known.models_path is None or row.account_id is None:
         return ""
-    wiring = Wiring(environ, lambda _notice: None, providers=providers)
+    wiring = Wiring(environ, lambda _notice: None, providers=providers, told=secrets)
     allowance = Allowance(
         db,
         provider=row.provider,

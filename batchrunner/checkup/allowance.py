@@ -22,10 +22,12 @@ from batchrunner.checkup.probes import Stopwatch
 from batchrunner.clock import SystemClock, wall_ms
 from batchrunner.core.admission import LATE_MS, Blocked, Grant, Ledger
 from batchrunner.engine.scopes import Scopes
+from batchrunner.errors import DatabaseError
 from batchrunner.models import RunId, ScopeId
 from batchrunner.store import errands, holder
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
+from batchrunner.store.faults import translated
 from batchrunner.store.limits import limits_of_account
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.records import Cycle
@@ -38,6 +40,10 @@ __all__ = ["Allowance", "Errand"]
 PATIENCE_S: Final = 25.0
 #: So long after a crash what was in flight may be booked earlier than it went (milliseconds).
 _ORPHANS_MS: Final = 60_000 + holder.MAX_LATE_MS
+_BESIDE: Final = (
+    "another process sends with this account's limits now and uses them;"
+    " batchrunner status shows how it fares"
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +59,36 @@ class Errand:
     is_booked: bool = False
     #: How long it had to wait for its turn.
     waited_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class _Booked:
+    """A request with its instant."""
+
+    db: Database
+    ledger: Ledger
+    scopes: Scopes
+    clock: SystemClock
+    grant: Grant
+
+    async def await_instant(self) -> str:
+        """Wait until it may go; return why it may not after all, empty where it may."""
+        ledger, clock = self.ledger, self.clock
+        while True:
+            now = clock.now()
+            wait_ms = max(self.grant.instant - now, ledger.may_send(self.grant, now))
+            if wait_ms > 0:
+                await asyncio.sleep(wait_ms / 1000.0)
+            if clock.now() - self.grant.instant <= LATE_MS:
+                ledger.sent(self.grant, clock.now())
+                return ""
+            # A machine that stood still meanwhile: its slot is gone.
+            moved = ledger.rebook(self.grant, clock.now(), clock.wall())
+            with self.db.write() as connection:
+                _store(driver(connection), ledger, self.scopes, clock)
+            if isinstance(moved, Blocked):
+                return _words(moved)
+            self.grant = moved
 
 
 class Allowance:
@@ -94,23 +130,33 @@ class Allowance:
             return
         watch = Stopwatch()
         async with self._turn:
-            lock = FileLock(sender_lock_path(self._db.path))
-            if lock.try_acquire():
-                try:
-                    errand.refusal = await self._pass(self._db, errand)
-                finally:
-                    lock.release(unlink=True)
-            elif self._has_limits(self._db):
-                errand.refusal = (
-                    "another process sends with this account's limits now and uses them;"
-                    " batchrunner status shows how it fares"
-                )
+            try:
+                errand.refusal = await self._turn_of(self._db, errand)
+            except DatabaseError as error:
+                errand.refusal = f"the database that counts requests can't be used: {error.message}"
         errand.waited_ms += watch.ms
+        self._patience_ms = max(0.0, self._patience_ms - watch.ms)
         if errand.refusal:
             raise Aborted
 
-    async def _pass(self, db: Database, errand: Errand) -> str:
-        """Return why the errand may not go; empty once it may, in the instant it is booked for."""
+    async def _turn_of(self, db: Database, errand: Errand) -> str:
+        """Return why the errand may not go; empty once it may."""
+        lock = FileLock(sender_lock_path(db.path))
+        with translated(db.path):
+            is_free = lock.try_acquire()
+        if not is_free:
+            return _BESIDE if await asyncio.to_thread(self._has_limits, db) else ""
+        try:
+            booked = await asyncio.to_thread(self._book, db, errand)
+            if isinstance(booked, str):
+                return booked
+            errand.is_booked = True
+            return await booked.await_instant()
+        finally:
+            lock.release(unlink=True)
+
+    def _book(self, db: Database, errand: Errand) -> str | _Booked:
+        """Book an errand at the first instant that its scopes admit, or return why there is none."""
         with db.write() as connection:
             conn = driver(connection)
             account = self._account_of(conn)
@@ -133,26 +179,7 @@ class Allowance:
                 conn, account=account, model=errand.model, run=errand.run, wall=wall_ms()
             )
             _store(conn, ledger, scopes, clock)
-        errand.is_booked = True
-        return await self._await(db, ledger, scopes, clock, grant)
-
-    async def _await(
-        self, db: Database, ledger: Ledger, scopes: Scopes, clock: SystemClock, grant: Grant
-    ) -> str:
-        while True:
-            wait_ms = max(grant.instant - clock.now(), ledger.may_send(grant, clock.now()))
-            if wait_ms > 0:
-                await asyncio.sleep(wait_ms / 1000.0)
-            if clock.now() - grant.instant <= LATE_MS:
-                ledger.sent(grant, clock.now())
-                return ""
-            # A machine that stood still meanwhile: its slot is gone.
-            moved = ledger.rebook(grant, clock.now(), clock.wall())
-            with db.write() as connection:
-                _store(driver(connection), ledger, scopes, clock)
-            if isinstance(moved, Blocked):
-                return _words(moved)
-            grant = moved
+        return _Booked(db, ledger, scopes, clock, grant)
 
     def _account_of(self, conn: sqlite3.Connection) -> ScopeId | None:
         if self._account is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from batchrunner.checkup.listing import Listed, Listing
 from batchrunner.checkup.sheet import Sheet
-from batchrunner.core.headers import learn_request_limits
+from batchrunner.core.said import said
 from batchrunner.core.skew import clock_skew_ms, skew_words
 from batchrunner.models import ExitCode
 from batchrunner.views import CheckStatus, LimitView
@@ -17,11 +17,6 @@ __all__ = ["nearest_words", "put_clock", "put_limits", "put_models"]
 
 #: Models of a list that are named.
 _NAMED: Final = 4
-
-#: ``anthropic-ratelimit-requests-remaining``, ``x-ratelimit-limit-tokens`` …
-_LIMIT_HEADER: Final = re.compile(
-    r"(?:anthropic|x)-ratelimit-(?:(?P<unit>[a-z-]+?)-)?(?P<what>limit|remaining)(?:-(?P<of>[a-z-]+))?$"
-)
 
 
 def put_models(sheet: Sheet, listing: Listing, wanted: Sequence[str], *, mend: str) -> None:
@@ -93,51 +88,55 @@ def put_limits(
     sheet: Sheet, headers: Mapping[str, str], stored: Sequence[LimitView], *, now_ms: int
 ) -> None:
     """Tell what the last answer and the database say of limits."""
-    parts = []
-    learned = learn_request_limits(headers, now_wall_ms=now_ms)
-    if learned:
-        parts += [
-            f"the answer says {one.limit} {one.value:,}"
-            + (f", {one.remaining:,} left" if one.remaining is not None else "")
-            for one in learned
-        ]
-    parts += list(_others(headers, told={"requests"} if learned else set()))
-    parts += [
-        f"in force here {view.limit} {view.value:g} ({view.source})"
-        + (f", {view.used:,} used" if view.used is not None else "")
-        + (f", {view.remaining:,} left" if view.remaining is not None else "")
-        for view in stored
-        if view.value is not None
+    told = [one for one in said(headers, at_wall=now_ms) if one.limit or one.remaining]
+    in_force = [view for view in stored if view.value is not None]
+    answer = [
+        _limit(
+            f"{one.what.replace('-', ' ')} {_number(one.limit)}".rstrip(),
+            f"{_number(one.remaining)} left" if one.remaining else "",
+            f"whole again at {_at(one.resets_at)}" if one.resets_at else "",
+        )
+        for one in told
     ]
-    spent = any(view.remaining == 0 for view in stored) or any(
-        one.remaining == 0 for one in learned
-    )
+    here = [
+        _limit(
+            f"{view.limit} {view.value:g}",
+            f"by {view.source}",
+            f"{view.used:,} used" if view.used is not None else "",
+            f"{view.remaining:,} left" if view.remaining is not None else "",
+        )
+        for view in in_force
+    ]
+    parts = [
+        *([f"the answer says {', '.join(answer)}"] if answer else []),
+        *([f"in force here {', '.join(here)}"] if here else []),
+    ]
     if not parts:
         sheet.put("limits", CheckStatus.OK, "the answer names none, and none is set here")
         return
+    is_spent = any(view.remaining == 0 for view in in_force) or any(
+        one.remaining == "0" for one in told
+    )
     sheet.put(
         "limits",
-        CheckStatus.WARN if spent else CheckStatus.OK,
+        CheckStatus.WARN if is_spent else CheckStatus.OK,
         "; ".join(parts),
-        fix="A run waits until there is room again; batchrunner limits shows when."
-        if spent
-        else "",
+        fix="A run waits until there is room again: batchrunner limits" if is_spent else "",
     )
 
 
-def _others(headers: Mapping[str, str], *, told: set[str]) -> Iterable[str]:
-    """Yield what limit headers say of tokens, and of requests where it was not understood."""
-    seen: dict[str, dict[str, str]] = {}
-    for name, value in headers.items():
-        if match := _LIMIT_HEADER.fullmatch(name.lower()):
-            unit = (match["unit"] or match["of"] or "requests").replace("-", " ")
-            seen.setdefault(unit, {})[match["what"]] = value.strip()
-    for unit, found in seen.items():
-        if unit in told or not found.get("limit", "").isdigit():
-            continue
-        left = found.get("remaining", "")
-        words = f", {int(left):,} left" if left.isdigit() else ""
-        yield f"the answer says {int(found['limit']):,} {unit}{words}"
+def _limit(what: str, *facts: str) -> str:
+    known = ", ".join(fact for fact in facts if fact)
+    return f"{what} ({known})" if known else what
+
+
+def _number(text: str | None) -> str:
+    """Return a number with its thousands apart, anything else as it is."""
+    return f"{int(text):,}" if text and text.isascii() and text.isdigit() else text or ""
+
+
+def _at(wall_ms: int) -> str:
+    return f"{datetime.fromtimestamp(wall_ms / 1000.0, UTC):%H:%M:%S} UTC"
 
 
 def put_clock(sheet: Sheet, headers: Mapping[str, str], *, now_ms: int) -> None:

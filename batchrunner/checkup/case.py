@@ -11,6 +11,7 @@ from batchrunner.checkup.allowance import Allowance
 from batchrunner.checkup.asking import Asked
 from batchrunner.checkup.sheet import Sheet
 from batchrunner.checkup.subject import Subject
+from batchrunner.core.credentials import Secrets
 from batchrunner.core.outcomes import HALTS
 from batchrunner.errors import BatchrunnerError
 from batchrunner.models import ErrorKind, ExitCode
@@ -42,6 +43,8 @@ class Case:
     proxy: str | None
     environ: Mapping[str, str]
     wiring: Wiring
+    #: Those that the wiring has found.
+    secrets: Secrets
     #: What was said while the key was read; grows.
     notices: list[str]
     #: Account's key → the ledger's word.

@@ -15,6 +15,7 @@ from batchrunner.checkup.machine import examine_machine
 from batchrunner.checkup.subject import Subject, choose
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
+from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError, UsageError
 from batchrunner.options import RunOptions, several
 from batchrunner.providers import Providers, pool_of
@@ -38,8 +39,11 @@ async def examine(
     environ: Mapping[str, str],
     config: Config,
     providers: Providers,
+    secrets: Secrets,
 ) -> list[CheckView]:
     """Return every check; nothing is created or changed but what a request books.
+
+    ``secrets`` learns the keys that are found; none of them is in what is returned.
 
     Raises :class:`~batchrunner.errors.UsageError` where nothing tells which provider is meant.
     """
@@ -58,6 +62,7 @@ async def examine(
                     is_live=is_live,
                     environ=environ,
                     providers=providers,
+                    secrets=secrets,
                     typed_proxies=typed.proxy,
                     simulator_url=simulator_url,
                 )
@@ -79,6 +84,7 @@ async def _examine_one(
     is_live: bool,
     environ: Mapping[str, str],
     providers: Providers,
+    secrets: Secrets,
     typed_proxies: Sequence[str],
     simulator_url: str | None,
 ) -> list[CheckView]:
@@ -89,6 +95,7 @@ async def _examine_one(
         providers=providers,
         simulator_url=simulator_url,
         typed_proxies=typed_proxies,
+        told=secrets,
     )
     case = Case(
         subject=subject,
@@ -96,6 +103,7 @@ async def _examine_one(
         proxy=proxy,
         environ=environ,
         wiring=wiring,
+        secrets=secrets,
         notices=notices,
         allowance=lambda key: Allowance(
             db,

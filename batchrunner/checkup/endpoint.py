@@ -33,7 +33,7 @@ __all__ = ["examine_endpoint"]
 async def examine_endpoint(case: Case) -> list[CheckView]:
     """Return the checks of one address, in order."""
     names = WAY if case.is_live else [name for name in WAY if name != "live"]
-    sheet = Sheet(case.base_url, names, proxy=case.proxy)
+    sheet = Sheet(case.base_url, names, proxy=case.proxy, secrets=case.secrets)
     await _Examination(case, sheet).run()
     return sheet.checks()
 

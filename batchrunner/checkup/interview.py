@@ -161,11 +161,8 @@ class Interview:
             return CheckStatus.OK, "the list is given without a key"
         if not asked.is_granted and asked.place != "permission":
             return CheckStatus.OK, "the key is not refused"
-        if asked.is_granted and await self._is_open():
-            return (
-                CheckStatus.SKIP,
-                "this address shows its list to anybody, so the key was not looked at; --live tells",
-            )
+        if asked.is_granted and (doubt := await self._doubt()):
+            return CheckStatus.SKIP, f"{doubt}; --live tells"
         assert asked.reply is not None
         whose = self._wire.organization(asked.reply)
         return CheckStatus.OK, "the key is accepted" + (f" (organization {whose})" if whose else "")
@@ -188,11 +185,16 @@ class Interview:
         )
         return True
 
-    async def _is_open(self) -> bool:
-        """Return whether the list is shown to anybody."""
+    async def _doubt(self) -> str:
+        """Return why a list that was given says nothing of the key; empty where it does."""
         if self._is_own and self._known.name not in _OPEN_LISTS:
-            return False
-        return (await self._ask_as({})).is_granted
+            return ""
+        bare = await self._ask_as({})
+        if bare.reply is None:
+            return f"the list is given, whether to anybody could not be told: {bare.refusal}"
+        if bare.is_granted:
+            return "this address shows its list to anybody, so the key was not looked at"
+        return ""
 
     async def _ask_as(self, auth: Mapping[str, str]) -> Asked:
         wire = self._case.wiring(self._case.row, self._gate, auth=auth)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from batchrunner.core.credentials import Secrets
 from batchrunner.models import ErrorKind, ExitCode
 from batchrunner.transport.proxies import without_password
 from batchrunner.views import CheckStatus, CheckView
@@ -53,9 +54,18 @@ class Sheet:
     """What was found at one address."""
 
     def __init__(
-        self, base_url: str | None, names: Sequence[str], *, proxy: str | None = None
+        self,
+        base_url: str | None,
+        names: Sequence[str],
+        *,
+        proxy: str | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
-        """Take the address, the proxy where there are several, and the checks there are, in order."""
+        """Take the address, the proxy where there are several, and the checks there are, in order.
+
+        What is known of ``secrets`` is left out of whatever is written down.
+        """
+        self._secrets = Secrets() if secrets is None else secrets
         self._base_url = base_url
         self._proxy = None if proxy is None else without_password(proxy)
         self._names = names
@@ -77,8 +87,8 @@ class Sheet:
         self._found[check] = CheckView(
             check=check,
             status=status,
-            detail=detail,
-            fix=fix,
+            detail=self._secrets.hide(detail),
+            fix=self._secrets.hide(fix),
             took_ms=took_ms,
             base_url=self._base_url,
             proxy=self._proxy,

@@ -147,7 +147,7 @@ def _told(
     found = [
         (name, variable)
         for name in providers.names
-        for variable in _variables(providers.profile(name))
+        for variable in _variables(providers, name)
         if environ.get(variable, "").strip()
     ]
     if not found:
@@ -162,5 +162,10 @@ def _told(
     return name, f"told by {variable}{more}"
 
 
-def _variables(known: Profile) -> Sequence[str]:
-    return [name for key in known.key_envs for name in (key, f"{key}_FILE")]
+def _variables(providers: Providers, name: str) -> Sequence[str]:
+    try:
+        keys = providers.profile(name).key_envs
+    except UsageError:
+        # A package's that can't be loaded; whoever wants it is told why.
+        return ()
+    return [variable for key in keys for variable in (key, f"{key}_FILE")]

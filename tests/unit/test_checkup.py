@@ -213,9 +213,10 @@ def test_limits_of_headers_and_database_are_told_together() -> None:
     put_limits(it, headers, [stored], now_ms=AT)
     check = found(it, "limits")
     assert check.status is OK
-    assert "rpm 50, 49 left" in check.detail
-    assert "30,000 input tokens, 29,000 left" in check.detail
-    assert "rpd 500 (flag), 3 used, 497 left" in check.detail
+    assert check.detail == (
+        "the answer says requests 50 (49 left, whole again at 08:00:01 UTC),"
+        " input tokens 30,000 (29,000 left); in force here rpd 500 (by flag, 3 used, 497 left)"
+    )
 
 
 def test_a_spent_limit_warns() -> None:
