@@ -16,11 +16,18 @@ import msgspec
 from batchrunner.config import Config
 from batchrunner.errors import RefusedError
 from batchrunner.formats.sets import apply_sets, model_of
+from batchrunner.models import ScopeId
 from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Providers
 from batchrunner.routes import stored_routes
 from batchrunner.store import commands, limits, merge
-from batchrunner.store.accounts import account_of_key, bind_account, sentence
+from batchrunner.store.accounts import (
+    account_of_key,
+    bind_account,
+    is_stand_in,
+    replace_account,
+    sentence,
+)
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
 from batchrunner.wiring import Wiring, account_key
@@ -77,21 +84,34 @@ def apply_limits(
     What changed is told as old → new.
     """
     options = options_in_force(stored, config)
-    said = config.limits(stored.provider)
     scope = stored.account_id
-    if scope is None or options.get("account"):
+    stand_in = f"run {stored.uid}"
+    is_named = bool(options.get("account"))
+    stands_in = scope is not None and is_stand_in(db, scope, stand_in)
+    if scope is None or is_named or stands_in:
         key = _account_of(stored, options, environ, providers)
-        if key is None and typed == said == LimitOptions():
+        if key is None and typed == LimitOptions():
+            # Nothing is sent without one; the configuration's limits come when there is one.
             return
-        if options.get("account") or key is None:
-            scope = limits.scope_for(db, stored.provider, key or f"run {stored.uid}")
+        if is_named or key is None:
+            found = limits.scope_for(db, stored.provider, key or stand_in)
         else:
-            scope = account_of_key(db, stored.provider, key)
-        bind_account(db, stored.id, scope)
+            found = account_of_key(db, stored.provider, key)
+        bind_account(db, stored.id, found)
+        if scope is not None and stands_in and scope != found:
+            # What was typed before there was a credential is meant for its account.
+            replace_account(db, scope, found)
+        scope = found
     for change in limits.store_limits(db, scope, typed, now_ms=now_ms):
         if change.is_change:
             notice(sentence(change))
-    changes = limits.sync_config_limits(db, scope, said, now_ms=now_ms)
+    _sync_config_limits(db, stored, scope, config, notice=notice, now_ms=now_ms)
+
+
+def _sync_config_limits(
+    db: Database, stored: StoredRun, scope: ScopeId, config: Config, *, notice: Notice, now_ms: int
+) -> None:
+    changes = limits.sync_config_limits(db, scope, config.limits(stored.provider), now_ms=now_ms)
     typed_before = limits.typed_limits(db, scope) if changes else frozenset()
     for change in changes:
         found = config.setting(change.limit, stored.provider)

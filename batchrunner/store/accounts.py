@@ -11,7 +11,14 @@ from batchrunner.store.database import Database
 from batchrunner.store.limits import LimitChange
 from batchrunner.store.runs import driver
 
-__all__ = ["account_of_key", "bind_account", "find_account", "sentence"]
+__all__ = [
+    "account_of_key",
+    "bind_account",
+    "find_account",
+    "is_stand_in",
+    "replace_account",
+    "sentence",
+]
 
 _WORDS: Final = {
     "rpm": "requests a minute",
@@ -49,6 +56,28 @@ def account_of_key(db: Database, provider: str, key: str) -> ScopeId:
         if organization is None:
             return scope
         return holder.account_of_organization(conn, provider, organization) or scope
+
+
+def is_stand_in(db: Database, scope: ScopeId, key: str) -> bool:
+    """Return whether an account is the one of that key, and nothing was ever sent with it."""
+    with db.read() as connection:
+        conn = driver(connection)
+        if holder.load_scope(conn, scope).key != key:
+            return False
+        used = "SELECT 1 FROM usage_slot WHERE scope_id = ? UNION ALL"
+        used += " SELECT 1 FROM usage_day WHERE account_id = ? LIMIT 1"
+        return conn.execute(used, (scope, scope)).fetchone() is None
+
+
+def replace_account(db: Database, old: ScopeId, new: ScopeId) -> None:
+    """Forget an account that no run has and nothing was sent with; what was said of it holds for
+    the other, unless that has a later word.
+    """
+    with db.write() as connection:
+        conn = driver(connection)
+        holder.carry_typed_caps(conn, old, new)
+        conn.execute("DELETE FROM cap WHERE scope_id = ?", (old,))
+        conn.execute("DELETE FROM scope WHERE id = ?", (old,))
 
 
 def bind_account(db: Database, run_id: RunId, account: ScopeId) -> None:

@@ -247,7 +247,9 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
             f"Write it like {scheme}://USER:PASSWORD@HOST:PORT, with %40 for @, %3A for : and "
             "%2F for / in the password.",
         )
-    user, password = (unquote(_filled(text, environ)) for text in (parts.user, parts.password))
+    user, password = (
+        unquote(_filled(text, environ, source)) for text in (parts.user, parts.password)
+    )
     return Proxy(
         url=URL.build(scheme=scheme, host=url.host or "", port=port),
         source=source,
@@ -256,12 +258,12 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
     )
 
 
-def _filled(text: str, environ: Mapping[str, str]) -> str:
+def _filled(text: str, environ: Mapping[str, str], source: str) -> str:
     def fill(match: re.Match[str]) -> str:
         value = environ.get(match[1], "").strip()
         if not value:
             raise UnusableProxyError(
-                f"--proxy wants ${{{match[1]}}}, and {match[1]} is not set.",
+                f"The proxy in {source} wants ${{{match[1]}}}, and {match[1]} is not set.",
                 f"Set {match[1]} and try again.",
             )
         return quote(value, safe="")

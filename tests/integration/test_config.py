@@ -276,3 +276,20 @@ def test_address_of_the_environment_tells_the_language(house: House) -> None:
         environ={"GOOGLE_GEMINI_BASE_URL": "https://gateway.example/v1beta/openai"},
     )  # fmt: skip
     assert json.loads(house.show("j0").request)["messages"][0]["content"] == "say j0;"
+
+
+def test_limits_come_with_the_key(house: House, api: ApiServer) -> None:
+    """Limits of a run that was stored without a key hold for the key's account once there is one."""
+    house.jobs(2)
+    own = ("--provider", "anthropic", "--model", "sim-1")
+    house.run("submit", "jobs.jsonl", *own, "--no-run", "--rpm", "600")
+    (house.folder / "batchrunner.toml").write_text("rpd = 100\n")
+    house.jobs(2, "two.jsonl", prefix="b")
+    key = {"ANTHROPIC_API_KEY": "sk-ant-api03-" + "x" * 95, "ANTHROPIC_BASE_URL": house.url}
+    house.run("resume", environ=key)
+    house.run("submit", "two.jsonl", *own, environ=key)
+    views = house.app.limits()
+    assert len({view.scope for view in views}) == 1
+    assert {(view.limit, view.value, view.source, view.used) for view in views} == {
+        ("rpm", 600, "flag", 4), ("rpd", 100, "config", 4),
+    }  # fmt: skip
