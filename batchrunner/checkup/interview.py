@@ -113,7 +113,8 @@ class Interview:
         assert asked.reply is not None
         assert asked.decision is not None
         status, message = asked.reply.status, asked.decision.message
-        got = f"GET {self._known.models_path} was answered {status}"
+        path = (self._known.models_path or "").partition("?")[0]
+        got = f"GET {path} was answered {status}"
         if status is not None and asked.kind in _NOT_WELL:
             # It answers, and a run would wait for better times.
             self._sheet.put(

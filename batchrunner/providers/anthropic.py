@@ -244,7 +244,8 @@ ANTHROPIC: Final = Profile(
     key_envs=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
     base_rule="Anthropic's base URL has no /v1 at its end: https://api.anthropic.com.",
     base_has_version=False,
-    models_path="/v1/models",
+    # Its pages are of 20 where nobody asks for more.
+    models_path="/v1/models?limit=1000",
     needs_model=True,
     demands_max_tokens=True,
     allow_any_url=False,

@@ -309,7 +309,8 @@ GEMINI: Final = Profile(
     key_envs=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     base_rule="Gemini's base URL is https://generativelanguage.googleapis.com/v1beta.",
     base_has_version=True,
-    models_path="/models",
+    # Its pages are of 50 where nobody asks for more.
+    models_path="/models?pageSize=1000",
     needs_model=True,
     demands_max_tokens=False,
     allow_any_url=False,
