@@ -92,7 +92,8 @@ def _put_database(sheet: Sheet, path: Path, facts: DatabaseFacts | None, took_ms
         fix = "Close what reads the database for long; the next run empties the log."
     else:
         what = "is sound" if facts.is_read_whole else f"opens (not read to its end in {READ_S:g} s)"
-        what += f", {size(facts.n_bytes)}; {_users(facts)}"
+        runs = "1 run" if facts.n_runs == 1 else f"{facts.n_runs:,} runs"
+        what += f", {size(facts.n_bytes)}, {runs}; {_users(facts)}"
         fix = "" if facts.is_read_whole else "batchrunner db check reads all of it."
     sheet.put(
         "database", status, f"{path.absolute()} {what}", fix=fix, took_ms=took_ms,

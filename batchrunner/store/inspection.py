@@ -75,6 +75,15 @@ def inspect(path: Path, *, within_s: float) -> DatabaseFacts | None:
 
 
 def _looked_into(db: Database, facts: DatabaseFacts, within_s: float) -> DatabaseFacts:
+    looked = _read_through(db, facts, within_s)
+    if not looked.damage and not looked.is_sent_from:
+        # A program that keeps it locked, and a file that can't be written, show themselves here.
+        with db.write():
+            pass
+    return looked
+
+
+def _read_through(db: Database, facts: DatabaseFacts, within_s: float) -> DatabaseFacts:
     with db.read() as connection:
         damage, is_whole = _quick_check(driver(connection), within_s)
         return replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from batchrunner.core.credentials import Credential
 from batchrunner.errors import UsageError
 from batchrunner.models import ErrorKind, ExitCode
 from batchrunner.providers import profile
-from batchrunner.store import inspection
+from batchrunner.store import database, inspection
 from batchrunner.store.database import Database
 from batchrunner.views import CheckStatus, CheckView, LimitView
 
@@ -427,6 +428,25 @@ async def test_a_damaged_database_fails(folder: Path) -> None:
     assert (check.status, check.exit_code) == (FAIL, ExitCode.DATABASE)
     assert "damaged" in check.detail
     assert "backup" in check.fix
+
+
+async def test_a_database_that_another_program_locks_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could be stored: exit 5, with what to close."""
+    path = folder / "b.db"
+    pragmas = (("busy_timeout", "100"), *database.PRAGMAS[1:])
+    Database.open(path, create=True)
+    monkeypatch.setattr(database, "PRAGMAS", pragmas)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        (check, _) = await examine_machine(path)
+    finally:
+        other.close()
+    assert (check.status, check.exit_code) == (FAIL, ExitCode.DATABASE)
+    assert "locked by another kind of program" in check.detail
+    assert "Close the program" in check.fix
 
 
 async def test_another_programs_file_fails(folder: Path) -> None:
