@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -17,7 +18,7 @@ from batchrunner.config import Config
 from batchrunner.config.keys import PRICE_KEYS
 from batchrunner.config.show import InForce, values_in_force
 
-_COLUMNS: Final = (Column("KEY"), Column("VALUE", most=44), Column("FROM"))
+_COLUMNS: Final = (Column("KEY", most=24), Column("FROM", most=40), Column("VALUE"))
 
 
 @click.group(
@@ -79,18 +80,26 @@ def _facts(config: Config) -> Iterator[tuple[str, str]]:
 
 def _cells(row: InForce) -> list[str]:
     value = row.default if row.place is None else _written(row.value)
-    return [row.key, printable(value), printable(row.place or "default")]
+    return [row.key, printable(_near(row.place) if row.place else "default"), printable(value)]
 
 
 def _tables(config: Config) -> Iterator[list[str]]:
     for model, price in config.prices.items():
         said = ((name, getattr(price, name)) for name in PRICE_KEYS)
         words = ", ".join(f"{name} {value:g}" for name, value in said if value is not None)
-        yield [printable(f"prices.{model}"), words, printable(f"{price.file}:{price.line}")]
+        place = _near(f"{price.file}:{price.line}")
+        yield [printable(f"prices.{model}"), printable(place), words]
     for name, described in config.described.items():
         value = described.profile.default_base_url or "needs a base_url"
-        place = f"{described.file}:{described.line}"
-        yield [f"providers.{name}", printable(value), printable(place)]
+        place = _near(f"{described.file}:{described.line}")
+        yield [f"providers.{name}", printable(place), printable(value)]
+
+
+def _near(place: str) -> str:
+    """Return a place without the folder we are in: the line must be seen on a narrow screen."""
+    near = place.removeprefix(f"{Path.cwd()}{os.sep}")
+    home = f"{Path.home()}{os.sep}"
+    return f"~{os.sep}{near.removeprefix(home)}" if near.startswith(home) else near
 
 
 def _written(value: Any) -> str:

@@ -82,14 +82,14 @@ def test_text_has_it_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["config", "show"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     lines = {row[0]: " ".join(row[1:]) for row in rows if row}
-    place = str(folder / "batchrunner.toml")
-    assert lines["headers"] == f"X-Team: ${{TEAM}} {place}:1"
-    assert lines["allow_insecure_http"] == f"true {place}:2"
-    assert lines["base_url"] == f"https://a.example, https://b.example {place}:3"
-    assert lines["prices.m"] == f"input 1, output 2.5 {place}:4"
-    assert lines["providers.acme"] == f"https://acme.example {place}:7"
-    assert lines["timeout"] == "600 default"
-    assert lines["files"] == f"{place} (project)"
+    place = "batchrunner.toml"
+    assert lines["headers"] == f"{place}:1 X-Team: ${{TEAM}}"
+    assert lines["allow_insecure_http"] == f"{place}:2 true"
+    assert lines["base_url"] == f"{place}:3 https://a.example, https://b.example"
+    assert lines["prices.m"] == f"{place}:4 input 1, output 2.5"
+    assert lines["providers.acme"] == f"{place}:7 https://acme.example"
+    assert lines["timeout"] == "default 600"
+    assert lines["files"] == f"{folder / place} (project)"
 
 
 def test_it_needs_no_database(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
