@@ -69,11 +69,13 @@ def put_failure(sheet: Sheet, check: str, asked: Asked, *, after: str = "") -> N
     status = asked.reply.status if asked.reply is not None else None
     if status is not None and status >= 400 and str(status) not in message:
         message = f"HTTP {status}: {message}"
+    # A list that does not come in time is no long answer.
+    fix = "" if kind is ErrorKind.TIMEOUT else _for_doctor(asked.decision.fix)
     sheet.put(
         check,
         CheckStatus.WARN if kind in _PASSING else CheckStatus.FAIL,
         message + after,
-        fix=_for_doctor(asked.decision.fix) or (_LATER if kind in _PASSING else _ELSE),
+        fix=fix or (_LATER if kind in _PASSING else _ELSE),
         took_ms=asked.took_ms,
         exit_code=code,
     )

@@ -13,7 +13,7 @@ from yarl import URL
 
 from batchrunner.checkup.allowance import Errand
 from batchrunner.checkup.answers import put_clock, put_limits
-from batchrunner.checkup.asking import ask, list_request
+from batchrunner.checkup.asking import Asked, ask, list_request
 from batchrunner.checkup.case import Case, put_failure, put_refusal
 from batchrunner.checkup.interview import Interview
 from batchrunner.checkup.keys import put_key
@@ -130,9 +130,12 @@ class _Examination:
         self._sheet.end("tls", why)
         return True
 
-    def _put_way(self, way: Way, asked: Any) -> bool:
+    def _put_way(self, way: Way, asked: Asked) -> bool:
         """Write the steps down; return whether the server was reached."""
         failed = asked.place if asked.place in STEPS else None
+        if failed == "tcp" and way.tcp is not None and way.tcp.works:
+            # It was connected to; what did not come about is what follows.
+            failed = "proxy" if way.proxy is not None else "tls" if way.is_secured else failed
         put_way(self._sheet, way, failed)
         if failed is not None:
             put_failure(self._sheet, failed, asked)

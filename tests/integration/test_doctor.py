@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -218,6 +219,15 @@ async def test_a_trusted_certificate_tells_who_issued_it(
     with tls_front(api.port, authority.context(days=2)) as url:
         checks = await examined(keyed, base_url=url, ca_file=str(authority.file))
         assert checks["tls"].status is WARN
+
+
+async def test_a_handshake_that_never_ends(keyed: House) -> None:
+    """A server that takes the connection and says nothing: tls fails, not tcp, within the time given."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        checks = await examined(keyed, base_url=url, connect_timeout_s=0.3)
+    assert failed(checks) == [("tls", 6)]
+    assert checks["tcp"].status is OK
 
 
 async def test_https_to_a_plain_port(keyed: House, api: ApiServer) -> None:
