@@ -122,7 +122,8 @@ def base_urls(
     if not found:
         raise UsageError(
             f"--provider {known.name} needs to know where requests go.",
-            fix="Say it with --base-url URL.",
+            fix=f"{known.base_rule} Say it with --base-url URL"
+            + (f", or in {known.base_url_env}." if known.base_url_env else "."),
         )
     for url in found:
         check_base_url(url, allow_insecure_http=bool(options.get("allow_insecure_http")))

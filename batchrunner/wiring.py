@@ -85,6 +85,8 @@ class Wiring:
         credential = None
         if auth is None:
             credential = self.credential(known, base_url, options.get("key_file"))
+        if credential is not None:
+            known = known.with_key_of(credential.source)
         headers = {
             "content-type": "application/json",
             **known.headers(credential, options.get("api_version"), self._environ),

@@ -92,7 +92,7 @@ async def _advice(
             return ""
     known = providers.profile(row.provider)
     options: dict[str, Any] = in_force(row.options, config.run_defaults(row.provider))
-    if known.models_path is None or row.account_id is None:
+    if known.models_path is None or not known.lists_models or row.account_id is None:
         return ""
     wiring = Wiring(environ, lambda _notice: None, providers=providers, told=secrets)
     allowance = Allowance(

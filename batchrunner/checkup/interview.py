@@ -207,13 +207,17 @@ class Interview:
             put_failure(self._sheet, "limits", asked)
             self._sheet.put("model", CheckStatus.SKIP, "could not be told: a limit is reached")
             return
+        if not self._known.lists_models:
+            why = f"could not be told: what {self._known.title} lists is not what a line's model names"
+            self._sheet.put("model", CheckStatus.SKIP, why)
+            return
         listing = read_listing(asked.reply.body)
         if listing is None:
             why = "could not be told: the list has a form that is not known"
             self._sheet.put("model", CheckStatus.SKIP, why)
             return
         run = self._case.subject.run
-        mend = "batchrunner resume RUN --set model={model} (a new run: --model {model})"
+        mend = "Use --model {model}; in a run that is stored: batchrunner resume RUN --set model={model}"
         if run is not None:
             mend = f"batchrunner resume {run.name} --set model={{model}}"
         put_models(self._sheet, listing, self._case.subject.models, mend=mend)

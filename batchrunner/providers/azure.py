@@ -136,8 +136,9 @@ AZURE: Final = dataclasses.replace(
     base_url_env="AZURE_OPENAI_ENDPOINT",
     key_envs=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
     base_rule="Azure's base URL is that of your resource: https://NAME.openai.azure.com.",
-    # What is listed are models, and what a line names is a deployment.
-    models_path=None,
+    models_path="/v1/models",
+    # A line names a deployment.
+    lists_models=False,
     # The latest that is generally available for addresses with deployments.
     default_api_version="2024-10-21",
     day_zone="UTC",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote
 
@@ -70,6 +70,8 @@ class Profile:
     base_has_version: bool
     #: Where models are listed, as a path like those of job lines; ``None``: nowhere.
     models_path: str | None
+    #: Whether what is listed there is what a line's model names.
+    lists_models: bool = True
     needs_model: bool
     demands_max_tokens: bool
     #: Lines may name any method and address (plain HTTP).
@@ -139,6 +141,13 @@ class Profile:
         """
         from_environ = environ.get(self.base_url_env, "").strip() if self.base_url_env else ""
         return typed or from_environ or configured or self.default_base_url
+
+    def with_key_of(self, source: str) -> Profile:
+        """Return the profile with the variable that held the key first, to be named in fixes."""
+        name = source.removesuffix("_FILE")
+        if name not in self.key_envs[1:]:
+            return self
+        return replace(self, key_envs=tuple(sorted(self.key_envs, key=lambda other: other != name)))
 
     def default_path(self, body: bytes) -> str:
         """Return the path for a stored body whose line named none, for a person to see.

@@ -59,6 +59,7 @@ OPENAI = profile("openai")
         ("azure", "https://r.openai.azure.com/openai/deployments/d", "/v1/chat/completions", "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"),
         ("azure", "https://r.openai.azure.com/?api-version=2025-01-01-preview", "/v1/chat/completions", "https://r.openai.azure.com/openai/deployments/{model}/chat/completions?api-version=2025-01-01-preview"),
         ("azure", "https://r.openai.azure.com/openai/v1/", "/v1/chat/completions", "https://r.openai.azure.com/openai/v1/chat/completions"),
+        ("azure", "https://r.openai.azure.com", "/v1/models", "https://r.openai.azure.com/openai/models?api-version=2024-10-21"),
         ("azure", "https://r.openai.azure.com", "/v1/responses", "https://r.openai.azure.com/openai/responses?api-version=2024-10-21"),
         ("http", "https://geo/api", "search?q=1", "https://geo/api/search?q=1"),
         ("http", "https://geo/api", "/v1/search", "https://geo/api/v1/search"),
@@ -306,6 +307,17 @@ def test_azures_headers_and_version() -> None:
     path = "/v1/chat/completions"
     assert azure.at(base, None, environ).build_url(base, path).endswith("=2025-02-01")
     assert azure.at(base, "2026-01-01", environ).build_url(base, path).endswith("=2026-01-01")
+
+
+def test_a_fix_names_the_variable_that_held_the_key() -> None:
+    """Of several variables the one that was found is the one to change."""
+    gemini = profile("gemini").with_key_of("GEMINI_API_KEY_FILE")
+    assert gemini.key_envs == ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    body = json.dumps(google(401, "UNAUTHENTICATED", "no")).encode()
+    reply = Reply(status=401, headers={}, body=body)
+    told = classify(reply, gemini, url="https://x", now_wall=NOW)
+    assert "export GEMINI_API_KEY='…' && batchrunner resume" in told.fix
+    assert profile("gemini").with_key_of("key_file").key_envs[0] == "GOOGLE_API_KEY"
 
 
 def test_azures_own_hosts() -> None:
