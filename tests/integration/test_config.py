@@ -156,7 +156,7 @@ def test_waiting_follows_the_file(house: House) -> None:
     assert "longer than this call may wait" in done.err
 
 
-def test_priority_and_tries_come_from_the_file(house: House, api: ApiServer) -> None:
+def test_tries_come_from_the_file(house: House, api: ApiServer) -> None:
     """max_attempts of the file bounds the tries; it is not stored with the run."""
     api.script([{"status": 500}])
     configure(house, "max_attempts = 1\n")
