@@ -173,15 +173,32 @@ class JobDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Failures whose messages differ in nothing but what is each job's own."""
+
+    count: int
+    example_key: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorGroup:
-    """Failures of one kind and status."""
+    """Failures of one kind and status, or the jobs of a model that is held back."""
 
     kind: str
     http_status: int | None
     count: int
+    #: Of the most frequent cause.
     example_key: str
     example_message: str
     fix: str
+    first_at: int | None = None
+    last_at: int | None = None
+    #: The most frequent first, at most ten.
+    causes: Sequence[Cause] = ()
+    n_causes: int = 1
+    #: The model whose jobs wait; ``None``: these jobs have failed.
+    held_model: str | None = None
 
 
 class CheckStatus(StrEnum):

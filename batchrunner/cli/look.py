@@ -17,11 +17,13 @@ from batchrunner.cli.shapes import (
     job_object,
     job_row,
     run_object,
+    waiting_object,
     write_json,
     write_list,
 )
 from batchrunner.cli.tables import Column, write_facts, write_table
 from batchrunner.cli.text import local_time, number, printable
+from batchrunner.cli.words import reason_words
 from batchrunner.views import JobView, RunView, SendView
 
 _RUNS: Final = (
@@ -154,26 +156,38 @@ def show_command(ctx: click.Context, /, run: str, job: str) -> int:
     "errors",
     cls=Command,
     short_help="Failures by kind: count, an example, the fix.",
-    examples=("batchrunner errors", "batchrunner errors tickets --json"),
+    examples=(
+        "batchrunner errors",
+        "batchrunner errors tickets --json",
+        "batchrunner retry tickets --error timeout --timeout 20m",
+    ),
 )
 @click.argument("run", required=False)
 @click.pass_context
 def errors_command(ctx: click.Context, /, run: str | None) -> int:
-    """Failures grouped by kind: how many, an example, the fix.
+    """Failures grouped by kind and cause: how many, an example, when, the fix.
 
-    RUN is a run's name or id; without one, the latest.
+    Jobs of a model that is held back, and what a run stands for, are told as well. RUN is a run's
+    name or id; without one, the latest.
     """
     settings = Settings.of(ctx)
-    groups = settings.app().errors(run)
+    app = settings.app()
+    groups, view = app.errors(run), app.status(run)
     if settings.json:
-        write_list("errors", map(error_row, groups))
+        write_list("errors", map(error_row, groups), waiting=waiting_object(view.waiting))
         return 0
+    now = wall_ms()
     for index, group in enumerate(groups):
         if index:
             click.echo()
-        write_facts(error_facts(group))
+        write_facts(error_facts(group, now))
     if not groups:
         click.echo("no job has failed", err=True)
+    if view.waiting is not None:
+        # What stops a run is no job's failure, and what who asks for errors wants to know.
+        click.echo(f"the run stands: {reason_words(view.waiting)}", err=True)
+        if view.waiting.fix:
+            click.echo(f"fix: {printable(view.waiting.fix)}", err=True)
     return 0
 
 

@@ -127,11 +127,26 @@ def job_facts(detail: JobDetail, now_ms: float) -> Iterator[Fact]:
     yield "metadata", printable(job.metadata.decode(errors="replace")) if job.metadata else ""
 
 
-def error_facts(group: ErrorGroup) -> Iterator[Fact]:
+def error_facts(group: ErrorGroup, now_ms: float) -> Iterator[Fact]:
     """Yield one kind of failure."""
     status = f" ({group.http_status})" if group.http_status is not None else ""
-    yield "error", f"{printable(group.kind)}{status}: {plural(group.count, 'job')}"
-    yield "example", f"{printable(group.example_key)}: {printable(group.example_message)}"
+    jobs = plural(group.count, "job")
+    if group.held_model is not None:
+        verb = "waits" if group.count == 1 else "wait"
+        jobs += f" of {printable(group.held_model)} {verb}, nothing has failed"
+    yield "error", f"{printable(group.kind)}{status}: {jobs}"
+    if group.n_causes > 1:
+        for cause in group.causes:
+            yield (
+                "causes",
+                f"{plural(cause.count, 'job')}: {printable(cause.message)} ({printable(cause.example_key)})",
+            )
+        others = group.n_causes - len(group.causes)
+        yield "causes", f"and {plural(others, 'cause')} more" if others else ""
+    else:
+        yield "example", f"{printable(group.example_key)}: {printable(group.example_message)}"
+    times = [local_time(at, now_ms) for at in (group.first_at, group.last_at) if at is not None]
+    yield "when", times[0] if len(set(times)) == 1 else " to ".join(times)
     yield "fix", printable(group.fix)
 
 

@@ -161,7 +161,11 @@ def job_object(detail: JobDetail) -> Json:
 
 def error_row(group: ErrorGroup) -> Json:
     """Return one kind of failure."""
-    return asdict(group)
+    return {
+        **asdict(group),
+        "first_at": rfc3339(group.first_at),
+        "last_at": rfc3339(group.last_at),
+    }
 
 
 def check_row(check: CheckView) -> Json:

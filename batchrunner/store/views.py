@@ -25,7 +25,6 @@ from batchrunner.store.limits import (
 )
 from batchrunner.store.runs import StoredRun, all_runs, find_run, runner_of, state_of
 from batchrunner.views import (
-    ErrorGroup,
     JobDetail,
     JobView,
     RequestCounts,
@@ -33,7 +32,7 @@ from batchrunner.views import (
     SendView,
 )
 
-__all__ = ["errors", "find_run", "jobs", "limits", "run_view", "runs", "show", "status"]
+__all__ = ["find_run", "jobs", "limits", "run_view", "runs", "show", "status"]
 
 #: The text of an answer: (response body, the job's path or ``None``) → text.
 OutputText = Callable[[bytes, str | None], str | None]
@@ -256,39 +255,4 @@ def show(
         sends=log,
         not_before=held.not_before or None,
         wait_reason=held.wait_reason,
-    )
-
-
-def errors(db: Database, run: StoredRun, *, fix_of: Callable[[str, str], str]) -> list[ErrorGroup]:
-    """Return the run's failures by kind and status, the most frequent first.
-
-    ``fix_of`` gives the sentence that helps for a kind and an example's message. Held models are among them.
-    """
-    with db.read() as connection:
-        groups = connection.exec_driver_sql(
-            "SELECT j.error_kind AS kind, r.http_status, count(*) AS n, min(j.id) AS example"
-            " FROM job j INDEXED BY job_failed LEFT JOIN response r ON r.job_id = j.id"
-            " WHERE j.run_id = ? AND j.state = 'failed'"
-            " GROUP BY j.error_kind, r.http_status ORDER BY n DESC, kind",
-            (run.id,),
-        ).all()
-        return [_error_group(connection, group, fix_of) for group in groups]
-
-
-def _error_group(
-    connection: sa.Connection, group: sa.Row[Any], fix_of: Callable[[str, str], str]
-) -> ErrorGroup:
-    example = connection.exec_driver_sql(
-        "SELECT j.key, coalesce(r.error_message, (SELECT s.message FROM send s"
-        " WHERE s.job_id = j.id ORDER BY s.claim DESC LIMIT 1), '') AS message"
-        " FROM job j LEFT JOIN response r ON r.job_id = j.id WHERE j.id = ?",
-        (group.example,),
-    ).one()
-    return ErrorGroup(
-        kind=group.kind,
-        http_status=group.http_status,
-        count=group.n,
-        example_key=example.key,
-        example_message=example.message,
-        fix=fix_of(group.kind, example.message),
     )

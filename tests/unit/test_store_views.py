@@ -280,19 +280,6 @@ def test_filters_choose_alike_for_views_and_exports(
     assert [row.job.key for row in export_rows(db, run_id, jobs, None)] == keys
 
 
-def test_errors_are_grouped_with_an_example_and_the_fix(db: Database) -> None:
-    """The most frequent group comes first."""
-    run_id = load(db, lines(5))
-    put(db, run_id, [(1, "failed"), (2, "failed"), (3, "failed"), (4, "completed")])
-    execute(db, "UPDATE job SET error_kind = 'timeout' WHERE id & 255 = 1")
-    execute(db, "DELETE FROM response WHERE job_id & 255 = 1")
-    found = views.errors(db, run(db, run_id), fix_of=lambda kind, _message: f"mend {kind}")
-    assert [(g.kind, g.http_status, g.count, g.example_key, g.example_message, g.fix) for g in found] == [
-        ("server_error", 500, 2, "k2", "went wrong", "mend server_error"),
-        ("timeout", None, 1, "k1", "", "mend timeout"),
-    ]  # fmt: skip
-
-
 def test_export_pages_without_holding_a_transaction(db: Database) -> None:
     """An export of any length leaves the log free to be emptied between its pages."""
     run_id = load(db, lines(1_200))

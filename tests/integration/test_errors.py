@@ -1,0 +1,87 @@
+"""``errors`` says what went wrong and what helps, and ``retry --error`` puts just that back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import ApiServer
+from tests.integration.house import House
+
+KEY = "sk-ant-api03-abcdefghijklmnopqrst"
+
+
+def refusal(message: str, kind: str = "invalid_request_error") -> dict[str, object]:
+    """Return an error body as Anthropic's API words it."""
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def test_failures_are_told_by_cause_and_put_back_by_kind(house: House, api: ApiServer) -> None:
+    """Counts, causes, times and a fix that works as it is printed: retry --error KIND runs those jobs and no others."""
+    api.script(
+        [
+            {"contains": "say j1;", "status": 400, "body": refusal("temperature: 3 is above 2")},
+            {"contains": "say j2;", "status": 400, "body": refusal("temperature: 4 is above 2")},
+            {"contains": "say j3;", "status": 400, "body": refusal("messages: field required")},
+            {"contains": "say j4;", "status": 413, "body": refusal("too big", "request_too_large")},
+        ]
+    )
+    house.jobs(6)
+    house.submit(code=1)
+    done = house.run("errors", "--json")
+    rows = done.json["errors"]
+    assert [(row["kind"], row["http_status"], row["count"]) for row in rows] == [
+        ("invalid_request", 400, 3), ("request_too_large", 413, 1),
+    ]  # fmt: skip
+    causes = [(cause["count"], cause["example_key"]) for cause in rows[0]["causes"]]
+    assert causes == [(2, "j1"), (1, "j3")]
+    assert rows[0]["first_at"] <= rows[0]["last_at"]
+    assert rows[0]["first_at"].endswith("Z")
+    told = house.run("errors")
+    assert "invalid_request (400): 3 jobs" in told.out
+    assert "2 jobs: temperature: 3 is above 2 (j1)" in told.out
+    assert "--error invalid_request" in told.out
+    api.script([])
+    before = len(api.requests())
+    house.run("retry", "jobs", "--error", "invalid_request", code=1)
+    assert len(api.requests()) == before + 3
+    assert {key for key, job in house.rows().items() if job.status == "failed"} == {"j4"}
+
+
+def test_jobs_of_a_held_model_and_a_halt_are_told(house: House, api: ApiServer) -> None:
+    """Where nothing has failed, errors tells what waits, what the run stands for, and the fix."""
+    api.script([{"status": 404, "body": refusal("model: sim-1", "not_found_error")}])
+    house.jobs(3)
+    house.submit(code=4)
+    (row,) = house.run("errors", "--json").json["errors"]
+    assert (row["kind"], row["held_model"], row["count"]) == ("model_not_found", "sim-1", 3)
+    told = house.run("errors")
+    assert "3 jobs of sim-1 wait, nothing has failed" in told.out
+    assert "the run stands: " in told.err
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("This API key has expired.", "has expired"),
+        ("API key is inactive", "no longer good"),
+        ("API key has been revoked", "no longer good"),
+        ("invalid x-api-key", "invalid x-api-key"),
+    ],
+)
+def test_a_key_that_the_provider_refuses_halts_with_its_reason(
+    house: House, api: ApiServer, message: str, words: str
+) -> None:
+    """Expired, inactive, revoked, invalid: one request, exit 4, the reason and the variable named; mended, resume goes on."""
+    api.script([{"status": 401, "body": refusal(message, "authentication_error")}])
+    house.jobs(3)
+    done = house.submit(code=4, environ={"ANTHROPIC_API_KEY": KEY})
+    assert done.error["kind"] == "authentication"
+    assert words in done.error["message"]
+    assert "ANTHROPIC_API_KEY" in done.error["fix"]
+    assert len(api.requests()) == 1
+    told = house.run("errors")
+    assert "no job has failed" in told.err
+    assert words in told.err
+    api.script([])
+    house.resume(environ={"ANTHROPIC_API_KEY": f"{KEY}-2"})
+    assert house.counts().completed == 3
