@@ -101,6 +101,8 @@ def _text(path: Path, role: str) -> str | None:
             ) from error
         return None
     except OSError as error:
+        if role == "user" and _is_closed(path):
+            return None
         raise UsageError(
             f"The configuration {path} can't be read: {error.strerror}.",
             fix="Let it be a file that you may read, or remove it.",
@@ -116,6 +118,15 @@ def _text(path: Path, role: str) -> str | None:
         line = data[: error.start].count(b"\n") + 1
         fault = LineFault(file=_shown(path), line=line, reason="this is not UTF-8")
         raise _faulty([fault]) from error
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether nobody may even see if a file is there: it is in somebody else's home, as for services."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return True
+    return False
 
 
 def _shown(path: Path) -> str:

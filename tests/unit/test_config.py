@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,25 @@ def test_described_provider_is_known(folders: Folders) -> None:
     assert config.providers.profile("acme").default_base_url == "https://a.example/v1"
     with pytest.raises(UsageError, match="no provider 'acme'"):
         Config().providers.profile("acme")
+
+
+def test_unreadable_file_is_told(folders: Folders) -> None:
+    """A file that is there and can't be read is refused, and so is one that is far too long."""
+    (folders.project / "batchrunner.toml").mkdir()
+    with pytest.raises(UsageError, match="can't be read: Is a directory"):
+        folders.load()
+    (folders.project / "batchrunner.toml").rmdir()
+    folders.write("# " + "x" * 300_000)
+    with pytest.raises(UsageError, match="larger than 256 KB"):
+        folders.load()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into any folder")
+def test_foreign_home_has_no_file(folders: Folders) -> None:
+    """Where the user's folder can't be entered, as under sudo, there is no user file."""
+    folders.write("rpm = 1", "rpm = 2\nrpd = 2")
+    folders.user.parent.chmod(0)
+    try:
+        assert folders.load().limits("x") == LimitOptions(rpm=1)
+    finally:
+        folders.user.parent.chmod(0o700)
