@@ -12,9 +12,8 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from batchrunner.errors import UsageError
 from batchrunner.providers.anthropic import ANTHROPIC
@@ -27,6 +26,9 @@ from batchrunner.providers.mistral import MISTRAL
 from batchrunner.providers.openai import OPENAI
 from batchrunner.providers.openrouter import OPENROUTER
 from batchrunner.providers.profile import Profile
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["BUILT_IN", "GROUP", "NAMES", "Providers"]
 
@@ -122,6 +124,8 @@ def pool_of(provider: str, model: str) -> str:
 @cache
 def _entry_points() -> Mapping[str, EntryPoint]:
     """Return what packages bring; what is installed does not change while a process lives."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 (slow, and seldom needed)
+
     return {point.name.lower(): point for point in entry_points(group=GROUP)}
 
 

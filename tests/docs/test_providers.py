@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from batchrunner.core.rules import GENERIC
-from batchrunner.providers import NAMES, profile
+from batchrunner.providers import NAMES, Profile, profile
 from batchrunner.providers.custom import ProviderTable, custom_profile
 
 ROOT = Path(__file__).parents[2]
@@ -50,10 +50,19 @@ def test_days_are_those_of_the_profile(name: str) -> None:
 
 def test_the_described_provider_is_one() -> None:
     """The example of a provider without code is taken as it is."""
-    (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    block, _ = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (table,) = tomllib.loads(block)["providers"].values()
     acme = custom_profile("acme", msgspec.convert(table, ProviderTable))
     assert acme.key_envs == ("ACME_API_KEY",)
+
+
+def test_the_example_in_code_is_a_profile() -> None:
+    """What a package would bring can be made as the page shows."""
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)  # our own page
+    assert isinstance(names["ACME"], Profile)
+    assert names["ACME"].is_own("https://llm.acme.example/v1")
 
 
 def test_every_key_of_a_table_is_named() -> None:

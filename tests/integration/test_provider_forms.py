@@ -268,6 +268,32 @@ def test_a_refusal_costs_one_request_and_says_what_to_do(
             assert api.requests()[-1].json["model"] == "other"
 
 
+@each
+def test_doctor_asks_each_provider_for_its_list(house: House, api: ApiServer, form: Form) -> None:
+    """With a good key the list tells of the model (Azure's can't, of a deployment); a bad one is told, exit 4."""
+    listed = (
+        {"models": [{"name": "models/m"}]} if form.name == "gemini" else {"data": [{"id": "m"}]}
+    )
+    command = ("doctor", "--provider", form.name, "--base-url", f"{house.url}{form.base}")
+    path = {"gemini": "/v1beta/models", "deepseek": "/models", "azure": "/openai/models"}
+    asked = {"path": path.get(form.name, "/v1/models")}
+    # The second time it comes without the key, to see whether the list is for anybody.
+    api.script([{**asked, "n": 1, "status": 200, "body": listed}, {**asked, **form.bad_key.rule}])
+    done = house.run(*command, "--model", "m", "--json", environ={form.key: KEY})
+    checks = {check["check"]: check for check in done.json["checks"]}
+    assert checks["authentication"]["status"] == "ok", checks["authentication"]
+    assert checks["model"]["status"] == ("skip" if form.name == "azure" else "ok"), checks["model"]
+    (first, *_) = api.requests()
+    assert first.method == "GET"
+    assert first.auth_in == [form.auth_in]
+    api.script([{**asked, **form.bad_key.rule}])
+    refused = house.run(*command, "--json", code=4, environ={form.key: KEY})
+    checks = {check["check"]: check for check in refused.json["checks"]}
+    assert checks["authentication"]["status"] == "fail"
+    assert checks["authentication"]["fix"]
+    assert KEY not in refused.out
+
+
 def test_gemini_takes_openais_form_and_its_own(house: House, api: ApiServer) -> None:
     """Native bodies, batch lines with the model in the path, and OpenAI's bodies go each where they belong."""
     contents = [{"role": "user", "parts": [{"text": "hi"}]}]
