@@ -128,10 +128,18 @@ def _row(alike: Sequence[CheckView], *, names: int, width: int, symbols: bool) -
     for line in told[1:]:
         yield " " * indent + line
     if check.fix:
-        fix = _wrapped(printable(check.fix), width - indent - len(_FIX))
-        yield " " * indent + _FIX + fix[0]
-        for line in fix[1:]:
-            yield " " * (indent + len(_FIX)) + line
+        yield from _fix_lines(printable(check.fix), indent, width, under=len(word) + 2)
+
+
+def _fix_lines(fix: str, indent: int, width: int, *, under: int) -> Iterator[str]:
+    """Yield what mends a check below its detail, or further left where a command needs the room."""
+    told = _wrapped(fix, width - indent - len(_FIX))
+    if max(map(len, told)) > width - indent - len(_FIX):
+        indent = under
+        told = _wrapped(fix, width - indent - len(_FIX))
+    yield " " * indent + _FIX + told[0]
+    for line in told[1:]:
+        yield " " * (indent + len(_FIX)) + line
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -67,6 +67,16 @@ OPTIONS = {
     "submit": [*RUN_OPTIONS, "--name", "--skip-invalid", "--update", "--new"],
     "resume": [*RUN_OPTIONS, "--all"],
     "retry": [*RUN_OPTIONS, *FILTERS],
+    "doctor": [
+        "--provider",
+        "--base-url",
+        "--model",
+        "--proxy",
+        "--ca-file",
+        "--timeout",
+        "--connect-timeout",
+        "--live",
+    ],
     "jobs": FILTERS,
     "export": [*FILTERS, "-f", "-o", "--force"],
 }
