@@ -437,3 +437,32 @@ def test_a_model_that_is_being_loaded_is_waited_for(house: House, api: ApiServer
     assert [r.status for r in api.requests()] == [503, 200]
     assert house.csv()[0]["attempts"] == "1"
     assert done.named("job.completed")
+
+
+def test_a_model_that_the_key_may_not_use_holds_its_own_jobs_alone(
+    house: House, api: ApiServer
+) -> None:
+    """The others are answered; then the run halts with permission, names the model, and another model mends it."""
+    refused = openai("Project `p` does not have access to model `dear`", "model_not_found")
+    api.script([{"contains": "dear-", "status": 403, "body": refused}])
+    house.write(
+        "jobs.jsonl",
+        [
+            {"id": f"{name}{n}", "prompt": f"{name}-{n}", "model": name}
+            for n in range(3)
+            for name in ("plain", "dear")
+        ],
+    )
+    done = house.run(
+        "submit", "jobs.jsonl", "--provider", "openai", "--base-url", f"{api.url}/v1", "--json",
+        code=4,
+    )  # fmt: skip
+    assert done.error["kind"] == "permission"
+    assert "`dear`" in done.error["message"]
+    counts = house.counts()
+    assert (counts.completed, counts.pending, counts.failed) == (3, 3, 0)
+    assert len([r for r in api.requests() if r.method == "POST" and r.status == 403]) < 3
+    house.resume("--set", "model=plain", code=4)
+    api.script([])
+    house.resume("--set", "model=plain")
+    assert house.counts().completed == 6
