@@ -27,6 +27,7 @@ from batchrunner.cli.watch import watched
     examples=(
         "batchrunner submit jobs.jsonl --provider anthropic --rpm 50 --rpd 1000",
         "batchrunner submit jobs.jsonl --model claude-haiku-4-5 --system @prompt.txt -o results.csv",
+        "batchrunner submit jobs.jsonl --provider gemini --model gemini-2.5-flash",
         "batchrunner submit jobs.jsonl --no-wait --max-time 2h30m",
         "batchrunner submit jobs.jsonl --update --set temperature=0",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",

@@ -97,7 +97,8 @@ class Providers:
             meant = f" Did you mean {near[0]}?" if near else ""
             raise UsageError(
                 f"There is no provider {name!r}.{meant}",
-                fix=f"Use one of: {', '.join(self.names)}.",
+                fix=f"Use one of: {', '.join(self.names)}; or describe it in the configuration, under"
+                f" [providers.{wanted}].",
             )
         return found
 
