@@ -16,7 +16,7 @@ import msgspec
 
 from batchrunner.calling import Call
 from batchrunner.checking import check_options, check_variables
-from batchrunner.checkup import advised
+from batchrunner.checkup import Scene, advised
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
@@ -123,15 +123,15 @@ async def _drained(this: Call, run_ids: list[RunId]) -> RunResult:
         return result
     ended = (stored_run(this.db, run_id) for run_id in run_ids)
     run_id = next((stored.id for stored in ended if stored.uid == result.run.id), run_ids[0])
-    return await advised(
-        result,
+    scene = Scene(
         db=this.db,
-        run_id=run_id,
         environ=this.environ,
         config=this.config,
         providers=this.providers,
         secrets=this.secrets,
+        typed_proxies=this.typed_proxies,
     )
+    return await advised(result, scene, run_id)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ credentials, rule tables); here it is only told in which check it belongs.
 
 from __future__ import annotations
 
-from batchrunner.checkup.advice import advised
+from batchrunner.checkup.advice import Scene, advised
 from batchrunner.checkup.doctor import examine
 
-__all__ = ["advised", "examine"]
+__all__ = ["Scene", "advised", "examine"]

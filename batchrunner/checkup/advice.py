@@ -8,26 +8,32 @@ what the run said before stands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
 
 from batchrunner.checkup.allowance import Allowance, Errand
 from batchrunner.checkup.answers import nearest_words
-from batchrunner.checkup.asking import ask, list_request
+from batchrunner.checkup.asking import Asked, ask, list_request
 from batchrunner.checkup.listing import Listing, read_listing
+from batchrunner.checkup.subject import Subject
+from batchrunner.checkup.way import STEPS
 from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError
 from batchrunner.models import RunId, WaitingReason
 from batchrunner.options import in_force
 from batchrunner.providers import Providers, pool_of
-from batchrunner.store import errands, holder
+from batchrunner.routes import base_urls
+from batchrunner.store import errands
 from batchrunner.store.database import Database
-from batchrunner.store.runs import driver
+from batchrunner.store.holder import RunRow
+from batchrunner.store.runs import driver, run_by_id
 from batchrunner.views import RunResult
 from batchrunner.wiring import Wiring
 
-__all__ = ["advised"]
+__all__ = ["Scene", "advised"]
 
 _REASONS: Final = frozenset({WaitingReason.MODEL_NOT_FOUND, WaitingReason.PERMISSION})
 #: Nobody waits for advice longer than this: for its turn, and for the answer (seconds).
@@ -38,34 +44,33 @@ _REQUEST_S: Final = 10.0
 _NAMED: Final = 5
 
 
-async def advised(
-    result: RunResult,
-    *,
-    db: Database,
-    run_id: RunId,
-    environ: Mapping[str, str],
-    config: Config,
-    providers: Providers,
-    secrets: Secrets,
-) -> RunResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a call had at hand when its run halted."""
+
+    db: Database
+    environ: Mapping[str, str]
+    config: Config
+    providers: Providers
+    #: Learns the keys that are found.
+    secrets: Secrets
+    #: With the passwords that are not stored.
+    typed_proxies: Sequence[str] = ()
+
+
+async def advised(result: RunResult, scene: Scene, run_id: RunId) -> RunResult:
     """Return how a call ended, with the nearest models in its fix where it halted for one."""
     waiting = result.waiting
     if waiting is None or waiting.reason not in _REASONS or not result.run.holds:
         return result
     try:
-        fix = await _advice(
-            result,
-            db=db,
-            run_id=run_id,
-            environ=environ,
-            config=config,
-            providers=providers,
-            secrets=secrets,
-        )
-        fix = secrets.hide(fix)
+        listing = await _listing(scene, run_id)
+        if listing is None:
+            return result
+        fix = scene.secrets.hide(words(listing, list(result.run.holds), result.run.name))
         if not fix:
             return result
-        with db.write() as connection:
+        with scene.db.write() as connection:
             errands.mend_stop(driver(connection), run_id, fix)
     except BatchrunnerError:
         # Advice must not take the place of what it is about.
@@ -74,46 +79,60 @@ async def advised(
     return replace(result, waiting=waiting, run=replace(result.run, waiting=waiting))
 
 
-async def _advice(
-    result: RunResult,
-    *,
-    db: Database,
-    run_id: RunId,
-    environ: Mapping[str, str],
-    config: Config,
-    providers: Providers,
-    secrets: Secrets,
-) -> str:
-    with db.write() as connection:
-        conn = driver(connection)
-        row = holder.load_run(conn, run_id)
+async def _listing(scene: Scene, run_id: RunId) -> Listing | None:
+    """Ask for the list by the first way that leads to an answer; ``None`` where none does."""
+    with scene.db.read() as connection:
+        stored = run_by_id(connection, run_id)
+    if stored is None or stored.account_id is None:
+        return None
+    known = scene.providers.profile(stored.provider)
+    subject = Subject(
+        known=known,
+        options=in_force(
+            msgspec.json.decode(stored.options), scene.config.run_defaults(stored.provider)
+        ),
+        run=stored,
+        connect_s=_CONNECT_S,
+        request_s=_REQUEST_S,
+    )
+    with scene.db.write() as connection:
         # Of several processes that saw the run halt one asks.
-        if row is None or not errands.begin_advice(conn, run_id):
-            return ""
-    known = providers.profile(row.provider)
-    options: dict[str, Any] = in_force(row.options, config.run_defaults(row.provider))
-    if known.models_path is None or not known.lists_models or row.account_id is None:
-        return ""
-    wiring = Wiring(environ, lambda _notice: None, providers=providers, told=secrets)
+        if known.models_path is None or not known.lists_models:
+            return None
+        if not errands.begin_advice(driver(connection), run_id):
+            return None
     allowance = Allowance(
-        db,
-        provider=row.provider,
+        scene.db,
+        provider=stored.provider,
         account_key="",
-        account=row.account_id,
+        account=stored.account_id,
         day_zone=known.day_zone,
         pool_of=pool_of,
         patience_s=_PATIENCE_S,
     )
-    options |= {"connect_timeout_s": _CONNECT_S, "timeout_s": _REQUEST_S}
+    for base_url, proxy in subject.ways(base_urls(known, subject.options, scene.environ)):
+        asked = await _ask(scene, subject.row(base_url, proxy), allowance, run_id)
+        if asked.is_granted and asked.reply is not None:
+            return read_listing(asked.reply.body)
+        if asked.place not in STEPS:
+            # It was answered, or may have been, or is not to be asked: another way is not tried.
+            return None
+    return None
+
+
+async def _ask(scene: Scene, row: RunRow, allowance: Allowance, run_id: RunId) -> Asked:
+    wiring = Wiring(
+        scene.environ,
+        lambda _notice: None,
+        providers=scene.providers,
+        told=scene.secrets,
+        typed_proxies=scene.typed_proxies,
+    )
     try:
-        wire = wiring(row._replace(options=options), allowance.gate)
-        asked = await ask(wire, list_request(wire), Errand(run=run_id))
+        wire = wiring(row, allowance.gate)
+        return await ask(wire, list_request(wire), Errand(run=run_id))
     finally:
         await wiring.close()
-    if not asked.is_granted or asked.reply is None:
-        return ""
-    listing = read_listing(asked.reply.body)
-    return "" if listing is None else words(listing, list(result.run.holds), row.name)
 
 
 def words(listing: Listing, held: Sequence[str], run: str) -> str:

@@ -39,11 +39,15 @@ class Subject:
     #: As they would be stored with a run.
     options: Mapping[str, Any]
     #: How the provider was found, after its name.
-    told_by: str
+    told_by: str = ""
     #: The models to look for; empty: whatever there is.
     models: Sequence[str] = ()
     #: The run that it is about.
     run: StoredRun | None = None
+    #: The longest that a step of the way takes where nothing is said, and a request in any case
+    #: (seconds).
+    connect_s: float = CONNECT_S
+    request_s: float = REQUEST_S
 
     @property
     def account(self) -> ScopeId | None:
@@ -59,7 +63,7 @@ class Subject:
     @property
     def connect_timeout_s(self) -> float:
         """How long each step of the way may take: what was said, or what somebody waits for."""
-        return float(self.options.get("connect_timeout_s") or CONNECT_S)
+        return float(self.options.get("connect_timeout_s") or self.connect_s)
 
     def ways(self, base_urls: Sequence[str | None]) -> Iterator[tuple[str | None, str | None]]:
         """Yield what is examined: each address by the first proxy, the first by all others."""
@@ -77,7 +81,7 @@ class Subject:
             **self.options,
             "base_url": base_url,
             "connect_timeout_s": self.connect_timeout_s,
-            "timeout_s": min(self.options.get("timeout_s") or REQUEST_S, REQUEST_S),
+            "timeout_s": min(self.options.get("timeout_s") or self.request_s, self.request_s),
         }
         if proxy is not None:
             options[self._proxies] = [proxy]

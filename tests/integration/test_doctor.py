@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
@@ -577,6 +579,41 @@ def test_advice_never_passes_a_limit(keyed: House, api: ApiServer) -> None:
     done = keyed.submit("--rpd", "1", code=4)
     assert asked(api) == ["POST /v1/messages"]
     assert "--set model=NAME" in done.error["fix"]
+
+
+def test_advice_goes_by_the_way_that_works(keyed: House, api: ApiServer) -> None:
+    """With a dead address before the good one the list comes from where the answers come from."""
+    api.script([NOT_FOUND, {"path": "/v1/models", "body": MODELS}])
+    keyed.jobs(1, model="claude-haiku-4.5")
+    done = keyed.run(
+        "submit", "jobs.jsonl", "--provider", "anthropic", "--json",
+        "--base-url", "http://127.0.0.1:9", "--base-url", api.url, code=4,
+    )  # fmt: skip
+    assert "--set model=claude-haiku-4-5 " in done.error["fix"]
+
+
+def test_of_several_processes_one_asks(keyed: House, api: ApiServer) -> None:
+    """A follower sees the same halt, and the list is asked for once."""
+    api.script([{**NOT_FOUND, "delay_s": 0.5}, {"path": "/v1/models", "body": MODELS}])
+    keyed.jobs(1, model="claude-haiku-4.5")
+    sender = keyed.start_submit("--name", "tickets")
+    sender.until(api.requests, "a request in flight")
+    # The server stands still until the second process follows.
+    os.kill(api.pid, signal.SIGSTOP)
+    try:
+        follower = keyed.start("resume", "tickets", "--json")
+        follower.until(lambda: _n_asks(keyed) == 2, "two processes ask for the run")
+    finally:
+        os.kill(api.pid, signal.SIGCONT)
+    sender.ended(4)
+    follower.ended(4)
+    assert asked(api) == ["POST /v1/messages", "GET /v1/models"]
+
+
+def _n_asks(house: House) -> int:
+    with closing(sqlite3.connect(house.db)) as connection:
+        (n,) = connection.execute("SELECT count(*) FROM ask").fetchone()
+    return int(n)
 
 
 def test_other_halts_ask_for_nothing(keyed: House) -> None:
