@@ -188,3 +188,21 @@ def test_a_run_goes_on_when_its_key_is_mended(house: House, api: ApiServer) -> N
     assert house.counts().completed == 2
     assert "chmod 600" in done.err
     assert "Stripped the space around the key in ANTHROPIC_API_KEY_FILE" in done.err
+
+
+def test_a_key_file_of_the_configuration_is_used(house: House, api: ApiServer) -> None:
+    """key_file is read where no variable has a key, named by key list, and missing it is refused by name."""
+    file = house.folder / "secret.key"
+    file.write_text(f"{KEY}\n")
+    file.chmod(0o600)
+    (house.folder / "batchrunner.toml").write_text('key_file = "secret.key"\n')
+    listed = house.run("key", "list", "--json").json["keys"]
+    assert {row["source"] for row in listed if row["provider"] == "anthropic"} == {"key_file"}
+    house.jobs(1)
+    house.submit()
+    assert api.requests()[0].auth is not None
+    file.unlink()
+    house.jobs(2, "more.jsonl", prefix="m")
+    done = house.submit(file="more.jsonl", code=4)
+    assert str(file) in done.error["message"]
+    assert "key_file" in done.error["message"]

@@ -83,6 +83,73 @@ def test_a_credential_typed_is_refused(house: House, api: ApiServer) -> None:
     assert find_secret(house.folder, *said(typed, url, line)) == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "url"),
+    [
+        ({"X-Auth-Token": TOKEN}, "/v1"),
+        ({"X-Team": f"Bearer {TOKEN}"}, "/v1"),
+        ({"Cookie": f"sid={TOKEN}"}, "/v1"),
+        ({}, f"/v1?access_token={TOKEN}"),
+        ({}, f"http://me:{TOKEN}@127.0.0.1:9/v1"),
+    ],
+)
+def test_nothing_of_a_line_with_a_credential_is_shown_or_kept(
+    house: House, headers: dict[str, str], url: str
+) -> None:
+    """A line refused for a credential is named by number; no excerpt, no rejects file and no database holds it."""
+    line = {"custom_id": "a", "method": "GET", "url": url, "headers": headers}
+    good = {"custom_id": "b", "method": "GET", "url": "/v1"}
+    house.write("lines.jsonl", [line, good])
+    to = ("--provider", "http", "--base-url", "http://127.0.0.1:9", "--no-run")
+    refused = house.run("submit", "lines.jsonl", *to, code=2)
+    assert "lines.jsonl:1:" in refused.err
+    skipped = house.run("submit", "lines.jsonl", *to, "--skip-invalid", code=None)
+    (rejects,) = house.folder.glob("*.rejects.jsonl")
+    assert '"line":1' in rejects.read_text()
+    (house.folder / "lines.jsonl").unlink()
+    assert find_secret(house.folder, *said(refused, skipped)) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "environ"),
+    [
+        (("-H", f"Bearer {TOKEN}"), {}),
+        (("-H", TOKEN), {}),
+        (("-H", f"Private-Token: {TOKEN}"), {}),
+        (("--base-url", f"https://{TOKEN}@host.example"), {}),
+        (("--base-url", f"https://host.example/?key={TOKEN}"), {}),
+        ((), {"ANTHROPIC_BASE_URL": f"http://me:{TOKEN}@127.0.0.1:9"}),
+        (("--bogus", KEY), {}),
+        (("--api-key", KEY), {}),
+    ],
+)
+def test_a_credential_in_a_wrong_place_is_not_repeated(
+    house: House, typed: tuple[str, ...], environ: dict[str, str]
+) -> None:
+    """Exit 2 without the value, whatever was typed wrongly around it; nothing of it is stored."""
+    house.jobs(1)
+    provider = ("--provider", "anthropic", "--model", "m")
+    done = house.run("submit", "jobs.jsonl", *provider, *typed, code=2, environ=environ)
+    again = house.run("submit", "jobs.jsonl", *provider, *typed, "--json", code=2, environ=environ)
+    assert "error: " in done.err
+    assert find_secret(house.folder, *said(done, again)) == []
+
+
+def test_no_process_shows_a_key(house: House, api: ApiServer) -> None:
+    """Neither the command line nor the title of a process that sends holds a key from its environment."""
+    api.script([{"fault": "hang"}])
+    house.jobs(1)
+    running = house.start_submit(environ={"ANTHROPIC_API_KEY": KEY})
+    running.until(api.requests, "a request")
+    place = Path("/proc", str(running.process.pid))
+    if not place.exists():
+        pytest.skip("no /proc here")
+    shown = (place / "cmdline").read_text() + (place / "comm").read_text()
+    running.kill()
+    assert "submit" in shown
+    assert find_secret(house.folder, shown) == []
+
+
 def test_a_kill_leaves_no_key_behind(house: House, api: ApiServer) -> None:
     """After kill -9 the files of the database, its log included, hold no key either."""
     api.script([{"n": 1}, {"fault": "hang"}])
