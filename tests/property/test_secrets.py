@@ -249,7 +249,7 @@ def is_broken(*_: Any) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 @settings(
-    max_examples=int(os.environ.get("SECRETS_EXAMPLES", "3")),
+    max_examples=int(os.environ.get("SECRETS_EXAMPLES", "2")),
     deadline=None,
     database=None,
     # Each example takes seconds, and a shorter secret that leaks says nothing more.
@@ -299,7 +299,8 @@ def test_no_byte_of_a_secret_is_written(
                     "--max-attempts", "1", "--max-wait", "1", "--log-file", "log", *loud,
                 )
             }  # fmt: skip
-            for command in AFTER:
+            doctor = ("doctor", "--provider", "anthropic", "--model", "m", "--base-url", address)
+            for command in (*AFTER, (*doctor, *options), (*doctor, *options, "--json")):
                 said[" ".join(command)] = said_by(*command)
         found = [(name, leaks(secret, data)) for name, data in (*said.items(), *everything(folder))]
         assert [leak for leak in found if leak[1]] == []
