@@ -21,10 +21,11 @@ import msgspec
 from batchrunner.core.caps import ROLLING
 from batchrunner.core.credentials import Secrets, one_line
 from batchrunner.core.days import next_reset
+from batchrunner.core.generic import GENERIC
 from batchrunner.core.headers import parse_wait
 from batchrunner.core.key_forms import NEEDED
 from batchrunner.core.outcomes import HALTS, Halt
-from batchrunner.core.rules import GENERIC, SHOULD_RETRY, Form, Reset, Rule
+from batchrunner.core.rules import SHOULD_RETRY, Form, Reset, Rule
 from batchrunner.models import Decision, ErrorKind, Reply, Usage, Verdict
 
 __all__ = ["HALTS", "Answer", "Facts", "Halt", "Rule", "Tongue", "classify"]

@@ -14,7 +14,8 @@ import msgspec
 
 from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
-from batchrunner.core.rules import OTHER_PLACE, REGION_SAYS, Reset, Rule, words
+from batchrunner.core.rules import Reset, Rule, words
+from batchrunner.core.wordings import OTHER_PLACE, REGION_SAYS
 from batchrunner.models import ErrorKind, Usage, Verdict
 from batchrunner.providers.fixes import (
     ADD_CREDIT_ANTHROPIC,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from batchrunner.core.rules import FIELD_SAYS, NOTHING_SAYS
+from batchrunner.core.wordings import FIELD_SAYS, NOTHING_SAYS, OTHER_MODEL
 from batchrunner.models import ErrorKind
 
 __all__ = [
@@ -38,7 +38,6 @@ SHORTEN: Final = (
     "It asks for more than the whole limit: shorten it, or lower max_tokens; then submit with"
     " --update."
 )
-OTHER_MODEL: Final = "Check the model's name, then: batchrunner resume --set model=NAME"
 #: For those who pay for a chat program and take that for the API.
 NOT_A_SUBSCRIPTION: Final = (
     "A Claude.ai subscription (Pro, Max, Team) is not API credit. Make an API key at {page}, then:"

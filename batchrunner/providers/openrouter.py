@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from batchrunner.core.classify import Answer
-from batchrunner.core.rules import OTHER_PLACE, REGION, REGION_SAYS, Reset, Rule, words
+from batchrunner.core.rules import Reset, Rule, words
+from batchrunner.core.wordings import OTHER_PLACE, REGION, REGION_SAYS
 from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
 from batchrunner.providers.fixes import ADD_CREDIT, DEAR_SAYS, OTHER_MODEL

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batchrunner.core.rules import GENERIC
+from batchrunner.core.generic import GENERIC
 from batchrunner.providers import NAMES, Profile, profile
 from batchrunner.providers.custom import ProviderTable, custom_profile
 

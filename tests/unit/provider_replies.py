@@ -108,6 +108,8 @@ ANY: list[Row] = [
     ("openai", 404, {}, openai("The model `gpt-4-32k` has been deprecated, learn more here: https://x", "model_not_found"), V.HOLD_MODEL, K.MODEL_NOT_FOUND),
     ("anthropic", 404, {}, anthropic("not_found_error", "model: claude-2.1 was retired on 2025-07-21"), V.HOLD_MODEL, K.MODEL_NOT_FOUND),
     ("openai", 410, {}, {"error": "Model old-one is no longer available"}, V.HOLD_MODEL, K.MODEL_NOT_FOUND),
+    ("openai", 400, {}, openai("The model `gpt-4.1-x` does not exist."), V.HOLD_MODEL, K.MODEL_NOT_FOUND),
+    ("openai", 400, {}, openai("Use a model. The file does not exist."), V.FAIL_JOB, K.INVALID_REQUEST),
     ("openai", 404, {}, openai("The model gpt-x was renamed to gpt-y."), V.HOLD_MODEL, K.MODEL_NOT_FOUND),
     ("anthropic", 400, {}, anthropic(INVALID, "`temperature` is deprecated for this model."), V.FAIL_JOB, K.INVALID_REQUEST),
     # Versions and fields

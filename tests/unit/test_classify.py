@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrunner.core.classify import Answer, _facts, classify
+from batchrunner.core.generic import GENERIC
 from batchrunner.core.outcomes import HALTS
-from batchrunner.core.rules import GENERIC
 from batchrunner.models import (
     Decision,
     ErrorKind,
