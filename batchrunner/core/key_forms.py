@@ -75,7 +75,7 @@ _PASTED: Final = (
     _form(r"[{\[]", "holds JSON; the key alone is needed"),
     _form(r"[A-Za-z][\w+.-]*://", "holds a URL, which is no key"),
     _form(
-        r"(?i)<|your[-_ ]|(?:insert|paste|put|enter|replace)[-_ ]|change_?me|x{6,}$|todo\b"
+        r"(?i)<|[.…]+$|your[-_ ]|(?:insert|paste|put|enter|replace)[-_ ]|change_?me|x{6,}$|todo\b"
         r"|sk-(?:ant-)?(?:your|xxx)",
         "holds the placeholder of an example",
     ),

@@ -22,6 +22,7 @@ __all__ = ["KEYRING", "MissingKeyError", "find_credential", "forget_key", "keep_
 
 #: The source of a credential that the keyring keeps.
 KEYRING: Final = "the keyring"
+_RESUME: Final = "batchrunner resume"
 #: No key is longer; a larger file is something else.
 _FILE_BOUND: Final = 16_384
 #: Orchestrators put secrets there, readable by all of a container of one user.
@@ -89,7 +90,7 @@ def keep_key(profile: Profile, value: str, *, is_any_form: bool = False) -> Cred
     if not value.strip():
         raise UsageError("No key was given.", fix=f"batchrunner key set {profile.name}")
     given = _read(_Place("the input", value, "", is_file=True))
-    mend = f"batchrunner key set {profile.name}"
+    mend = f"batchrunner key set {profile.name} && {_RESUME}"
     found = _check_form(given, profile, base_url_is_own=not is_any_form, mend=mend)
     keyring.store(profile.name, found.value)
     return found
@@ -123,7 +124,7 @@ def _check_form(
     what = source if verb == "holds" else f"The key in {source}"
     what = what[0].upper() + what[1:]
     needs = f" {profile.title} needs {_needed(profile)}." if verb == "holds" else ""
-    raise RefusedError(f"{what} {fault}.{needs}", fix=_then_resume(mend))
+    raise RefusedError(f"{what} {fault}.{needs}", fix=mend)
 
 
 def _needed(profile: Profile) -> str:
@@ -135,12 +136,8 @@ def _needed(profile: Profile) -> str:
     return f"an API key of its own{start}, made at {needed.page}"
 
 
-def _then_resume(mend: str) -> str:
-    return f"{mend}, then: batchrunner resume"
-
-
 def _export(variable: str) -> str:
-    return f"export {variable}='…' (the key alone)"
+    return f"export {variable}='…' && {_RESUME}"
 
 
 def _places(
@@ -162,28 +159,27 @@ def _places(
     else:
         yield _Place("key_file in the configuration", None, "", "none")
     kept = keyring.look(profile.name)
-    yield _Place(KEYRING, kept.value, f"batchrunner key set {profile.name}", kept.why)
+    mend = f"batchrunner key set {profile.name} && {_RESUME}"
+    yield _Place(KEYRING, kept.value, mend, kept.why)
 
 
 def _from_file(named_by: str, path: Path) -> _Place:
     """Read a key file. Raises :class:`RefusedError` where it can't be read or holds no key."""
     what = f"The key file {path} ({named_by})"
-    mend = f"put the key alone into {path}"
+    mend = f"put the key alone into {path}, then: {_RESUME}"
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_FILE_BOUND + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
-        fix = f"let {named_by} name a readable file that holds the key alone"
-        raise RefusedError(
-            f"{what} can't be read: {error.strerror}.", fix=_then_resume(fix)
-        ) from error
+        fix = f"let {named_by} name a readable file that holds the key alone, then: {_RESUME}"
+        raise RefusedError(f"{what} can't be read: {error.strerror}.", fix=fix) from error
     except UnicodeDecodeError as error:
-        raise RefusedError(f"{what} is not text.", fix=_then_resume(mend)) from error
+        raise RefusedError(f"{what} is not text.", fix=mend) from error
     if len(data) > _FILE_BOUND or not text.strip():
         fault = "empty" if not text.strip() else "too long for a key"
-        raise RefusedError(f"{what} is {fault}.", fix=_then_resume(mend))
+        raise RefusedError(f"{what} is {fault}.", fix=mend)
     notice = ""
     if mode & 0o077 and not any(path.is_relative_to(mounted) for mounted in _MOUNTED):
         notice = f"{what} can be read by other users: chmod 600 {path}"
@@ -221,6 +217,5 @@ def _missing(profile: Profile, looked: list[_Place]) -> MissingKeyError:
     places = ", ".join(f"{place.name} ({place.why})" for place in looked)
     return MissingKeyError(
         f"There is no key for {profile.title}. Looked at: {places}. It needs {_needed(profile)}.",
-        fix=f"export {profile.key_envs[0]}='…' or batchrunner key set {profile.name}, then:"
-        " batchrunner resume",
+        fix=f"{_export(profile.key_envs[0])}  (or, to keep it: batchrunner key set {profile.name})",
     )

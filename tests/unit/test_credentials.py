@@ -315,7 +315,7 @@ def test_an_environment_tells_its_likely_secrets() -> None:
     [
         "-H 'Authorization: Bearer ${VAR}'",
         "it takes Authorization: Bearer, not x-api-key",
-        "export ANTHROPIC_API_KEY='…' (the key alone), then: batchrunner resume",
+        "export ANTHROPIC_API_KEY='…' && batchrunner resume",
         "mail to someone@example.com or see https://host/a@b",
     ],
 )

@@ -72,6 +72,7 @@ NO_KEYS = [
     ("anthropic", "<your key>", "the placeholder of an example"),
     ("openai", "your-api-key-here", "the placeholder of an example"),
     ("openai", "xxxxxxxxxxxx", "the placeholder of an example"),
+    ("openai", "…", "the placeholder of an example"),
     ("anthropic", "sk-ant-api03-abc...xyz", "a masked copy, its middle left out at character 17"),
     ("openai", "sk-proj-****abcd", "a masked copy, its middle left out at character 9"),
     # another kind of the same house
@@ -182,7 +183,7 @@ def test_a_refusal_says_what_is_needed_and_how_to_set_it(provider: str) -> None:
     assert caught.value.exit_code == ExitCode.REFUSED
     assert caught.value.message.startswith(f"{variable} holds a Groq key. {profile.title} needs")
     assert NEEDED[provider].page in caught.value.message
-    assert caught.value.fix == f"export {variable}='…' (the key alone), then: batchrunner resume"
+    assert caught.value.fix == f"export {variable}='…' && batchrunner resume"
 
 
 def test_a_provider_of_ones_own_may_have_any_form() -> None:
