@@ -27,6 +27,7 @@ from batchrunner.store.accounts import (
     is_stand_in,
     replace_account,
     sentence,
+    stand_in_key,
 )
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
@@ -85,16 +86,15 @@ def apply_limits(
     """
     options = options_in_force(stored, config)
     scope = stored.account_id
-    stand_in = f"run {stored.uid}"
     is_named = bool(options.get("account"))
-    stands_in = scope is not None and is_stand_in(db, scope, stand_in)
+    stands_in = scope is not None and is_stand_in(db, scope, stored.uid)
     if scope is None or is_named or stands_in:
         key = _account_of(stored, options, environ, providers)
         if key is None and typed == LimitOptions():
             # Nothing is sent without one; the configuration's limits come when there is one.
             return
         if is_named or key is None:
-            found = limits.scope_for(db, stored.provider, key or stand_in)
+            found = limits.scope_for(db, stored.provider, key or stand_in_key(stored.uid))
         else:
             found = account_of_key(db, stored.provider, key)
         bind_account(db, stored.id, found)

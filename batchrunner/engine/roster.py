@@ -29,6 +29,7 @@ from batchrunner.models import (
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS, in_force
 from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
+from batchrunner.store.accounts import account_to_send_with
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
@@ -280,16 +281,14 @@ class Roster:
         wall = int(self._clock.wall())
 
         def take(conn: DriverConnection) -> LiveRun:
-            account_id = row.account_id
-            if account_id is None:
-                account_id = statements.scope_id(
-                    conn,
-                    kind="account",
-                    provider=row.provider,
-                    key=wire.account_key,
-                    parent_id=None,
-                )
-                statements.set_account(conn, run_id, account_id)
+            account_id = account_to_send_with(
+                conn,
+                run_id,
+                account=row.account_id,
+                uid=row.uid,
+                provider=row.provider,
+                key=wire.account_key,
+            )
             statements.take_up(conn, run_id, self._process.id, wall=wall)
             statements.clear_holds(conn, run_id)
             run = LiveRun(

@@ -9,15 +9,17 @@ from batchrunner.models import RunId, ScopeId
 from batchrunner.store import holder
 from batchrunner.store.database import Database
 from batchrunner.store.limits import LimitChange
-from batchrunner.store.runs import driver
+from batchrunner.store.runs import DriverConnection, driver
 
 __all__ = [
     "account_of_key",
+    "account_to_send_with",
     "bind_account",
     "find_account",
     "is_stand_in",
     "replace_account",
     "sentence",
+    "stand_in_key",
 ]
 
 _WORDS: Final = {
@@ -50,23 +52,18 @@ def find_account(db: Database, name: str | None) -> ScopeId:
 def account_of_key(db: Database, provider: str, key: str) -> ScopeId:
     """Return the account of a credential: that of its organization, where responses named it before."""
     with db.write() as connection:
-        conn = driver(connection)
-        scope = holder.scope_id(conn, kind="account", provider=provider, key=key, parent_id=None)
-        organization = holder.load_scope(conn, scope).organization
-        if organization is None:
-            return scope
-        return holder.account_of_organization(conn, provider, organization) or scope
+        return _of_key(driver(connection), provider, key)
 
 
-def is_stand_in(db: Database, scope: ScopeId, key: str) -> bool:
-    """Return whether an account is the one of that key, and nothing was ever sent with it."""
+def stand_in_key(uid: str) -> str:
+    """Return the key of the account that keeps a run's limits until there is a credential."""
+    return f"run {uid}"
+
+
+def is_stand_in(db: Database, account: ScopeId, uid: str) -> bool:
+    """Return whether an account only keeps a run's limits, and nothing was ever sent with it."""
     with db.read() as connection:
-        conn = driver(connection)
-        if holder.load_scope(conn, scope).key != key:
-            return False
-        used = "SELECT 1 FROM usage_slot WHERE scope_id = ? UNION ALL"
-        used += " SELECT 1 FROM usage_day WHERE account_id = ? LIMIT 1"
-        return conn.execute(used, (scope, scope)).fetchone() is None
+        return _stands_in(driver(connection), account, uid)
 
 
 def replace_account(db: Database, old: ScopeId, new: ScopeId) -> None:
@@ -74,10 +71,51 @@ def replace_account(db: Database, old: ScopeId, new: ScopeId) -> None:
     the other, unless that has a later word.
     """
     with db.write() as connection:
-        conn = driver(connection)
-        holder.carry_typed_caps(conn, old, new)
-        conn.execute("DELETE FROM cap WHERE scope_id = ?", (old,))
-        conn.execute("DELETE FROM scope WHERE id = ?", (old,))
+        _replace(driver(connection), old, new)
+
+
+def account_to_send_with(
+    conn: DriverConnection,
+    run_id: RunId,
+    *,
+    account: ScopeId | None,
+    uid: str,
+    provider: str,
+    key: str,
+) -> ScopeId:
+    """Return the account that a run has; else, and in a stand-in's place, that of a credential."""
+    if account is not None and not _stands_in(conn, account, uid):
+        return account
+    found = _of_key(conn, provider, key)
+    holder.set_account(conn, run_id, found)
+    if account is not None:
+        _replace(conn, account, found)
+    return found
+
+
+def _of_key(conn: DriverConnection, provider: str, key: str) -> ScopeId:
+    scope = holder.scope_id(conn, kind="account", provider=provider, key=key, parent_id=None)
+    organization = holder.load_scope(conn, scope).organization
+    if organization is None:
+        return scope
+    return holder.account_of_organization(conn, provider, organization) or scope
+
+
+def _stands_in(conn: DriverConnection, account: ScopeId, uid: str) -> bool:
+    if holder.load_scope(conn, account).key != stand_in_key(uid):
+        return False
+    row = conn.execute(
+        "SELECT 1 FROM usage_slot WHERE scope_id = ? UNION ALL"
+        " SELECT 1 FROM usage_day WHERE account_id = ? LIMIT 1",
+        (account, account),
+    ).fetchone()
+    return row is None
+
+
+def _replace(conn: DriverConnection, old: ScopeId, new: ScopeId) -> None:
+    holder.carry_typed_caps(conn, old, new)
+    conn.execute("DELETE FROM cap WHERE scope_id = ?", (old,))
+    conn.execute("DELETE FROM scope WHERE id = ?", (old,))
 
 
 def bind_account(db: Database, run_id: RunId, account: ScopeId) -> None:

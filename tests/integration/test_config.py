@@ -170,7 +170,7 @@ def test_run_is_sent_as_who_asked_configured_it(house: House, api: ApiServer) ->
     """A run taken up by another process goes where its own asker's configuration says."""
     api.script([{"delay_s": 0.1}])
     configure(house, "")
-    house.jobs(40, "one.jsonl", prefix="a")
+    house.jobs(300, "one.jsonl", prefix="a")
     house.jobs(2, "two.jsonl", prefix="b")
     other = house.folder / "other.toml"
     text = (house.folder / "batchrunner.toml").read_text()
@@ -293,3 +293,23 @@ def test_limits_come_with_the_key(house: House, api: ApiServer) -> None:
     assert {(view.limit, view.value, view.source, view.used) for view in views} == {
         ("rpm", 600, "flag", 4), ("rpd", 100, "config", 4),
     }  # fmt: skip
+
+
+def test_run_taken_up_with_a_key_shares_its_limits(house: House, api: ApiServer) -> None:
+    """A run whose own process had no usable key goes under the account of the one that sends."""
+    api.script([{"delay_s": 0.1}])
+    house.jobs(300, "one.jsonl", prefix="a")
+    house.jobs(2, "two.jsonl", prefix="b")
+    good = {"ANTHROPIC_API_KEY": "sk-ant-api03-" + "x" * 95}
+    first = house.start("submit", "one.jsonl", *house.to_api, "--json", "-c", "1", environ=good)
+    first.sees("job.completed")
+    bad = {"ANTHROPIC_API_KEY": "sk-ant-\nx"}
+    second = house.start("submit", "two.jsonl", *house.to_api, "--rpm", "6000", environ=bad)
+    second.says("2 jobs")
+    second.until(lambda: house.counts("two").completed == 2, "the second run is sent")
+    (view,) = house.app.limits()
+    assert (view.limit, view.value, view.source) == ("rpm", 6000, "flag")
+    assert view.used is not None
+    assert view.used > 2
+    second.ended(0)
+    first.kill()
