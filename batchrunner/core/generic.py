@@ -12,6 +12,7 @@ from batchrunner.core.rules import Form, Reset, Rule, words
 from batchrunner.core.wordings import (
     A_MODEL,
     ADDRESS,
+    CHECK_KEY,
     EXPIRED,
     FIELD,
     FIELD_CODES,
@@ -251,13 +252,23 @@ _STATUSES: Final[Sequence[Rule]] = (
         fix=NEW_KEY,
     ),
     Rule(
+        # Some say no more than *Unauthorized*.
+        id="key-refused",
+        statuses=(401,),
+        forms=frozenset({Form.JSON}),
+        verdict=Verdict.HALT_RUN,
+        kind=ErrorKind.AUTHENTICATION,
+        account_wide=True,
+        says="The key is refused",
+        fix=CHECK_KEY,
+    ),
+    Rule(
         id="authentication",
         statuses=(401,),
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
-        fix="Is the key in {key} whole, this provider's, and still listed at {page}? If not:"
-        " {set_key}",
+        fix=CHECK_KEY,
     ),
     Rule(
         id="payment",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADDRESS",
     "A_MODEL",
+    "CHECK_KEY",
     "EXPIRED",
     "FIELD",
     "FIELD_CODES",
@@ -67,6 +68,9 @@ PROXY_FIX: Final = (
     "Check --proxy, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, then: batchrunner resume"
 )
 
+CHECK_KEY: Final = (
+    "Is the key in {key} whole, this provider's, and still listed at {page}? If not: {set_key}"
+)
 NEW_KEY: Final = "Make a new key at {page}, then: {set_key}"
 OTHER_PLACE: Final = (
     "The key is good. Leave by another address: batchrunner resume --proxy URL; or go to another"

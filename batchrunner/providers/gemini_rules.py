@@ -71,6 +71,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.AUTHENTICATION,
         account_wide=True,
+        says="The key is refused",
         fix=_KEY_FIX,
     ),
     Rule(

@@ -78,6 +78,7 @@ TABLE = [
     ("anthropic", 400, {}, anthropic(INVALID, "on hold", "organization_on_hold"), V.HALT_RUN, K.PERMISSION),
     ("anthropic", 400, {}, anthropic(INVALID, "This credential is only authorized for use with Claude Code"), V.HALT_RUN, K.AUTHENTICATION),
     ("anthropic", 401, {}, anthropic("authentication_error", "invalid x-api-key"), V.HALT_RUN, K.AUTHENTICATION),
+    ("anthropic", 401, {}, b"no", V.HALT_RUN, K.AUTHENTICATION),
     ("anthropic", 403, {}, anthropic("permission_error", "Your key does not have permission to use the specified resource"), V.HALT_RUN, K.PERMISSION),
     ("anthropic", 403, {}, anthropic("forbidden", "Request not allowed: your country is not supported"), V.HALT_RUN, K.PERMISSION),
     ("anthropic", 404, {}, anthropic("not_found_error", "model: claude-nope"), V.HOLD_MODEL, K.MODEL_NOT_FOUND),
@@ -395,7 +396,8 @@ def test_messages_are_redacted_and_harmless() -> None:
     decision = classify(
         reply, profile("openai"), url=URL, now_wall=NOW, secrets=("hunter22-secret",)
     )
-    assert decision.message == "Incorrect API key provided: [redacted] red [redacted]"
+    said = "The key is refused: Incorrect API key provided: [redacted] red [redacted]"
+    assert decision.message == said
 
 
 def test_an_error_without_words_still_says_something() -> None:
