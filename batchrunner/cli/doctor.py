@@ -152,7 +152,8 @@ def _wrapped(text: str, width: int) -> list[str]:
 def _took(ms: float | None) -> str:
     if ms is None:
         return ""
-    return f" ({ms:.0f} ms)" if ms < 1_000 else f" ({ms / 1_000:.1f} s)"
+    words = f"{ms:.0f} ms" if ms < 1_000 else f"{ms / 1_000:.1f} s"
+    return f" ({words.replace(' ', _BOUND)})"
 
 
 def _summary(checks: Sequence[CheckView]) -> str:
