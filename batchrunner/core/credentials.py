@@ -192,7 +192,7 @@ class Secrets:
 
 
 def _hunted(value: str) -> _Hunted:
-    pattern = "".join(map(_any_form, value))
+    pattern = "".join(map(_any_form, re.findall(r"\\+|[^\\]", value)))
     # Those of base64 for URLs differ; a long one takes longer to look for.
     probe = max(re.findall(r"[A-Za-z0-9]+", value), key=len, default="")[:_PROBE]
     return _Hunted(
@@ -206,28 +206,40 @@ def _hunted(value: str) -> _Hunted:
 def _any_form(char: str) -> str:
     """Return a pattern for a character as it is, and as URLs, JSON, HTML and tracebacks carry it.
 
-    Backslashes may be doubled any number of times, as in JSON within JSON.
+    Each may stand within another, so that backslashes are doubled several times. A server may send
+    a million of them: they are bounded, and taken once and for all.
     """
+    if char.startswith("\\"):
+        n = len(char)
+        return (
+            rf"(?:{_BACKSLASH}{{{n},{16 * n}}}+|(?:(?i:{_BACKSLASH}{{1,15}}+(?:u00|x)5c)){{{n}}})"
+        )
     if _UNCHANGED.fullmatch(char):
         return re.escape(char)
     code = ord(char)
-    in_url = "".join(f"%(?:25)*{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
-    forms = [
-        rf"\\*{re.escape(char)}",
-        rf"(?i:{in_url})",
-        rf"(?i:\\+u{code:04x})",
-        rf"(?i:\\+x{code:02x})",
-        rf"(?i:&(?:amp;)*#(?:0*{code}|x0*{code:x});)",
-    ]
+    as_bytes = char.encode("utf-8", "surrogateescape")
+    entities = [rf"{_sign('#')}(?:0{{0,5}}{code}|x0{{0,5}}{code:x})"]
     if (escaped := html.escape(char)) != char:
-        forms.append(re.escape(escaped))
+        entities.append(escaped.strip("&;"))
+    forms = [
+        re.escape(char),
+        "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in as_bytes),
+        rf"u{code:04x}|x{code:02x}",
+        rf"{_sign('&')}(?:amp{_sign(';')}){{0,3}}(?:{'|'.join(entities)}){_sign(';')}",
+    ]
     if also := _ALSO.get(char):
         forms.append(also)
     if 127 < code < 256:
         forms.append(rf"\x{code:02x}")  # in bytes: Latin-1, as headers have it
-    if char == "\\":
-        forms[0] = r"\\+"
-    return f"(?:{'|'.join(forms)})"
+    return rf"{_BACKSLASH}{{0,15}}+(?:{forms[0]}|(?i:{'|'.join(forms[1:])}))"
+
+
+def _sign(char: str) -> str:
+    """Return a pattern for a sign of an encoding, itself in a URL or not."""
+    return rf"(?:{re.escape(char)}|(?i:%(?:25){{0,3}}{ord(char):02x}))"
+
+
+_BACKSLASH: Final = _sign("\\")
 
 
 def _base64_of(value: str) -> Iterator[str]:

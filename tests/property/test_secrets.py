@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from batchrunner.cli import main
+from batchrunner.core.credentials import Secrets
 from batchrunner.engine.judge import Judge
 
 #: So much of a secret in a row is a leak; less may be chance.
@@ -310,6 +311,35 @@ def test_no_byte_of_a_secret_is_written(
             assert any(name.startswith("batchrunner-defect-") for name, _ in everything(folder))
         elif mode in {"200", "400"} and way != "_proxy":
             assert b"[redacted]" in (folder / "out.csv").read_bytes()
+
+
+ENCODINGS: Final[dict[str, Callable[[str], str]]] = {
+    "plain": str,
+    "url": quote,
+    "whole-url": lambda text: quote(text, safe=""),
+    "json": json.dumps,
+    "raw-json": lambda text: json.dumps(text, ensure_ascii=False),
+    "html": html.escape,
+    "repr": repr,
+}
+
+
+@given(
+    secret=st.text(
+        st.sampled_from([*ALPHABETS[2], *["\\"] * 20, "é", "ß", "漢"]), min_size=12, max_size=40
+    ),
+    first=st.sampled_from(sorted(ENCODINGS)),
+    then=st.sampled_from(sorted(ENCODINGS)),
+)
+@settings(max_examples=500, deadline=None)
+def test_a_secret_is_found_through_two_encodings(secret: str, first: str, then: str) -> None:
+    """URLs, JSON, HTML and tracebacks within one another: what is put around a secret is left, and it is not."""
+    known = Secrets([secret])
+    text = f"<<{ENCODINGS[then](ENCODINGS[first](secret))}>>"
+    for hidden in (known.hide(text), known.hide_bytes(text.encode()).decode()):
+        assert "[redacted]" in hidden
+        left = hidden.replace("[redacted]", "")
+        assert len(left) <= len("<<>>") + 2 * len(ENCODINGS[then](ENCODINGS[first](".")))
 
 
 @given(secret=secrets())

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -338,3 +339,14 @@ def test_advice_about_keys_is_left_alone(text: str) -> None:
 def test_more_places_of_credentials_are_redacted(text: str, gone: str) -> None:
     """Later cookies, tokens as user names, doubled words, JSON within JSON."""
     assert gone not in redact(text)
+
+
+@pytest.mark.parametrize("filler", ["\\", "%25", "&amp;", "\\u00", "#0"])
+def test_a_hostile_answer_costs_no_time(filler: str) -> None:
+    """A large answer of what may stand within a secret is searched at once, even for one of signs only."""
+    body = filler * (300_000 // len(filler))
+    secrets = Secrets(["\\/\\/&%\\/\\/", SECRET])
+    began = time.process_time()
+    secrets.hide_bytes(body.encode())
+    secrets.hide(body + SECRET[:8])
+    assert time.process_time() - began < 10
