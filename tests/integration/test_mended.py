@@ -61,7 +61,7 @@ def test_a_header_that_lacks_its_variable_halts_and_sends_nothing(
 
 def test_what_comes_back_after_a_cancel_is_cancelled(house: House, api: ApiServer) -> None:
     """Jobs that were claimed but not sent when the run was cancelled are cancelled too."""
-    api.script([{"n": 1}, {"delay_s": 2}])
+    api.script([{"n": 1}, {"delay_s": 8}])
     house.jobs(40)
     running = house.start_submit("-c", "4")
     running.until(lambda: len(api.requests()) >= 5, "four in flight, four claimed ahead")

@@ -11,6 +11,10 @@ from tests.fakes import ApiServer
 from tests.integration.house import House, until
 
 
+#: The first answer at once; the others so late that the run outlasts the start of another process.
+SLOW = [{"n": 1}, {"delay_s": 2}]
+
+
 def both(house: House, n: int = 12) -> None:
     """Write two job files."""
     house.jobs(n, "one.jsonl", prefix="a")
@@ -19,13 +23,14 @@ def both(house: House, n: int = 12) -> None:
 
 def test_a_second_submit_is_sent_by_the_first(house: House, api: ApiServer) -> None:
     """A second submit stores its run and follows; one process sends both, and each call ends with its own run's code."""
-    api.script([{"delay_s": 0.2}])
+    api.script(SLOW)
     both(house)
     first = house.start_submit("-c", "2", file="one.jsonl")
     first.sees("job.completed")
     second = house.start_submit("-c", "2", file="two.jsonl")
     second.sees("run.stored")
     until(lambda: house.status("two").state is RunState.RUNNING, "the second run is taken up")
+    api.script([])
     runner = house.status("two").runner
     assert runner is not None
     assert runner.pid == first.process.pid
@@ -38,7 +43,7 @@ def test_a_second_submit_is_sent_by_the_first(house: House, api: ApiServer) -> N
 
 def test_a_follower_takes_over_when_the_first_is_killed(house: House, api: ApiServer) -> None:
     """When the sender is killed the follower sends its own run; the other's stays ready."""
-    api.script([{"delay_s": 0.2}])
+    api.script(SLOW)
     both(house)
     first = house.start_submit("-c", "1", file="one.jsonl")
     first.sees("job.completed")
@@ -60,7 +65,7 @@ def test_a_follower_takes_over_when_the_first_is_killed(house: House, api: ApiSe
 
 def test_ctrl_c_in_a_follower_leaves_the_run_going(house: House, api: ApiServer) -> None:
     """A follower that is interrupted exits 130 at once; its run is finished by the process that sends."""
-    api.script([{"delay_s": 0.15}])
+    api.script(SLOW)
     both(house, 10)
     first = house.start_submit("-c", "1", file="one.jsonl")
     first.sees("job.completed")
@@ -69,6 +74,7 @@ def test_ctrl_c_in_a_follower_leaves_the_run_going(house: House, api: ApiServer)
     until(lambda: house.status("two").runner is not None, "the second run is taken up")
     second.send(signal.SIGINT)
     second.ended(130)
+    api.script([])
     first.ended(0)
     assert house.counts("two").completed == 10
 
