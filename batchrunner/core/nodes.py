@@ -70,9 +70,17 @@ class Nodes:
                 return index
         return min(range(len(self)), key=lambda index: self._nodes[index].down_until)
 
-    def other(self, tried: set[int]) -> int | None:
-        """Return the best way for a job that has failed on those ``tried``; ``None``: none is left."""
-        left = [index for index in range(len(self)) if index not in tried]
+    def other(self, tried: set[int], now: float) -> int | None:
+        """Return the best way for a job that has failed on those ``tried``; ``None``: none is left.
+
+        One that is down and may not be tried again yet is none, unless all of them are down.
+        """
+        is_any_up = any(not node.down_until for node in self._nodes)
+        left = [
+            index
+            for index, node in enumerate(self._nodes)
+            if index not in tried and not (is_any_up and node.down_until > now)
+        ]
         return min(left, key=lambda index: (self._nodes[index].down_until > 0, index), default=None)
 
     def is_up(self, index: int) -> bool:
@@ -103,9 +111,10 @@ class Nodes:
         node = self._nodes[index]
         node.failed.add(job)
         was_tried, node.is_tried = node.is_tried, False
-        if node.down_until and not was_tried:
+        if node.down_until > now and not was_tried:
             return None
-        if not (was_tried or at_once or len(node.failed) >= BAD_ANSWERS):
+        is_again = node.down_until > 0
+        if not (is_again or at_once or len(node.failed) >= BAD_ANSWERS):
             return None
         cool_down = min(LONGEST_COOL_DOWN_MS, FIRST_COOL_DOWN_MS * 2.0**node.level)
         node.down_until = max(now + cool_down, min(until, now + LONGEST_COOL_DOWN_MS))

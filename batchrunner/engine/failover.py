@@ -4,7 +4,9 @@ A request goes once, by the best way at that instant. What it meets is not tried
 job goes back uncharged, and its next send takes a way it has not failed on. Only once it has
 failed by every way is its failure judged like that of a run with one (DESIGN §4): so a broken
 address is no job's fault and no outage while another works, and a poisonous job ends all the same.
-A timeout is charged as ever, since the provider may have worked for it.
+It is judged by the failure that tells most of the job: that a way can't be reached says nothing of
+it, and a way that is down is not asked for its sake. A timeout is charged as ever, since the
+provider may have worked for it.
 
 Limits are the account's and know nothing of this.
 """
@@ -57,6 +59,14 @@ class _Tried:
 
     nodes: set[int] = field(default_factory=set)
     proxies: set[int] = field(default_factory=set)
+    #: The failure that tells most of the job.
+    told: Decision | None = None
+
+    def learn(self, decision: Decision) -> Decision:
+        """Take one more failure, and return the one to judge by; of equals the later."""
+        if self.told is None or _weight(decision) >= _weight(self.told):
+            self.told = decision
+        return self.told
 
 
 class Ways:
@@ -69,7 +79,8 @@ class Ways:
         self.nodes = nodes
         self.proxies = proxies
         self._transports = transports
-        self._now = now
+        #: The steady time, in ms.
+        self.now = now
         #: Address as asked of the preferred node → that of each node.
         self.addresses: dict[str, Sequence[str]] = {}
 
@@ -84,7 +95,7 @@ class Ways:
     async def send(self, request: Request, ticket: object | None = None) -> Reply:
         """Send once, by the way that the request names or else the best; the reply says which."""
         if request.way is None:
-            node, proxy = self.nodes.choose(self._now()), self.proxies.choose(self._now())
+            node, proxy = self.nodes.choose(self.now()), self.proxies.choose(self.now())
         else:
             node, proxy = self.parts(request.way)
         if node:
@@ -142,8 +153,13 @@ class FailoverWire(Wire):
         tried = self._tried.get(job.job_id)
         if tried is None:
             return made
-        node, proxy = self.ways.nodes.other(tried.nodes), self.ways.proxies.other(tried.proxies)
-        return replace(made, way=self.ways.number(node or 0, proxy or 0))
+        now = self.ways.now()
+        node = self.ways.nodes.other(tried.nodes, now)
+        proxy = self.ways.proxies.other(tried.proxies, now)
+        if node is None or proxy is None:
+            # What was left has gone down meanwhile.
+            return made
+        return replace(made, way=self.ways.number(node, proxy))
 
     def decide(self, reply: Reply, request: Request, *, wall: int, job: JobId = NOBODY) -> Decision:
         """Return what a reply means; a way's own failure sends the job by another."""
@@ -165,7 +181,7 @@ class FailoverWire(Wire):
             else (self.ways.nodes, self.nodes, node, tried.nodes)
         )
         failed.add(index)
-        now = self.ways._now()  # noqa: SLF001  # the one clock of both
+        now = self.ways.now()
         until = now + max(0.0, (decision.retry_at or 0) - wall)
         switch = health.failed(index, job, now, at_once=failing.at_once, until=until)
         if is_proxy:
@@ -173,9 +189,10 @@ class FailoverWire(Wire):
         else:
             self._note(self.ways.proxies.answered(proxy), self.proxies, "")
         self._note(switch, names, decision.message)
-        if health.other(failed) is None:
+        judged = tried.learn(decision) if failing.is_free else decision
+        if health.other(failed, now) is None:
             del self._tried[job]
-            return decision
+            return judged
         if not failing.is_free:
             return decision
         return replace(decision, verdict=Verdict.RETRY, elsewhere=True, retry_at=None)
@@ -212,6 +229,14 @@ def _failing_of(decision: Decision, reply: Reply) -> _Failing | None:
         # It said itself that it is not there for a while.
         return _Failing(at_once=True)
     return failing
+
+
+def _weight(decision: Decision) -> int:
+    """Return how much a failure tells of its job: a way that is no way nothing, an answer most."""
+    if decision.verdict is Verdict.HALT_RUN:
+        return 0
+    failing = _FAILINGS.get(decision.kind) if decision.kind is not None else None
+    return 1 if failing is not None and failing.at_once else 2
 
 
 def _loop_ms() -> float:

@@ -134,7 +134,7 @@ def test_a_proxy_that_wants_another_login_halts_at_once(
 
 @pytest.mark.parametrize(
     ("proxy", "says"),
-    [("ftp://127.0.0.1:1", "a kind that is not known"), ("http://host:port", "is no address")],
+    [("ftp://127.0.0.1:1", "of a kind that is not known"), ("http://host:port", "is no address")],
 )
 def test_a_proxy_that_cannot_be_used_is_refused_before_anything(
     house: House, proxy: str, says: str
@@ -368,6 +368,20 @@ def test_a_poisonous_job_ends_and_moves_nobody(
     assert len([r for r in second.requests() if "say j3;" in r.prompt]) == 2
     assert {r.prompt for r in second.requests()} == {"say j3;"}
     assert "from now on" not in done.err
+
+
+@needs_openssl
+def test_a_poisonous_job_ends_though_the_other_address_is_no_way(
+    house: House, api: ApiServer, tmp_path: Path
+) -> None:
+    """Another address that can't be reached neither halts the run nor keeps it from ending."""
+    api.script([{"contains": "say j3;", "status": 500}])
+    house.jobs(12)
+    with tls_front(api.port, Authority(tmp_path / "authority").context()) as https:
+        done = house.submit("--base-url", https, "--max-attempts", "2", "--rpm", "none", code=1)
+    assert house.rows()["j3"].error_kind == "server_error"
+    assert house.counts().completed == 11
+    assert done.named("run.halted") == []
 
 
 def test_when_every_address_is_broken_it_is_an_outage(

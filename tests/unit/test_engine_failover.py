@@ -114,6 +114,34 @@ async def test_a_job_that_failed_by_every_way_is_judged_like_any(servers: list[A
     assert [len(server.requests()) for server in servers] == [2, 2]
 
 
+async def test_a_way_that_cannot_be_reached_tells_nothing_of_a_job(
+    servers: list[ApiServer],
+) -> None:
+    """A 500 here and nobody there is a 500: the job is charged, and who is not there not asked again."""
+    first, second = servers
+    first.script([{"status": 500}])
+    second.stop()
+    time = Time()
+    async with scene([first.url, second.url], time) as at:
+        told = [await at.go(), await at.go(), await at.go()]
+        time.now = 10 * FIRST_COOL_DOWN_MS
+        told += [await at.go(), await at.go()]
+    assert [decision.elsewhere for decision in told] == [True, False, False, True, False]
+    assert {decision.kind for decision in told} == {ErrorKind.SERVER_ERROR}
+    assert {decision.verdict for decision in told} == {Verdict.RETRY}
+    assert len(first.requests()) == 3
+
+
+async def test_a_timeout_that_was_charged_is_not_charged_again(servers: list[ApiServer]) -> None:
+    """After a timeout here, nobody there is judged as just that."""
+    first, second = servers
+    first.script([{"fault": "hang"}])
+    second.stop()
+    async with scene([first.url, second.url], Time()) as at:
+        kinds = [(await at.go()).kind for _ in range(2)]
+    assert kinds == [ErrorKind.TIMEOUT, ErrorKind.CONNECTION]
+
+
 async def test_a_timeout_is_charged_and_goes_elsewhere(servers: list[ApiServer]) -> None:
     """A provider may have worked for what timed out: it is charged, and the other address asked next."""
     first, second = servers

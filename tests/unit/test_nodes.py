@@ -109,16 +109,34 @@ def test_where_all_are_down_the_first_to_be_tried_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("down", "tried", "expected"),
-    [((), {0}, 1), ((), {0, 1}, 2), ((1,), {0}, 2), ((1, 2), {0}, 1), ((), {0, 1, 2}, None)],
+    [
+        ((), {0}, 1),
+        ((), {0, 1}, 2),
+        ((1,), {0}, 2),
+        ((1, 2), {0}, None),
+        ((0, 1, 2), {0}, 1),
+        ((), {0, 1, 2}, None),
+    ],
 )
 def test_a_job_goes_where_it_has_not_failed(
     down: tuple[int, ...], tried: set[int], expected: int | None
 ) -> None:
-    """The best way that is left, one that is up before one that is down; none at the end."""
+    """The best way that is left; one that is down only where all are, and none at the end."""
     nodes = Nodes(3)
     for index in down:
         put_down(nodes, index)
-    assert nodes.other(tried) == expected
+    assert nodes.other(tried, 1.0) == expected
+
+
+def test_a_job_tries_a_way_that_may_be_tried_again_and_renews_its_cool_down() -> None:
+    """After the cool-down a job with nowhere else to go tries the way; its failure doubles the wait."""
+    nodes = Nodes(2)
+    put_down(nodes, 1)
+    assert nodes.other({0}, FIRST_COOL_DOWN_MS - 1) is None
+    assert nodes.other({0}, FIRST_COOL_DOWN_MS) == 1
+    nodes.failed(1, JobId(2), FIRST_COOL_DOWN_MS, at_once=True)
+    assert nodes.other({0}, 3 * FIRST_COOL_DOWN_MS - 1) is None
+    assert nodes.other({0}, 3 * FIRST_COOL_DOWN_MS) == 1
 
 
 @given(
