@@ -10,7 +10,6 @@ from batchrunner.models import RunState
 from tests.fakes import ApiServer
 from tests.integration.house import House, until
 
-
 #: The first answer at once; the others so late that the run outlasts the start of another process.
 SLOW = [{"n": 1}, {"delay_s": 2}]
 
