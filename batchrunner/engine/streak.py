@@ -36,6 +36,8 @@ class Streak:
         self.since: float | None = None
         self.reason = WaitingReason.OVERLOADED
         self.message = ""
+        #: What the last failure's own place says helps; empty where it says nothing.
+        self.fix = ""
         #: The provider was never reached and patience is over: the run halts.
         self.is_hopeless = False
 
@@ -83,7 +85,7 @@ class Streak:
         )
         if step.reason is not None:
             self.reason = step.reason
-        self.message = decision.message
+        self.message, self.fix = decision.message, decision.fix
         self.is_hopeless = self.is_hopeless or step.halt
         if step.pause_ms is not None:
             self.probe_at = outcome.ended_at + step.pause_ms

@@ -133,7 +133,7 @@ def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
             reason=run.streak.reason,
             until=None,
             detail=run.streak.message,
-            fix=f"check the network, the base URL and the proxy, then: {resume}",
+            fix=_mended(run, run.streak.reason, resume),
         )
     if run.limits.deadline is not None and now >= run.limits.deadline:
         return Waiting(
@@ -184,6 +184,14 @@ def _held_back(run: LiveRun, now: float, resume: str) -> Waiting | None:
     )
 
 
+def _mended(run: LiveRun, reason: WaitingReason, resume: str) -> str:
+    """Return what helps: in the words of the last failure, else of its like."""
+    fix = run.streak.fix
+    if not fix:
+        return f"{_mend(reason)}: {resume}"
+    return fix if "resume" in fix else f"{fix} Then: {resume}"
+
+
 def _mend(reason: WaitingReason) -> str:
     """Return what comes before going on after an outage."""
     if reason in (WaitingReason.NETWORK, WaitingReason.PROXY):
@@ -209,7 +217,8 @@ def _waits_too_long(run: LiveRun, now: float, wall: float, resume: str) -> Waiti
             reason=waiting.reason,
             until=None,
             detail=f"{run.streak.message}; it lasted longer than this call may wait",
-            fix=f"{_mend(waiting.reason)}: {resume}; or wait for it with: {resume} --wait",
+            fix=f"{_mended(run, waiting.reason, resume).rstrip('.')}; or wait for it with:"
+            f" {resume} --wait",
         )
     if waiting.until is None:
         return Waiting(

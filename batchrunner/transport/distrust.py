@@ -74,6 +74,10 @@ class Distrusts:
         )
 
 
+class _SeenError(aiohttp.ClientError):
+    """The certificate was seen; there is nothing else to connect for."""
+
+
 class _Glance(aiohttp.Fingerprint):
     """Takes a peer's certificate and calls the connection off."""
 
@@ -84,8 +88,9 @@ class _Glance(aiohttp.Fingerprint):
     def check(self, transport: asyncio.Transport) -> None:
         peer = transport.get_extra_info("ssl_object")
         self.der = peer.getpeercert(binary_form=True) if peer is not None else None
-        host, port, *_ = transport.get_extra_info("peername")
-        raise aiohttp.ServerFingerprintMismatch(b"", b"", host, port)
+        # At once: an orderly end of TLS would wait for a peer that is not trusted.
+        transport.abort()
+        raise _SeenError
 
 
 async def _certificate(

@@ -230,7 +230,7 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
     scheme = _ALIASES.get(parts.scheme, parts.scheme)
     if (kind := _SCHEMES.get(scheme)) is None:
         raise UnusableProxyError(
-            f"The proxy in {source} is a {scheme[:20]}:// proxy, a kind that is not known.",
+            f"The proxy in {source} is of a kind that is not known: {scheme[:20]}://.",
             f"Write it like http://HOST:PORT; known are {', '.join(_SCHEMES)}.",
         )
     # Without the login, so that nothing below can show it; a password that was not escaped
@@ -244,8 +244,8 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
     if not is_address or not port or re.search(r"\s", parts.rest):
         raise UnusableProxyError(
             f"The proxy in {source} is no address.",
-            f"Write it like {scheme}://USER:PASSWORD@HOST:PORT, with %40 for @, %3A for : and "
-            "%2F for / in the password.",
+            f"Write it like {scheme}://HOST:PORT, with a login like"
+            f" {scheme}://USER:${{PROXY_PASSWORD}}@HOST:PORT.",
         )
     user, password = (
         unquote(_filled(text, environ, source)) for text in (parts.user, parts.password)

@@ -569,7 +569,7 @@ async def test_an_unknown_kind_of_proxy_never_goes_direct(scheme: str) -> None:
     reply = await send("http://api.example.invalid/", environ=environ)
     assert reply.fault is not None
     assert (reply.fault.kind, reply.fault.maybe_executed) == (ErrorKind.PROXY, False)
-    assert "a kind that is not known" in reply.fault.message
+    assert "of a kind that is not known" in reply.fault.message
     assert "socks5h" in reply.fault.fix
     assert "hunter22" not in reply.fault.message
 

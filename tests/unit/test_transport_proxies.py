@@ -221,7 +221,7 @@ async def test_a_proxy_that_says_nothing_is_told_after_the_connect_timeout() -> 
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        (["ftp://p:1"], "ftp:// proxy, a kind that is not known"),
+        (["ftp://p:1"], "of a kind that is not known: ftp://"),
         (["http://p:port"], "is no address"),
         (["http://"], "is no address"),
         (["http://u:hunter22@p:1/path"], "is no address"),
