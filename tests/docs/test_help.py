@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -193,3 +194,19 @@ def test_help_loads_little(words: list[str]) -> None:
     )
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
     assert done.stdout
+
+
+def test_a_view_loads_no_http(tmp_path: Path) -> None:
+    """What only looks at the database reads the configuration, and not the library that sends."""
+    (tmp_path / "batchrunner.toml").write_text('proxy = "socks5h://127.0.0.1:1080"\n')
+    script = (
+        "import sys; from batchrunner.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'aiohttp', 'aiohttp_socks', 'truststore', 'keyring', 'jsonschema', 'alembic'};"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "status"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2, "there is no database"
+    assert done.stderr.splitlines()[-1] == "[]"
