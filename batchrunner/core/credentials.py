@@ -222,7 +222,6 @@ def _any_form(char: str) -> str:
     if (escaped := html.escape(char)) != char:
         entities.append(escaped.strip("&;"))
     forms = [
-        re.escape(char),
         "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in as_bytes),
         rf"u{code:04x}|x{code:02x}",
         rf"{_sign('&')}(?:amp{_sign(';')}){{0,3}}(?:{'|'.join(entities)}){_sign(';')}",
@@ -231,7 +230,8 @@ def _any_form(char: str) -> str:
         forms.append(also)
     if 127 < code < 256:
         forms.append(rf"\x{code:02x}")  # in bytes: Latin-1, as headers have it
-    return rf"{_BACKSLASH}{{0,15}}+(?:{forms[0]}|(?i:{'|'.join(forms[1:])}))"
+    # As it is comes last: a sign that begins its own encoding must not leave the rest of it.
+    return rf"{_BACKSLASH}{{0,15}}+(?:(?i:{'|'.join(forms)})|{re.escape(char)})"
 
 
 def _sign(char: str) -> str:
