@@ -1,30 +1,21 @@
-"""How connections are made: direct or through an HTTP proxy, and through a SOCKS proxy.
+"""How connections are made: direct, and through an HTTP proxy.
 
-Both keep the whole making within one time (address, TCP, proxy and TLS together; aiohttp's own
-timers leave the first and the third out) and note its phases. What aiohttp-socks raises becomes
-one of aiohttp's errors here, or :class:`TunnelError`.
+The whole making keeps within one time (address, TCP, proxy and TLS together; aiohttp's own timers
+leave the first and the third out), and its phases are noted. A proxy that was reached and said
+nothing that can be understood is a :class:`TunnelError`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from typing import Any, Final
 
 import aiohttp
-from aiohttp_socks import (
-    ProxyConnectionError,
-    ProxyConnector,
-    ProxyError,
-    ProxyTimeoutError,
-    ProxyType,
-)
 
 from batchrunner.transport.phases import MAKING, Making, Phase
-from batchrunner.transport.proxies import Proxy
 
-__all__ = ["Connector", "SocksConnector", "TunnelError"]
+__all__ = ["CLOSED", "NOT_HTTP", "Connector", "TimedConnector", "TunnelError"]
 
 _KEEPALIVE_S: Final = 15.0
 #: As Anthropic's SDK sets them, so that a firewall does not drop a connection that waits for a
@@ -35,14 +26,6 @@ _TCP_OPTIONS: Final = (
     ("TCP_KEEPINTVL", 60),
     ("TCP_KEEPCNT", 5),
 )
-_SOCKS_TYPES: Final = {
-    "socks5": ProxyType.SOCKS5,
-    "socks5h": ProxyType.SOCKS5,
-    "socks4": ProxyType.SOCKS4,
-    "socks4a": ProxyType.SOCKS4,
-}
-
-
 #: What a proxy did that said nothing which can be understood.
 NOT_HTTP: Final = "not HTTP"
 CLOSED: Final = "it closed the connection"
@@ -58,7 +41,7 @@ class TunnelError(aiohttp.ClientConnectionError):
         self.code = code
 
 
-class _Timed(aiohttp.TCPConnector):
+class TimedConnector(aiohttp.TCPConnector):
     """Bounds the making of a connection, and notes how it went."""
 
     def __init__(self, *, connect_timeout_s: float, **options: Any) -> None:
@@ -79,7 +62,7 @@ class _Timed(aiohttp.TCPConnector):
         return made
 
 
-class Connector(_Timed):
+class Connector(TimedConnector):
     """Direct connections, and such through HTTP proxies."""
 
     def __init__(self, **options: Any) -> None:
@@ -109,55 +92,6 @@ class Connector(_Timed):
             raise TunnelError(NOT_HTTP, None) from error
         except (aiohttp.ServerDisconnectedError, OSError) as error:
             raise TunnelError(CLOSED, None) from error
-
-
-class SocksConnector(_Timed, ProxyConnector):
-    """Connections through one SOCKS proxy."""
-
-    def __init__(self, proxy: Proxy, *, connect_timeout_s: float, **options: Any) -> None:
-        """Take the proxy, and aiohttp's options."""
-        super().__init__(
-            connect_timeout_s=connect_timeout_s,
-            host=proxy.url.host,
-            port=proxy.url.port,
-            proxy_type=_SOCKS_TYPES[proxy.url.scheme],
-            username=proxy.user,
-            password=proxy.password if proxy.password or proxy.user is None else "",
-            rdns=proxy.resolves,
-            **options,
-        )
-
-    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        key = kwargs["req"].connection_key
-        self._enter(Phase.PROXY)
-        try:
-            return await super()._wrap_create_connection(*args, **kwargs)
-        except ProxyConnectionError as error:
-            cause = error.__cause__
-            raise aiohttp.ClientProxyConnectionError(
-                key, cause if isinstance(cause, OSError) else OSError(str(error))
-            ) from error
-        except ProxyTimeoutError as error:
-            raise TimeoutError from error
-        except ProxyError as error:
-            raise TunnelError(str(error) or CLOSED, error.error_code) from error
-        except EOFError as error:
-            raise TunnelError(CLOSED, None) from error
-        except ssl.SSLCertVerificationError as error:
-            raise aiohttp.ClientConnectorCertificateError(key, error) from error
-        except ssl.SSLError as error:
-            raise aiohttp.ClientConnectorSSLError(key, error) from error
-        except socket.gaierror as error:
-            raise aiohttp.ClientConnectorDNSError(key, error) from error
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise aiohttp.ClientConnectorError(key, error) from error
-
-    async def _connect_via_proxy(self, *args: Any, **kwargs: Any) -> Any:
-        # The time is kept above; the library's own would end a longer one after a minute.
-        kwargs["timeout"] = self._connect_timeout_s
-        return await super()._connect_via_proxy(*args, **kwargs)
 
 
 def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:

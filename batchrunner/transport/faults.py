@@ -197,7 +197,7 @@ def late_fault(url: str, timeout_s: float, ended: float, *, is_read: bool) -> Fa
     making = MAKING.get()
     phase = Phase.READING if is_read else Phase.FIRST_BYTE
     if making is None or making.begun < begun:
-        # On a kept connection, or for want of one.
+        # On a kept connection.
         words = str(phase)
     elif making.ready_at is None:
         words = making.words(ended)

@@ -16,7 +16,6 @@ __all__ = ["MAKING", "Making", "Phase"]
 class Phase(StrEnum):
     """What is being done, in the words of a message."""
 
-    WAITING_FOR_ROOM = "waiting for a free connection"
     RESOLVING = "finding its address"
     CONNECTING = "connecting"
     TLS = "the TLS handshake"

@@ -26,7 +26,7 @@ from yarl import URL
 
 from batchrunner import __version__
 from batchrunner.models import ErrorKind, Fault, Reply, Request
-from batchrunner.transport.connector import Connector, SocksConnector
+from batchrunner.transport.connector import Connector
 from batchrunner.transport.deadlines import Deadlines
 from batchrunner.transport.distrust import Distrusts
 from batchrunner.transport.faults import EXPECTED, address_of, fault_of, late_fault, unconnected
@@ -241,6 +241,8 @@ class Transport:
         return self._proxies[key]
 
     def _socks(self, proxy: Proxy) -> _Sessions:
+        from batchrunner.transport.socks import SocksConnector  # noqa: PLC0415 (few have one)
+
         if proxy not in self._by_socks:
             self._by_socks[proxy] = self._open(SocksConnector(proxy, **self._pool()))
         return self._by_socks[proxy]
