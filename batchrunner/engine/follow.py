@@ -57,13 +57,17 @@ class Follower:
         self._stops.watch(self._wake.set)
         not_before = self._clock.now() + patience_s * 1000.0
         while True:
-            if self._clock.now() >= not_before and self._lock.try_acquire():
-                return True
+            is_ours = self._clock.now() >= not_before and self._lock.try_acquire()
+            # Also with the lock in hand: its holder may have ended our runs just before it let go.
             for run_id in [run_id for run_id in self._own if run_id not in self.endings]:
                 view, note = await asyncio.to_thread(self._look, run_id)
                 self._judge(run_id, view, note)
             if all(run_id in self.endings for run_id in self._own):
+                if is_ours:
+                    self._lock.release(unlink=True)
                 return False
+            if is_ours:
+                return True
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
