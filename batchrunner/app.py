@@ -49,7 +49,7 @@ from batchrunner.providers.credentials import (
 )
 from batchrunner.providers.fixes import fix_of
 from batchrunner.results import write_run
-from batchrunner.store import commands, failures, maintenance
+from batchrunner.store import caps, commands, failures, maintenance
 from batchrunner.store import limits as store_limits
 from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
@@ -270,7 +270,7 @@ class Batchrunner:
         check_options(RunOptions(), limits)
         db = self._open()
         scope = find_account(db, account)
-        changes = store_limits.store_limits(db, scope, limits, now_ms=wall_ms())
+        changes = caps.store_limits(db, scope, limits, now_ms=wall_ms())
         return [sentence(change) for change in changes]
 
     def export(self, name: str | None, options: ExportOptions, out: BinaryIO) -> int:

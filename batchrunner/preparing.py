@@ -20,7 +20,7 @@ from batchrunner.models import ScopeId
 from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Providers
 from batchrunner.routes import stored_routes
-from batchrunner.store import commands, limits, merge
+from batchrunner.store import caps, commands, merge
 from batchrunner.store.accounts import (
     account_of_key,
     bind_account,
@@ -94,7 +94,7 @@ def apply_limits(
             # Nothing is sent without one; the configuration's limits come when there is one.
             return
         if is_named or key is None:
-            found = limits.scope_for(db, stored.provider, key or stand_in_key(stored.uid))
+            found = caps.scope_for(db, stored.provider, key or stand_in_key(stored.uid))
         else:
             found = account_of_key(db, stored.provider, key)
         bind_account(db, stored.id, found)
@@ -102,7 +102,7 @@ def apply_limits(
             # What was typed before there was a credential is meant for its account.
             replace_account(db, scope, found)
         scope = found
-    for change in limits.store_limits(db, scope, typed, now_ms=now_ms):
+    for change in caps.store_limits(db, scope, typed, now_ms=now_ms):
         if change.is_change:
             notice(sentence(change))
     _sync_config_limits(db, stored, scope, config, notice=notice, now_ms=now_ms)
@@ -111,8 +111,8 @@ def apply_limits(
 def _sync_config_limits(
     db: Database, stored: StoredRun, scope: ScopeId, config: Config, *, notice: Notice, now_ms: int
 ) -> None:
-    changes = limits.sync_config_limits(db, scope, config.limits(stored.provider), now_ms=now_ms)
-    typed_before = limits.typed_limits(db, scope) if changes else frozenset()
+    changes = caps.sync_config_limits(db, scope, config.limits(stored.provider), now_ms=now_ms)
+    typed_before = caps.typed_limits(db, scope) if changes else frozenset()
     for change in changes:
         found = config.setting(change.limit, stored.provider)
         place = found.place if found is not None else "the configuration, which no longer has it"

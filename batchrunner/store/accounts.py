@@ -7,8 +7,8 @@ from typing import Final
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId, ScopeId
 from batchrunner.store import holder
+from batchrunner.store.caps import LimitChange
 from batchrunner.store.database import Database
-from batchrunner.store.limits import LimitChange
 from batchrunner.store.runs import DriverConnection, driver
 
 __all__ = [

@@ -18,15 +18,15 @@ from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, StoredRunState
 from batchrunner.options import JobFilter
 from batchrunner.store import holder
-from batchrunner.store.choose import JOB, chosen
-from batchrunner.store.database import Database
-from batchrunner.store.limits import (
+from batchrunner.store.caps import (
     LimitChange,
     clear_limit,
     scope_for,
     set_limit,
     store_limits,
 )
+from batchrunner.store.choose import JOB, chosen
+from batchrunner.store.database import Database
 from batchrunner.store.processes import (
     Process,
     ask,

@@ -9,14 +9,9 @@ import pytest
 from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions
 from batchrunner.store import holder
+from batchrunner.store.caps import scope_for, store_limits, sync_config_limits, typed_limits
 from batchrunner.store.database import Database
-from batchrunner.store.limits import (
-    limits,
-    scope_for,
-    store_limits,
-    sync_config_limits,
-    typed_limits,
-)
+from batchrunner.store.limits import limits
 from batchrunner.store.runs import driver
 
 NOW = 1_795_406_706_789
