@@ -40,6 +40,8 @@ __all__ = ["Allowance", "Errand"]
 PATIENCE_S: Final = 25.0
 #: So long after a crash what was in flight may be booked earlier than it went (milliseconds).
 _ORPHANS_MS: Final = 60_000 + holder.MAX_LATE_MS
+#: How far ahead a request is booked: at first, and each time that turned out to be too little.
+_LEADS_MS: Final = (50.0, 150.0, 400.0, 1_000.0, 2_000.0, 4_000.0)
 _BESIDE: Final = (
     "another process sends with this account's limits now and uses them;"
     " batchrunner status shows how it fares"
@@ -74,7 +76,7 @@ class _Booked:
     async def await_instant(self) -> str:
         """Wait until it may go; return why it may not after all, empty where it may."""
         ledger, clock = self.ledger, self.clock
-        while True:
+        for lead_ms in _LEADS_MS[1:]:
             now = clock.now()
             wait_ms = max(self.grant.instant - now, ledger.may_send(self.grant, now))
             if wait_ms > 0:
@@ -82,13 +84,14 @@ class _Booked:
             if clock.now() - self.grant.instant <= LATE_MS:
                 ledger.sent(self.grant, clock.now())
                 return ""
-            # A machine that stood still meanwhile: its slot is gone.
-            moved = ledger.rebook(self.grant, clock.now(), clock.wall())
+            # The commit, or the machine, took longer than that: its slot is gone.
+            moved = ledger.rebook(self.grant, clock.now() + lead_ms, clock.wall() + lead_ms)
             with self.db.write() as connection:
                 _store(driver(connection), ledger, self.scopes, clock)
             if isinstance(moved, Blocked):
                 return _words(moved)
             self.grant = moved
+        return "this machine is too busy to keep to an instant; ask again later"
 
 
 class Allowance:
@@ -172,7 +175,9 @@ class Allowance:
             pool = self._pool(conn, account, errand.model)
             if pool is not None:
                 scopes.load(conn, pool, self._zone)
-            grant = ledger.reserve(account, pool, clock.now(), clock.wall(), self._patience_ms)
+            # Booked a little ahead, so that the commit is over by then.
+            now, wall = clock.now() + _LEADS_MS[0], clock.wall() + _LEADS_MS[0]
+            grant = ledger.reserve(account, pool, now, wall, self._patience_ms)
             if isinstance(grant, Blocked):
                 return _words(grant)
             errands.count_request(
