@@ -421,6 +421,54 @@ def test_one_accounts_limit_holds_over_all_addresses(
     assert len(api.requests()) + len(second.requests()) == 6
 
 
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (
+            {"status": 307, "headers": {"location": "https://portal.example/login?from=x"}},
+            "redirects to https://portal.example/login?from=x",
+        ),
+        (
+            {
+                "status": 200,
+                "headers": {"content-type": "text/html"},
+                "body": "<html><head><title>Hotel Wi-Fi</title></head></html>",
+            },
+            "answered with a web page instead of an API's answer: “Hotel Wi-Fi”",
+        ),
+    ],
+    ids=["redirect", "portal"],
+)
+def test_what_is_no_api_is_told_with_its_address(
+    house: House, api: ApiServer, rule: dict[str, object], says: str
+) -> None:
+    """A redirect is told with where it leads, a portal with its title and ours; one request each."""
+    api.script([rule])
+    house.jobs(3)
+    done = house.submit(code=6)
+    assert done.error["kind"] == "redirect"
+    assert f"{api.url}/v1/messages" in done.error["message"]
+    assert says in done.error["message"]
+    assert "resume" in done.error["fix"]
+    assert len(api.requests()) == 1
+
+
+@pytest.mark.parametrize("fault", ["reset", "close", "cut", "garbage"])
+def test_a_break_of_one_connection_is_tried_again_and_counted(
+    house: House, api: ApiServer, fault: str
+) -> None:
+    """While others succeed a reset, a disconnect, a cut body is the job's: charged, and marked as possibly executed."""
+    api.script([{"contains": "say j2;", "times": 1, "fault": fault}])
+    house.jobs(4)
+    house.submit("-c", "1", "--rpm", "none")
+    rows = house.rows()
+    assert {row.status for row in rows.values()} == {"completed"}
+    assert [rows[f"j{n}"].attempts for n in range(4)] == [1, 1, 2, 1]
+    first, last = house.show("j2").sends
+    assert first.maybe_executed
+    assert not last.maybe_executed
+
+
 # --- clock
 
 
