@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from batchrunner.checkup import machine
+from batchrunner.checkup import allowance, machine
 from batchrunner.checkup.advice import words
+from batchrunner.checkup.allowance import Allowance, Errand
 from batchrunner.checkup.answers import put_clock, put_limits, put_models
 from batchrunner.checkup.case import put_refusal
 from batchrunner.checkup.keys import other_form, put_key
@@ -24,9 +26,10 @@ from batchrunner.cli.doctor import lines
 from batchrunner.core.credentials import Credential
 from batchrunner.errors import UsageError
 from batchrunner.models import ErrorKind, ExitCode
-from batchrunner.providers import profile
-from batchrunner.store import database, inspection
+from batchrunner.providers import pool_of, profile
+from batchrunner.store import caps, database, inspection
 from batchrunner.store.database import Database
+from batchrunner.transport import Aborted
 from batchrunner.views import CheckStatus, CheckView, LimitView
 
 OK, WARN, FAIL, SKIP = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAIL, CheckStatus.SKIP
@@ -389,6 +392,86 @@ def test_advice_without_a_near_name_lists_what_there_is() -> None:
 def test_an_empty_list_gives_no_advice() -> None:
     """Then what the run said stands."""
     assert words(listing(), ["m"], "r") == ""
+
+
+# --- the ledger
+
+
+def _allowance(db: Database, **more: Any) -> Allowance:
+    return Allowance(
+        db, provider="anthropic", account_key="k", day_zone="UTC", pool_of=pool_of, **more
+    )
+
+
+def _used(db: Database) -> int:
+    with db.read() as connection:
+        return int(
+            connection.exec_driver_sql(
+                "SELECT coalesce(sum(n), 0) FROM usage_slot WHERE grain = 60000"
+            ).scalar_one()
+        )
+
+
+async def test_an_unknown_account_is_booked_only_where_it_is_made(tmp_path: Path) -> None:
+    """Nothing is asked of a ledger that does not know the account, unless it shall."""
+    db = Database.open(tmp_path / "b.db", create=True)
+    first, second = Errand(), Errand()
+    await _allowance(db).gate(first)
+    await _allowance(db, makes_account=True).gate(second)
+    assert (first.is_booked, second.is_booked, _used(db)) == (False, True, 1)
+
+
+async def test_a_slow_disk_moves_a_request_and_counts_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that outlasts the instant moves the request to a later one; its slot is given back."""
+    db = Database.open(tmp_path / "b.db", create=True)
+    stored = allowance._store
+    naps = iter([0.3, 0.3])
+
+    def slowly(*args: Any) -> None:
+        stored(*args)
+        time.sleep(next(naps, 0.0))
+
+    monkeypatch.setattr(allowance, "_store", slowly)
+    errand = Errand()
+    await _allowance(db, makes_account=True).gate(errand)
+    assert (errand.refusal, _used(db)) == ("", 1)
+    assert next(naps, None) is None
+
+
+async def test_a_limit_refuses_with_the_time_of_its_end(tmp_path: Path) -> None:
+    """A day that is used up lets nothing go, books nothing, and says until when."""
+    db = Database.open(tmp_path / "b.db", create=True)
+    account = caps.scope_for(db, "anthropic", "k")
+    caps.set_limit(db, account, "rpd", 1, now_ms=AT)
+    await _allowance(db).gate(Errand())
+    refused = Errand()
+    with pytest.raises(Aborted):
+        await _allowance(db).gate(refused)
+    assert "admit no request before" in refused.refusal
+    assert _used(db) == 1
+
+
+async def test_requests_in_flight_at_a_crash_are_waited_for(tmp_path: Path) -> None:
+    """What a dead process had in flight may be booked too early: nothing goes beside it for a while."""
+    db = Database.open(tmp_path / "b.db", create=True)
+    caps.scope_for(db, "anthropic", "k")
+    with db.write() as connection:
+        connection.exec_driver_sql("INSERT INTO model (id, name) VALUES (1, 'm')")
+        connection.exec_driver_sql(
+            "INSERT INTO run (id, uid, name, state, provider, created_at)"
+            " VALUES (1, 'u', 'r', 'ready', 'anthropic', 0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO job (id, run_id, key, model_id, state, claims, claimed_at)"
+            " VALUES (1 << 32 | 1, 1, 'a', 1, 'running', 1, ?)",
+            (int(time.time() * 1000),),
+        )
+    errand = Errand()
+    with pytest.raises(Aborted):
+        await _allowance(db).gate(errand)
+    assert "died a moment ago" in errand.refusal
 
 
 # --- this machine
