@@ -193,6 +193,7 @@ class Secrets:
 
 def _hunted(value: str) -> _Hunted:
     pattern = "".join(map(_any_form, re.findall(r"\\+|[^\\]", value)))
+    pattern = f"{pattern}|{re.escape(value)}"
     # Those of base64 for URLs differ; a long one takes longer to look for.
     probe = max(re.findall(r"[A-Za-z0-9]+", value), key=len, default="")[:_PROBE]
     return _Hunted(
@@ -222,16 +223,18 @@ def _any_form(char: str) -> str:
     if (escaped := html.escape(char)) != char:
         entities.append(escaped.strip("&;"))
     forms = [
+        rf"{_sign('&')}(?:amp{_sign(';')}){{0,3}}(?:{'|'.join(entities)}){_sign(';')}",
         "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in as_bytes),
         rf"u{code:04x}|x{code:02x}",
-        rf"{_sign('&')}(?:amp{_sign(';')}){{0,3}}(?:{'|'.join(entities)}){_sign(';')}",
     ]
     if also := _ALSO.get(char):
         forms.append(also)
     if 127 < code < 256:
         forms.append(rf"\x{code:02x}")  # in bytes: Latin-1, as headers have it
     # As it is comes last: a sign that begins its own encoding must not leave the rest of it.
-    return rf"{_BACKSLASH}{{0,15}}+(?:(?i:{'|'.join(forms)})|{re.escape(char)})"
+    # A value may itself hold what is an encoded backslash elsewhere.
+    before = r"\\" if char == "%" else _BACKSLASH
+    return rf"{before}{{0,15}}+(?:(?i:{'|'.join(forms)})|{re.escape(char)})"
 
 
 def _sign(char: str) -> str:

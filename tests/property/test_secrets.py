@@ -331,7 +331,7 @@ ENCODINGS: Final[dict[str, Callable[[str], str]]] = {
     first=st.sampled_from(sorted(ENCODINGS)),
     then=st.sampled_from(sorted(ENCODINGS)),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_secret_is_found_through_two_encodings(secret: str, first: str, then: str) -> None:
     """URLs, JSON, HTML and tracebacks within one another: what is put around a secret is left, and it is not."""
     known = Secrets([secret])
