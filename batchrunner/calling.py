@@ -124,6 +124,7 @@ class Call:
                 endings = await run_session(
                     self.db,
                     {run_id: self._defaults(run_id) for run_id in run_ids},
+                    ways={run_id: self._way(run_id, wiring) for run_id in run_ids},
                     call=self.call,
                     wires=wiring,
                     stops=self.stops,
@@ -139,6 +140,10 @@ class Call:
 
     def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
         return self.config.run_defaults(stored_run(self.db, run_id).provider)
+
+    def _way(self, run_id: RunId, wiring: Wiring) -> Mapping[str, str]:
+        stored = stored_run(self.db, run_id)
+        return wiring.way(stored.provider, options_in_force(stored, self.config))
 
     def result(self, run_id: RunId, ending: Ending) -> RunResult:
         """Return where a run stands now, and how it ended."""

@@ -26,6 +26,8 @@ NO_END: Final = math.inf
 NO_WAIT_S: Final = 300.0
 DEFAULT_MAX_RESPONSE: Final = 32 * 1024 * 1024
 
+#: Among the options of a run that another process asked for: how that process would send it.
+WAY: Final = "way"
 #: Options for which a variable of the environment comes before the configuration.
 UNDER_ENVIRONMENT: Final = ("base_url", "proxy")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +18,17 @@ from batchrunner.checking import VARIABLE, unset
 from batchrunner.core.credentials import Credential, Secrets
 from batchrunner.engine.failover import FailoverWire
 from batchrunner.engine.wire import Wire
+from batchrunner.errors import RefusedError, UsageError
 from batchrunner.options import (
     DEFAULT_CONNECT_TIMEOUT_S,
     DEFAULT_MAX_RESPONSE,
     DEFAULT_TIMEOUT_S,
+    WAY,
 )
 from batchrunner.providers import BUILT_IN, Profile, Providers
 from batchrunner.providers.credentials import find_credential
 from batchrunner.routes import Route, base_urls, route, short_timeout, strangers
+from batchrunner.sameness import check_same_way, way_of
 from batchrunner.store.holder import RunRow
 from batchrunner.transport import Transport
 from batchrunner.transport.proxies import Proxy
@@ -74,8 +78,9 @@ class Wiring:
 
         ``auth`` goes in the place of the credential's own headers, and then none is looked for.
 
-        Raises :class:`RefusedError` without a usable credential, :class:`UsageError` where the
-        base URL, a header or its variable is missing.
+        Raises :class:`RefusedError` without a usable credential, or with another than whoever
+        asked for the run has, and :class:`UsageError` where the base URL, a header or its variable
+        is missing.
         """
         options = row.options
         known = self._providers.profile(row.provider)
@@ -87,13 +92,9 @@ class Wiring:
             credential = self.credential(known, base_url, options.get("key_file"))
         if credential is not None:
             known = known.with_key_of(credential.source)
-        headers = {
-            "content-type": "application/json",
-            **known.headers(credential, options.get("api_version"), self._environ),
-            **(auth or {}),
-            **self._typed_headers(known, options),
-        }
+        headers = self._headers(known, credential, options, auth)
         self._learn(*road.secrets)
+        check_same_way(options.get(WAY) or {}, way_of(known, options, self._environ, road, headers))
         self._warn(known, options, road, has_key=credential is not None)
         transports = self._open(options, road, headers, on_headers)
         wire: dict[str, Any] = {
@@ -112,6 +113,23 @@ class Wiring:
             notice=self._notice,
             **wire,
         )
+
+    def way(self, provider: str, options: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return what tells this process's way to a provider from another's; shows no secret.
+
+        Without a credential any will do; a way that can't be gone is like no other.
+        """
+        known = self._providers.profile(provider)
+        headers = None
+        try:
+            road = self.route(known, options)
+            known = known.at(road.base_urls[0], options.get("api_version"), self._environ)
+            with suppress(RefusedError):
+                credential = self.credential(known, road.base_urls[0], options.get("key_file"))
+                headers = self._headers(known, credential, options)
+        except UsageError:
+            return {"address": ""}
+        return way_of(known, options, self._environ, road, headers)
 
     def _open(
         self,
@@ -201,6 +219,21 @@ class Wiring:
         """Know secrets from now on: in answers, and in what is told."""
         self._secrets.add(*values)
         self._told.add(*values)
+
+    def _headers(
+        self,
+        known: Profile,
+        credential: Credential | None,
+        options: Mapping[str, Any],
+        auth: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Return what is sent with every request; headers typed come last and win."""
+        return {
+            "content-type": "application/json",
+            **known.headers(credential, options.get("api_version"), self._environ),
+            **(auth or {}),
+            **self._typed_headers(known, options),
+        }
 
     def _typed_headers(self, known: Profile, options: Mapping[str, Any]) -> Mapping[str, str]:
         pairs = (header.partition(":") for header in _headers_of(known, options))

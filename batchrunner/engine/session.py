@@ -16,7 +16,7 @@ from batchrunner.engine.live import CallLimits, WireFactory
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.models import ExitCode, RunId, Waiting, WaitingReason
-from batchrunner.options import CallOptions
+from batchrunner.options import WAY, CallOptions
 from batchrunner.store import processes
 from batchrunner.store.database import Database
 from batchrunner.store.holder import seen_at
@@ -33,6 +33,7 @@ async def run_session(
     db: Database,
     defaults: Mapping[RunId, Mapping[str, Any]],
     *,
+    ways: Mapping[RunId, Mapping[str, str]],
     call: CallOptions,
     wires: WireFactory,
     stops: Stops,
@@ -42,8 +43,9 @@ async def run_session(
     """Have the runs drained, here or by whoever holds the lock, and return how each ended.
 
     ``defaults`` names the runs, each with what holds where its own options say nothing; it goes
-    with the ask, so that a run is sent alike whoever holds the lock. ``process`` is registered
-    already; its lock is held as long as the caller holds it.
+    with the ask, so that a run is sent alike whoever holds the lock, and so does what tells this
+    process's way there from another's (``ways``). ``process`` is registered already; its lock is
+    held as long as the caller holds it.
     """
     with db.read() as connection:
         clock = SystemClock(seen_at(driver(connection)))
@@ -55,7 +57,8 @@ async def run_session(
     }
     bounds: dict[str, Any] = {"max_wait_s": longest_s, "max_time_s": call.max_time_s}
     for run_id, of_run in defaults.items():
-        processes.ask(db, run_id, process, {**bounds, "defaults": of_run})
+        asked = {**of_run, WAY: ways[run_id]}
+        processes.ask(db, run_id, process, {**bounds, "defaults": asked})
     endings: dict[RunId, Ending] = {}
     lock = FileLock(sender_lock_path(db.path))
     patience_s = 0.0

@@ -7,11 +7,14 @@ import signal
 import pytest
 
 from batchrunner.models import RunState
-from tests.fakes import ApiServer
+from tests.fakes import ApiServer, running_server
 from tests.integration.house import House, until
 
 #: The first answer at once; the others so late that the run outlasts the start of another process.
 SLOW = [{"n": 1}, {"delay_s": 2}]
+
+BASE_URL = "ANTHROPIC_BASE_URL"
+KEY = "ANTHROPIC_API_KEY"
 
 
 def both(house: House, n: int = 12) -> None:
@@ -38,6 +41,57 @@ def test_a_second_submit_is_sent_by_the_first(house: House, api: ApiServer) -> N
     assert house.counts("one").completed == house.counts("two").completed == 12
     prompts = [r.prompt for r in api.requests()]
     assert len(prompts) == len(set(prompts)) == 24
+
+
+@pytest.mark.parametrize(
+    ("variable", "others", "says"),
+    [
+        (KEY, "one-more-key-of-a-gateway", "it has another key"),
+        ("ALL_PROXY", "socks5h://127.0.0.1:9", "it goes by another proxy"),
+        ("SSL_CERT_DIR", "/", "it trusts other certificates"),
+    ],
+)
+def test_a_run_is_sent_only_as_who_asked_would_send_it(
+    house: House, api: ApiServer, variable: str, others: str, says: str
+) -> None:
+    """With another key, proxy or trust in its environment a run waits until its own process sends."""
+    api.script(SLOW)
+    both(house, 4)
+    theirs = {KEY: "the-first-key-of-a-gateway"}
+    ours = {**theirs, variable: others}
+    house.url = house.url.replace("127.0.0.1", "0.0.0.0")  # no loopback, so that proxies count
+    insecure = "--allow-insecure-http"
+    first = house.start_submit("-c", "1", insecure, file="one.jsonl", environ=theirs)
+    first.sees("job.completed")
+    second = house.start_submit("-c", "1", insecure, file="two.jsonl", environ=ours)
+    second.says(f"two waits: the process that sends can't send it: {says}")
+    first.ended(0)
+    api.script([])
+    if variable == "ALL_PROXY":
+        # Nobody is there: what matters is that nobody went around it.
+        second.sees("limit.waiting")
+        assert {r.prompt[4] for r in api.requests()} == {"a"}
+        return
+    second.ended(0)
+    assert house.counts("two").completed == 4
+    assert [r.prompt[4] for r in api.requests()] == ["a"] * 4 + ["b"] * 4
+    by_run = {(r.prompt[4], r.auth) for r in api.requests()}
+    assert len(by_run) == 2
+    assert len({auth for _, auth in by_run}) == (2 if variable == KEY else 1)
+
+
+def test_an_address_of_the_environment_is_the_runs_own(house: House, api: ApiServer) -> None:
+    """A run whose process has another base URL in its environment goes there and nowhere else."""
+    api.script(SLOW)
+    both(house, 3)
+    options = ["--provider", "anthropic", "--model", "sim-1", "--json", "-c", "1"]
+    with running_server() as other:
+        first = house.start("submit", "one.jsonl", *options, environ={BASE_URL: api.url})
+        first.sees("job.completed")
+        house.run("submit", "two.jsonl", *options, environ={BASE_URL: other.url})
+        first.ended(0)
+        assert {r.prompt[4] for r in other.requests()} == {"b"}
+    assert {r.prompt[4] for r in api.requests()} == {"a"}
 
 
 def test_a_follower_takes_over_when_the_first_is_killed(house: House, api: ApiServer) -> None:
