@@ -94,7 +94,7 @@ _FIX_UNKNOWN: Final = (
 )
 _FIX_CLOCK: Final = (
     "See whether this machine's date is right: date -u. If it is, the certificate must be renewed"
-    " by whoever runs {host}; then run resume."
+    " by whoever runs {host}; then: batchrunner resume"
 )
 _FIX_OWN: Final = (
     "If {host} is yours, save its certificate and trust it: openssl s_client -connect {place}"
@@ -102,7 +102,8 @@ _FIX_OWN: Final = (
     " If it is not, something stands between you and it: do not send your key there."
 )
 _FIX_NAME: Final = (
-    "Give the base URL with a name that the certificate has (it is for {names}): --base-url URL"
+    "Give the base URL with a name that the certificate has (it is for {names}): batchrunner"
+    " resume --base-url URL"
 )
 _UNKNOWN: Final = "it is issued by {issuer}, an authority that is not known here: as with a company that inspects TLS"
 #: X509_V_ERR code → (why, what to do).

@@ -50,12 +50,12 @@ class Row(NamedTuple):
 
 
 _FIX_PROXY_REACH: Final = (
-    "See whether the proxy runs and its host and port are right; else give another with --proxy URL, "
-    "or --proxy none for the direct way."
+    "See whether it runs, and say its right host and port: batchrunner resume --proxy"
+    " {scheme}://HOST:PORT. The direct way is: batchrunner resume --proxy none"
 )
 _FIX_TLS_SPOKEN: Final = (
-    "If it speaks plain http, write http:// in the base URL (to another machine that also wants"
-    " --allow-insecure-http); else check the port."
+    "Check the port. If it speaks plain http: batchrunner resume --base-url http://… (to another"
+    " machine with --allow-insecure-http)"
 )
 
 FAULTS: Final[Sequence[Row]] = (
@@ -125,15 +125,16 @@ _FIX_LOGIN: Final = (
     " '{scheme}://USER:${{PROXY_PASSWORD}}@{place}'"
 )
 _FIX_RULES: Final = (
-    "Ask whoever runs the proxy to allow it, give another with --proxy URL, or --proxy none for the"
-    " direct way."
+    "Ask whoever runs the proxy to allow it, or go another way: batchrunner resume --proxy URL (none is"
+    " the direct way)"
 )
 _FIX_NO_PROXY: Final = (
-    "Check its port and kind: only the address says whether it is http://, https:// or socks5h://."
+    "Check its port and kind; as one of another kind it is: batchrunner resume --proxy"
+    " {other}://{place}"
 )
 _FIX_BEYOND: Final = (
-    "Check the base URL, and whether the proxy itself has a network; with socks5h:// instead of"
-    " socks5:// the proxy looks the name up."
+    "Check the base URL, and whether the proxy itself has a network; another is: batchrunner resume"
+    " --proxy URL"
 )
 
 _LOGIN_WANTED: Final = "wants a user name and password"
@@ -222,14 +223,14 @@ def unconnected(url: str, timeout_s: float, proxy: Proxy | None) -> Fault:
             kind=ErrorKind.PROXY,
             message=f"No way to {address_of(url)} by the proxy {proxy} within {timeout_s:g} s{words}",
             maybe_executed=False,
-            fix=f"{_FIX_PROXY_REACH} {_FIX_NO_PROXY}",
+            fix=_filled(f"{_FIX_PROXY_REACH}. {_FIX_NO_PROXY}", proxy),
         )
     return Fault(
         kind=ErrorKind.CONNECTION,
         message=f"Can't connect to {address_of(url)} within {timeout_s:g} s{words}",
         maybe_executed=False,
-        fix="Check the address, the network and a firewall; where the way is only slow, raise"
-        " --connect-timeout. Then run resume.",
+        fix="Check the address, the network and a firewall; where the way is only slow, give it longer,"
+        " batchrunner resume --connect-timeout 2m",
     )
 
 
@@ -251,10 +252,9 @@ def _fault(row: Row, error: BaseException, url: str, proxy: Proxy | None) -> Fau
             kind=ErrorKind.TLS,
             message=f"{address_of(url)} speaks TLS, and was asked in plain http",
             maybe_executed=False,
-            fix="Write https:// in the base URL, then run resume.",
+            fix="Write https: batchrunner resume --base-url https://…",
             halts=True,
         )
-    place = proxy.url if proxy is not None else URL()
     if refusal is not None:
         has_login = proxy is not None and proxy.user is not None
         why = why.replace("{login}", _LOGIN_REFUSED if has_login else _LOGIN_WANTED)
@@ -262,9 +262,17 @@ def _fault(row: Row, error: BaseException, url: str, proxy: Proxy | None) -> Fau
         kind=row.kind,
         message=row.words.format(at=address_of(url), why=why, proxy=proxy or "set here"),
         maybe_executed=row.maybe_executed,
-        fix=fix.format(scheme=place.scheme, place=f"{place.host}:{place.port}"),
+        fix=_filled(fix, proxy),
         halts=refusal is not None and refusal.halts,
     )
+
+
+def _filled(fix: str, proxy: Proxy | None) -> str:
+    if proxy is None:
+        return fix
+    url = proxy.url
+    other = "http" if proxy.is_socks else "socks5h"
+    return fix.format(scheme=url.scheme, place=f"{url.host_subcomponent}:{url.port}", other=other)
 
 
 def _refusal(error: BaseException) -> _Refusal | None:

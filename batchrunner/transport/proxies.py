@@ -214,8 +214,9 @@ def _supplied(parts: _Parts, typed: Sequence[str], environ: Mapping[str, str]) -
     raise UnusableProxyError(
         f"The password of the proxy {shown} is not stored with the run, and batchrunner does not "
         "go around a proxy.",
-        "Put the password into PROXY_PASSWORD and say it just so, which is stored as it is: --proxy "
-        f"'{shown.replace(WITHHELD, '${PROXY_PASSWORD}')}'. Or take the direct way with --proxy none.",
+        "Put the password into PROXY_PASSWORD, and say it just so: batchrunner resume --proxy"
+        f" '{shown.replace(WITHHELD, '${PROXY_PASSWORD}')}' (stored as it stands). The direct way is:"
+        " batchrunner resume --proxy none",
     )
 
 
