@@ -85,8 +85,10 @@ def check_base_url(url: str, *, allow_insecure_http: bool = True) -> None:
     except ValueError:
         parsed = URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
+        # What stands before an @ may be a login.
         raise UsageError(
-            f"The base URL {url!r} is not one.", fix="Write it like https://host/path."
+            f"The base URL {url.rpartition('@')[2]!r} is not one.",
+            fix="Write it like https://host/path.",
         )
     if parsed.scheme == "http" and not allow_insecure_http and not is_loopback(parsed.host or ""):
         raise UsageError(
