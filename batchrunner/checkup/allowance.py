@@ -24,7 +24,7 @@ from batchrunner.core.admission import LATE_MS, Blocked, Grant, Ledger
 from batchrunner.engine.scopes import Scopes
 from batchrunner.errors import DatabaseError
 from batchrunner.models import RunId, ScopeId
-from batchrunner.store import errands, holder
+from batchrunner.store import errands, holder, scopes
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
 from batchrunner.store.faults import translated
@@ -190,7 +190,7 @@ class Allowance:
         if self._account is None:
             self._account = errands.known_account(conn, self._provider, self.key)
         if self._account is None and self._makes_account:
-            self._account = holder.scope_id(
+            self._account = scopes.scope_id(
                 conn, kind="account", provider=self._provider, key=self.key, parent_id=None
             )
         return self._account
@@ -200,7 +200,7 @@ class Allowance:
     ) -> ScopeId | None:
         if model is None:
             return None
-        return holder.scope_id(
+        return scopes.scope_id(
             conn,
             kind="pool",
             provider=self._provider,

@@ -29,6 +29,7 @@ from batchrunner.models import (
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS, in_force
 from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
+from batchrunner.store import scopes
 from batchrunner.store.accounts import account_to_send_with
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
@@ -141,7 +142,7 @@ class Roster:
         now, wall = int(self._clock.now()), int(self._clock.wall())
 
         def begin(conn: DriverConnection) -> statements.Rescued:
-            statements.prune_usage(conn, now=now, wall=wall)
+            scopes.prune_usage(conn, now=now, wall=wall)
             return statements.rescue(conn, now=now, wall=wall, pool_of=pool_of)
 
         rescued = await self._writer.transact(begin)
@@ -257,7 +258,7 @@ class Roster:
 
     def _load_pool(self, conn: DriverConnection, run: LiveRun, model: str) -> ScopeLedger:
         known = run.wire.profile
-        pool_id = statements.scope_id(
+        pool_id = scopes.scope_id(
             conn,
             kind="pool",
             provider=known.name,
@@ -332,18 +333,18 @@ class Roster:
 
     def _rebind(self, conn: DriverConnection, run: LiveRun, organization: str) -> None:
         provider = run.row.provider
-        account: ScopeId | None = statements.account_of_organization(conn, provider, organization)
+        account: ScopeId | None = scopes.account_of_organization(conn, provider, organization)
         if account is None:
             if self._scopes.organizations.get(run.account.id) == organization:
                 return
-            account = statements.scope_id(
+            account = scopes.scope_id(
                 conn, kind="account", provider=provider, key=organization, parent_id=None
             )
-            statements.set_organization(conn, account, organization)
+            scopes.set_organization(conn, account, organization)
         if account == run.account.id:
             return
         # What a person typed before the organization was known is meant for it.
-        statements.carry_typed_caps(conn, run.account.id, account)
+        scopes.carry_typed_caps(conn, run.account.id, account)
         run.account = self._scopes.load(conn, account, run.wire.profile.day_zone)
         statements.set_account(conn, run.id, account)
         # Lanes without a pending job move too: what is in flight may come back to them.

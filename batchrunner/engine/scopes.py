@@ -19,7 +19,7 @@ from batchrunner.core.said import kept_headers
 from batchrunner.core.skew import clock_skew_ms, skew_words
 from batchrunner.engine.live import Claim, LiveRun
 from batchrunner.models import Reply, ScopeId, WaitingReason
-from batchrunner.store import holder as statements
+from batchrunner.store import scopes
 from batchrunner.store.records import CapRow, ScopeRow
 from batchrunner.store.runs import DriverConnection
 
@@ -53,7 +53,7 @@ class Scopes:
 
     def load(self, conn: DriverConnection, scope: ScopeId, day_zone: str) -> ScopeLedger:
         """Return a scope's ledger, loaded where it is not known yet; caps are always read anew."""
-        state = statements.load_scope(conn, scope)
+        state = scopes.load_scope(conn, scope)
         self._parents[scope] = state.parent_id
         self._zones[scope] = day_zone
         self._caps[scope] = {
@@ -64,7 +64,7 @@ class Scopes:
             self._put_in_force(scope)
             return self._ledger[scope]
         now, wall = self._clock.now(), self._clock.wall()
-        usage = statements.load_usage(conn, scope, now=int(now), wall=int(wall))
+        usage = scopes.load_usage(conn, scope, now=int(now), wall=int(wall))
         ledger = ScopeLedger(
             scope,
             slots=usage,

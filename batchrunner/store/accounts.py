@@ -6,7 +6,7 @@ from typing import Final
 
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId, ScopeId
-from batchrunner.store import holder
+from batchrunner.store import holder, scopes
 from batchrunner.store.caps import LimitChange
 from batchrunner.store.database import Database
 from batchrunner.store.runs import DriverConnection, driver
@@ -94,15 +94,15 @@ def account_to_send_with(
 
 
 def _of_key(conn: DriverConnection, provider: str, key: str) -> ScopeId:
-    scope = holder.scope_id(conn, kind="account", provider=provider, key=key, parent_id=None)
-    organization = holder.load_scope(conn, scope).organization
+    scope = scopes.scope_id(conn, kind="account", provider=provider, key=key, parent_id=None)
+    organization = scopes.load_scope(conn, scope).organization
     if organization is None:
         return scope
-    return holder.account_of_organization(conn, provider, organization) or scope
+    return scopes.account_of_organization(conn, provider, organization) or scope
 
 
 def _stands_in(conn: DriverConnection, account: ScopeId, uid: str) -> bool:
-    if holder.load_scope(conn, account).key != stand_in_key(uid):
+    if scopes.load_scope(conn, account).key != stand_in_key(uid):
         return False
     row = conn.execute(
         "SELECT 1 FROM usage_slot WHERE scope_id = ? UNION ALL"
@@ -113,7 +113,7 @@ def _stands_in(conn: DriverConnection, account: ScopeId, uid: str) -> bool:
 
 
 def _replace(conn: DriverConnection, old: ScopeId, new: ScopeId) -> None:
-    holder.carry_typed_caps(conn, old, new)
+    scopes.carry_typed_caps(conn, old, new)
     conn.execute("DELETE FROM cap WHERE scope_id = ?", (old,))
     conn.execute("DELETE FROM scope WHERE id = ?", (old,))
 

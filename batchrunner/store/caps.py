@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Self
 from batchrunner.core.caps import DAY_RESETS, MIN_INTERVAL, RPD, RPM
 from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions, LimitValue
-from batchrunner.store import holder
+from batchrunner.store import scopes
 from batchrunner.store.database import Database
 from batchrunner.store.runs import driver
 
@@ -49,12 +49,12 @@ def scope_for(db: Database, provider: str, account_key: str, *, pool: str | None
     """Return the account's scope, or its pool's, made where it did not exist."""
     with db.write() as connection:
         conn = driver(connection)
-        account = holder.scope_id(
+        account = scopes.scope_id(
             conn, kind="account", provider=provider, key=account_key, parent_id=None
         )
         if pool is None:
             return account
-        return holder.scope_id(conn, kind="pool", provider=provider, key=pool, parent_id=account)
+        return scopes.scope_id(conn, kind="pool", provider=provider, key=pool, parent_id=account)
 
 
 def set_limit(
@@ -195,7 +195,7 @@ def _say(
     source: str = "flag",
 ) -> LimitChange:
     old = _said(conn, scope, source).get(limit)
-    holder.set_cap(
+    scopes.set_cap(
         conn,
         scope=scope,
         limit=limit,

@@ -10,7 +10,7 @@ import sqlite3
 from typing import Final
 
 from batchrunner.models import RunId, ScopeId
-from batchrunner.store import holder
+from batchrunner.store import scopes
 from batchrunner.store.load import model_id
 
 __all__ = ["begin_advice", "count_request", "known_account", "last_orphan_at", "mend_stop"]
@@ -29,7 +29,7 @@ def known_account(conn: sqlite3.Connection, provider: str, key: str) -> ScopeId 
     scope, organization = ScopeId(row[0]), row[1]
     if organization is None:
         return scope
-    return holder.account_of_organization(conn, provider, organization) or scope
+    return scopes.account_of_organization(conn, provider, organization) or scope
 
 
 def last_orphan_at(conn: sqlite3.Connection) -> int | None:

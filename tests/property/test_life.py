@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from batchrunner.core.lifecycle import TRANSITIONS, JobEvent, step
 from batchrunner.models import ErrorKind, JobId, JobState, ModelId, RunId, ScopeId
 from batchrunner.options import JobFilter
-from batchrunner.store import commands
+from batchrunner.store import commands, scopes
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
@@ -94,10 +94,10 @@ class Life(RuleBasedStateMachine):
             self.jobs[JobId(self.run_id << 32 | i)] = Job(job.key, job.model or "")
         with self.db.write() as connection:
             conn = driver(connection)
-            self.account = statements.scope_id(
+            self.account = scopes.scope_id(
                 conn, kind="account", provider="anthropic", key="a", parent_id=None
             )
-            self.pool = statements.scope_id(
+            self.pool = scopes.scope_id(
                 conn, kind="pool", provider="anthropic", key="p", parent_id=self.account
             )
             statements.set_account(conn, self.run_id, self.account)

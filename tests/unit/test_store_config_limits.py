@@ -8,7 +8,7 @@ import pytest
 
 from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions
-from batchrunner.store import holder
+from batchrunner.store import scopes
 from batchrunner.store.caps import scope_for, store_limits, sync_config_limits, typed_limits
 from batchrunner.store.database import Database
 from batchrunner.store.limits import limits
@@ -74,7 +74,7 @@ def test_keys_of_an_organization_go_together(db: Database) -> None:
     foreign = scope_for(db, "openai", "d")
     with db.write() as connection:
         for scope in (first, second, foreign):
-            holder.set_organization(driver(connection), scope, "org")
+            scopes.set_organization(driver(connection), scope, "org")
     assert sync(db, second, rpm=3) == [("rpm", "auto", 3)]
     assert set(in_force(db)) == {("a", "rpm"), ("b", "rpm")}
     sync(db, other, rpm=4)
@@ -87,5 +87,5 @@ def test_they_are_carried_to_an_organization(db: Database) -> None:
     key, organization = (scope_for(db, "anthropic", name) for name in ("k", "o"))
     sync(db, key, rpm=3)
     with db.write() as connection:
-        holder.carry_typed_caps(driver(connection), key, organization)
+        scopes.carry_typed_caps(driver(connection), key, organization)
     assert in_force(db)["o", "rpm"] == (3, "config")
