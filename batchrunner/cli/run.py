@@ -30,6 +30,7 @@ from batchrunner.cli.watch import watched
         "batchrunner submit jobs.jsonl --provider gemini --model gemini-2.5-flash",
         "batchrunner submit jobs.jsonl --no-wait --max-time 2h30m",
         "batchrunner submit jobs.jsonl --update --set temperature=0",
+        "batchrunner submit jobs.jsonl --proxy socks5h://127.0.0.1:7890",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
 )
@@ -66,6 +67,7 @@ def submit_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any)
     examples=(
         "batchrunner resume",
         "batchrunner resume tickets --rpm 100",
+        "batchrunner resume tickets --ca-file corporate-ca.pem",
         "batchrunner resume --all --no-wait -q",
     ),
 )
