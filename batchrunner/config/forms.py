@@ -94,7 +94,10 @@ def _plain(value: str | float) -> str:
 
 def _path(value: Any, folder: Path) -> str:
     """Return an absolute path; a relative one is relative to the file it is written in."""
-    return str(folder / Path(_text(value, folder)).expanduser())
+    text = _text(value, folder)
+    if redact(text) != text:
+        raise ValueError("it is no path but a key; put the key alone into a file, and name that")
+    return str(folder / Path(text).expanduser())
 
 
 def _system(value: Any, folder: Path) -> str:

@@ -101,4 +101,4 @@ def _default(key: Key, config: Config, provider: str | None) -> str:
 
 def _shown(key: Key, text: str) -> str:
     """Return a variable's value without what must not be shown."""
-    return redact(without_password(text) if key.name == "proxy" else text)
+    return redact(without_password(text) if key.name in ("proxy", "base_url") else text)

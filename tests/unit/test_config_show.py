@@ -116,3 +116,15 @@ def test_broken_file_does_not_stop_help(folder: Path) -> None:
     (folder / "batchrunner.toml").write_text("rmp = 3\n")
     assert main(["submit", "--help"]) == 0
     assert main(["schema", "config"]) == 0
+
+
+@pytest.mark.parametrize("url", ["https://me:s3cr3t@host", "me:s3cr3t@host", "//me:s3cr3t@host"])
+def test_a_login_in_an_address_of_the_environment_is_not_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Not even one without a scheme, which is no address."""
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+    (folder / "batchrunner.toml").write_text('provider = "anthropic"\n')
+    found = shown(capsys)["values"]["base_url"]
+    assert found["source"] == "environment"
+    assert "s3cr3t" not in found["value"]
