@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -80,7 +81,8 @@ def doctor_command(ctx: click.Context, /, is_live: bool, **values: Any) -> int:
         write_list("checks", map(check_row, checks))
     else:
         colour = False if os.environ.get("NO_COLOR") else None
-        for line in lines(checks, width=terminal_width() or _WIDTH, symbols=_has_symbols()):
+        placed = [replace(check, fix=settings.placed(check.fix)) for check in checks]
+        for line in lines(placed, width=terminal_width() or _WIDTH, symbols=_has_symbols()):
             click.echo(line, color=colour)
         click.echo(_summary(checks), err=True)
     return failed[0] if failed else ExitCode.DONE

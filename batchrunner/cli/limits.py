@@ -14,6 +14,7 @@ from batchrunner.cli.shapes import limit_row, said_row, write_json, write_list
 from batchrunner.cli.tables import Column, write_table
 from batchrunner.cli.text import local_time, number, printable
 from batchrunner.cli.values import DURATION_OR_ZERO, LIMIT
+from batchrunner.cli.words import zone_words
 from batchrunner.options import LimitOptions
 from batchrunner.views import LimitView, SaidView
 
@@ -117,7 +118,7 @@ def _change(words: str, ctx: click.Context) -> tuple[str, Any]:
 
 def _cells(view: LimitView, now_ms: float) -> list[str]:
     resets = local_time(view.resets_at, now_ms) if view.resets_at is not None else "-"
-    zone = f" {view.zone}" if view.zone else ""
+    zone = f" ({zone_words(view.zone)})" if view.zone else ""
     return [
         printable(view.scope),
         printable(view.limit),

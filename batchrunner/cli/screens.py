@@ -8,7 +8,7 @@ import msgspec
 
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.text import local_time, number, plural, printable, printable_block, when
-from batchrunner.cli.words import reason_words
+from batchrunner.cli.words import reason_words, zone_words
 from batchrunner.models import RunState
 from batchrunner.views import ErrorGroup, JobDetail, LimitView, RunView
 
@@ -23,7 +23,7 @@ def status_facts(run: RunView, settings: Settings, now_ms: float) -> Iterator[Fa
     if run.waiting is not None:
         yield "why", reason_words(run.waiting)
         yield "until", when(run.waiting.until, now_ms) if run.waiting.until is not None else ""
-        yield "fix", printable(run.waiting.fix)
+        yield "fix", settings.placed(run.waiting.fix)
     if run.runner is not None:
         runner = run.runner
         since = local_time(runner.since, now_ms)
@@ -85,7 +85,7 @@ def limit_words(limit: LimitView, now_ms: float) -> str:
     if limit.resets_at is not None:
         parts.append(f"resets {when(limit.resets_at, now_ms)}")
     if limit.zone:
-        parts.append(printable(limit.zone))
+        parts.append(printable(zone_words(limit.zone)))
     scope = f", {printable(limit.scope)}" if "/" in limit.scope else ""
     words = f"{printable(limit.limit)} {value} ({printable(limit.source)}{scope})"
     return f"{words}: {', '.join(parts)}" if parts else words
@@ -127,7 +127,7 @@ def job_facts(detail: JobDetail, now_ms: float) -> Iterator[Fact]:
     yield "metadata", printable(job.metadata.decode(errors="replace")) if job.metadata else ""
 
 
-def error_facts(group: ErrorGroup, now_ms: float) -> Iterator[Fact]:
+def error_facts(group: ErrorGroup, settings: Settings, now_ms: float) -> Iterator[Fact]:
     """Yield one kind of failure."""
     status = f" ({group.http_status})" if group.http_status is not None else ""
     jobs = plural(group.count, "job")
@@ -147,7 +147,7 @@ def error_facts(group: ErrorGroup, now_ms: float) -> Iterator[Fact]:
         yield "example", f"{printable(group.example_key)}: {printable(group.example_message)}"
     times = [local_time(at, now_ms) for at in (group.first_at, group.last_at) if at is not None]
     yield "when", times[0] if len(set(times)) == 1 else " to ".join(times)
-    yield "fix", printable(group.fix)
+    yield "fix", settings.placed(group.fix)
 
 
 def pretty_body(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from batchrunner.config import Config
 
 DEFAULT_DB: Final = Path("batchrunner.db")
+
+#: A command in a fix that needs the call's own database; one that asks for help needs none.
+_NEEDS_PLACE: Final = re.compile(
+    r"\bbatchrunner (?:resume|retry|doctor|errors|show|limits set)\b(?! --help)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +86,20 @@ class Settings:
 
     def command(self, *words: str) -> str:
         """Return a command line to be copied, that finds the same database and configuration."""
+        return printable(shlex.join(["batchrunner", *words, *self._place()]))
+
+    def placed(self, fix: str) -> str:
+        """Return a fix, printable, whose commands find the same database and configuration."""
+        # Who wrote the fix knows nothing of this call; pasted as it is, it would go elsewhere.
+        place = shlex.join(self._place())
+        if not place:
+            return printable(fix)
+        return printable(_NEEDS_PLACE.sub(lambda found: f"{found[0]} {place}", fix))
+
+    def _place(self) -> list[str]:
         said = (
             ("--db", self.typed_db or os.environ.get(DB_VARIABLE)),
             ("--config", self.config_file),
             ("--profile", self.profile),
         )
-        place = [word for name, value in said if value for word in (name, str(value))]
-        return printable(shlex.join(["batchrunner", *words, *place]))
+        return [word for name, value in said if value for word in (name, str(value))]

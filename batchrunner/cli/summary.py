@@ -28,7 +28,7 @@ def summary(
     lines = [_outcome(result, elapsed_s)]
     if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:
         # Nothing of a demo stays, so that there is nothing to go on with.
-        lines += [f"exit {result.exit_code}"] if is_demo else _stopped(result, now_ms)
+        lines += [f"exit {result.exit_code}"] if is_demo else _stopped(result, settings, now_ms)
     if result.n_rejected:
         lines.append(
             f"rejected: {plural(result.n_rejected, 'line')}, with reasons in the rejects file"
@@ -63,7 +63,7 @@ def _took(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
 
 
-def _stopped(result: RunResult, now_ms: float) -> list[str]:
+def _stopped(result: RunResult, settings: Settings, now_ms: float) -> list[str]:
     """Return what happened, why, and what mends it."""
     lines = []
     meaning = EXIT_MEANINGS.get(result.exit_code, "stopped")
@@ -80,7 +80,7 @@ def _stopped(result: RunResult, now_ms: float) -> list[str]:
     ]
     # How to go on is said below, with the database it needs.
     if waiting and waiting.fix and waiting.fix != f"batchrunner resume {result.run.name}":
-        lines.append(f"fix: {printable(waiting.fix)}")
+        lines.append(f"fix: {settings.placed(waiting.fix)}")
     return lines
 
 

@@ -78,6 +78,11 @@ def eta_words(run: RunView, now_ms: float) -> str:
     return local_time(run.eta, now_ms) if run.eta is not None else ""
 
 
+def zone_words(zone: str) -> str:
+    """Return when a limit's day ends, for beside a reset in local time, which it would belie."""
+    return zone if zone == "rolling" else f"midnight in {zone}"
+
+
 def hint(progress: Progress) -> str:
     """Return what Ctrl-C does now."""
     if progress.following is not None:

@@ -78,3 +78,17 @@ def test_commands_to_copy_find_the_same_configuration(monkeypatch: pytest.Monkey
     assert Settings().command("resume") == "batchrunner resume"
     monkeypatch.setenv("BATCHRUNNER_DB", "e.db")
     assert Settings().command("resume") == "batchrunner resume --db e.db"
+
+
+def test_fixes_to_copy_find_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fix is pasted into a shell that knows nothing of this call's --db and --profile."""
+    monkeypatch.delenv("BATCHRUNNER_DB", raising=False)
+    fix = "export A_KEY='…' && batchrunner resume; or: batchrunner retry x --error timeout"
+    assert Settings().placed(fix) == fix
+    settings = Settings(typed_db=Path("a b.db"), profile="paid")
+    assert settings.placed(fix) == (
+        "export A_KEY='…' && batchrunner resume --db 'a b.db' --profile paid; or:"
+        " batchrunner retry --db 'a b.db' --profile paid x --error timeout"
+    )
+    help_alone = "see batchrunner retry --help; batchrunner key set anthropic"
+    assert settings.placed(help_alone) == help_alone
