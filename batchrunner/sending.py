@@ -111,7 +111,8 @@ async def retry(
             # Before they are put back: a failed job must not go with its old request.
             set_fields(this.db, stored, _retried(jobs), this.call.sets, this.notice)
         n = await asyncio.to_thread(commands.retry, this.db, stored, jobs)
-        this.notice(f"{n} jobs of {stored.name} were put back")
+        were = "job of {} was" if n == 1 else "jobs of {} were"
+        this.notice(f"{n} {were.format(stored.name)} put back")
         this.prepare(stored, run, limits, sets=())
         return await _drained(this, [stored.id])
 

@@ -182,7 +182,7 @@ def _from_file(named_by: str, path: Path) -> _Place:
         raise RefusedError(f"{what} is {fault}.", fix=mend)
     notice = ""
     if mode & 0o077 and not any(path.is_relative_to(mounted) for mounted in _MOUNTED):
-        notice = f"{what} can be read by other users: chmod 600 {path}"
+        notice = f"{what} can be read by other users (chmod 600 {path})."
     return _Place(named_by, text, mend, is_file=True, notice=notice)
 
 
