@@ -106,6 +106,9 @@ _TLS_REASONS: Final[Mapping[str, str]] = {
     "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for that name",
 }
 
+#: A server that speaks plain http closes like this, and so does what filters by the name asked for.
+_CLOSED_IN_HANDSHAKE: Final = "it closed the connection when TLS was begun (a port that speaks plain http, or a filter on the way)"
+
 #: What a send may raise and :func:`fault_of` can tell; anything else is a defect.
 EXPECTED: Final = (aiohttp.ClientError, OSError, ValueError)
 
@@ -309,6 +312,9 @@ def _why(error: BaseException) -> str:
         words = getattr(certificate_error, "verify_message", "") or str(certificate_error)
     elif isinstance(error, aiohttp.ClientConnectorError):
         inner = error.os_error
+        if isinstance(inner, ConnectionResetError) and not inner.args:
+            # asyncio's word for an end of file within the handshake.
+            return _CLOSED_IN_HANDSHAKE
         if inner.errno is not None and inner.errno > 0 and not isinstance(inner, ssl.SSLError):
             return os.strerror(inner.errno)
         if isinstance(inner, ssl.SSLError) and (known := _TLS_REASONS.get(inner.reason or "")):

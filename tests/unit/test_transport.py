@@ -379,6 +379,21 @@ async def test_a_close_in_the_handshake_is_a_connection_fault() -> None:
     assert (reply.fault.kind, reply.fault.maybe_executed) == (ErrorKind.CONNECTION, False)
 
 
+async def test_an_end_of_file_in_the_handshake_is_told_as_such() -> None:
+    """A peer that ends the connection instead of a handshake is no riddle: the message says it."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # All of it: what is left unread would make a reset of the end.
+        await reader.read(65536)
+        writer.close()
+
+    async with serving(handle) as url:
+        reply = await send(url.replace("http:", "https:"))
+    assert reply.fault is not None
+    assert reply.fault.kind is ErrorKind.CONNECTION
+    assert "closed the connection when TLS was begun" in reply.fault.message
+
+
 @pytest.mark.parametrize(
     "url", ["ftp://host/", "http://", "nonsense", "http://[::1/", "http://host:99999/"]
 )
