@@ -9,7 +9,7 @@ their name. Which clock an instant is on is said where it matters: *steady* time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NewType
@@ -222,6 +222,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     #: Which of several ways to the provider it takes; ``None``: the best there is at the send.
     way: int | None = None
+    #: The same at each of several base URLs, the preferred one first.
+    addresses: Sequence[str] = ()
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):

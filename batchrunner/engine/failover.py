@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from yarl import URL
 
 from batchrunner.core.nodes import Nodes, Switch
-from batchrunner.engine.wire import NOBODY, Sends, Wire
+from batchrunner.engine.wire import MOST_URLS, NOBODY, Sends, Wire
 from batchrunner.models import Decision, ErrorKind, JobId, Reply, Request, Verdict
 from batchrunner.providers.profile import MODEL
 from batchrunner.store.records import ClaimedJob
@@ -81,8 +81,6 @@ class Ways:
         self._transports = transports
         #: The steady time, in ms.
         self.now = now
-        #: Address as asked of the preferred node → that of each node.
-        self.addresses: dict[str, Sequence[str]] = {}
 
     def number(self, node: int, proxy: int) -> int:
         """Return the number of a way."""
@@ -99,7 +97,7 @@ class Ways:
         else:
             node, proxy = self.parts(request.way)
         if node:
-            request = replace(request, url=self.addresses[request.url][node])
+            request = replace(request, url=request.addresses[node])
         try:
             reply = await self._transports[proxy].send(request, ticket)
         except BaseException:
@@ -121,6 +119,8 @@ class FailoverWire(Wire):
     #: Told once a switch.
     notice: Callable[[str], None]
     _tried: dict[JobId, _Tried] = field(default_factory=dict)
+    #: Address at the preferred node → that at each node.
+    _addresses: dict[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def over(
@@ -148,8 +148,13 @@ class FailoverWire(Wire):
     def request(self, job: ClaimedJob) -> Request:
         """Return the request of a stored job, by a way that it has not failed on."""
         made = Wire.request(self, job)
-        if made.url not in self.ways.addresses:
-            self.ways.addresses[made.url] = [self._address(job, node) for node in self.nodes]
+        addresses = self._addresses.get(made.url)
+        if addresses is None:
+            if len(self._addresses) >= MOST_URLS:
+                self._addresses.clear()
+            addresses = tuple(self._address(job, node) for node in self.nodes)
+            self._addresses[made.url] = addresses
+        made = replace(made, addresses=addresses)
         tried = self._tried.get(job.job_id)
         if tried is None:
             return made
@@ -165,7 +170,7 @@ class FailoverWire(Wire):
         """Return what a reply means; a way's own failure sends the job by another."""
         node, proxy = self.ways.parts(reply.way)
         if node:
-            request = replace(request, url=self.ways.addresses[request.url][node])
+            request = replace(request, url=request.addresses[node])
         decision = Wire.decide(self, reply, request, wall=wall, job=job)
         failing = _failing_of(decision, reply)
         if failing is None:

@@ -14,6 +14,8 @@ from batchrunner.models import Decision, JobId, Reply, Request
 from batchrunner.providers.profile import MODEL, Profile
 from batchrunner.store.records import ClaimedJob
 
+#: So many addresses are remembered: the jobs of a run share a few, or have one each.
+MOST_URLS: Final = 1_024
 #: Of a request that is no job's.
 NOBODY: Final = JobId(0)
 
@@ -53,6 +55,8 @@ class Wire:
             path = self.profile.default_path_for(msgspec.json.decode(job.body))
         url = self._urls.get(path)
         if url is None:
+            if len(self._urls) >= MOST_URLS:
+                self._urls.clear()
             url = self._urls[path] = self.profile.build_url(self.base_url, path)
         body = job.body
         if MODEL in url:

@@ -11,6 +11,7 @@ from yarl import URL
 from batchrunner.core.credentials import Secrets
 from batchrunner.core.nodes import FIRST_COOL_DOWN_MS
 from batchrunner.engine.failover import FailoverWire
+from batchrunner.engine.wire import MOST_URLS
 from batchrunner.models import Decision, ErrorKind, JobId, Request, Verdict
 from batchrunner.providers import BUILT_IN
 from batchrunner.store.records import ClaimedJob
@@ -209,7 +210,7 @@ async def test_an_address_is_that_nodes_own(
     """Where a job goes at another node is built from that node's base URL, absolute lines included."""
     async with scene([first, second], Time(), provider=provider) as at:
         request = at.wire.request(claimed(url=url))
-        assert at.wire.ways.addresses[request.url] == [request.url, expected]
+        assert list(request.addresses) == [request.url, expected]
 
 
 async def test_a_proxys_fault_moves_the_proxy_not_the_address(servers: list[ApiServer]) -> None:
@@ -229,3 +230,13 @@ async def test_a_proxys_fault_moves_the_proxy_not_the_address(servers: list[ApiS
     assert [len(server.requests()) for server in servers] == [1, 0]
     assert len(at.told) == 1
     assert "go by proxy 1" in at.told[0]
+
+
+async def test_addresses_are_not_remembered_without_end() -> None:
+    """A million jobs with an address each take no more memory than a thousand."""
+    async with scene(["http://a/x", "http://b/y"], Time(), provider="http") as at:
+        for number in range(3 * MOST_URLS):
+            request = at.wire.request(claimed(url=f"/geo/{number}"))
+            assert request.addresses[1] == f"http://b/y/geo/{number}"
+        assert len(at.wire._urls) <= MOST_URLS
+        assert len(at.wire._addresses) <= MOST_URLS
