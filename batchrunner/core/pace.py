@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchrunner.core.days import next_reset
+from batchrunner.models import Waiting, WaitingReason
 from batchrunner.views import LimitView
 
 _DAY_MS = 86_400_000
+#: Waits after which requests are admitted again.
+_HAVE_AN_END = frozenset(
+    {WaitingReason.RATE_LIMITED, WaitingReason.DAILY_LIMIT, WaitingReason.SPEND_LIMIT}
+)
 
 
 def eta(
-    n_left: int, per_minute: float | None, limits: Sequence[LimitView], *, wall: int
+    n_left: int,
+    per_minute: float | None,
+    limits: Sequence[LimitView],
+    *,
+    wall: int,
+    waiting: Waiting | None = None,
 ) -> int | None:
-    """Return when ``n_left`` jobs should be done (wall ms), or ``None`` where no pace is known.
+    """Return when ``n_left`` jobs should be done (wall ms), or ``None`` where nobody can tell.
 
-    A daily limit that the work does not fit into lays it out over days: what is left of today,
+    That is where no pace is known, and in an outage, whose waits are no promise. What waits for a
+    limit goes on when the wait is over, not before. A daily limit that the work does not fit into lays it out over days: what is left of today,
     whole days, and the rest of the last one at the minute's pace.
     """
     if n_left == 0:
@@ -25,8 +36,11 @@ def eta(
         rates.append(per_minute)
     if not rates:
         return None
+    if waiting is not None and waiting.reason not in _HAVE_AN_END:
+        return None
     pace_ms = 60_000.0 / min(rates)
-    ends = wall + n_left * pace_ms
+    begins = max(wall, waiting.until or wall) if waiting is not None else wall
+    ends = begins + n_left * pace_ms
     for limit in limits:
         if limit.limit == "rpd" and limit.value and limit.remaining is not None:
             ends = max(ends, _over_days(n_left, limit, pace_ms, wall))

@@ -133,6 +133,7 @@ class Feed:
                 rate if run.counts.completed else None,
                 limits,
                 wall=int(wall),
+                waiting=run.waiting,
             ),
             holds={
                 lane.model: run.holds[model_id][1]
