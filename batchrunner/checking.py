@@ -66,7 +66,8 @@ def check_variables(
 def unset(name: str) -> UsageError:
     """Return the error for a header's variable that is not set."""
     return UsageError(
-        f"A header wants ${{{name}}}, and {name} is not set.", fix=f"Set {name} and try again."
+        f"A header wants ${{{name}}}, and {name} is not set.",
+        fix=f"Set it, then try again: export {name}='…'",
     )
 
 

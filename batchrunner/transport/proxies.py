@@ -265,7 +265,7 @@ def _filled(text: str, environ: Mapping[str, str], source: str) -> str:
         if not value:
             raise UnusableProxyError(
                 f"The proxy in {source} wants ${{{match[1]}}}, and {match[1]} is not set.",
-                f"Set {match[1]} and try again.",
+                f"Set it, then try again: export {match[1]}='…'",
             )
         return quote(value, safe="")
 
