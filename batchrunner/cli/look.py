@@ -180,14 +180,14 @@ def errors_command(ctx: click.Context, /, run: str | None) -> int:
     for index, group in enumerate(groups):
         if index:
             click.echo()
-        write_facts(error_facts(group, settings, now))
+        write_facts(error_facts(group, view.name, settings, now))
     if not groups:
         click.echo("no job has failed", err=True)
     if view.waiting is not None:
         # What stops a run is no job's failure, and what who asks for errors wants to know.
         click.echo(f"the run stands: {reason_words(view.waiting)}", err=True)
         if view.waiting.fix:
-            click.echo(f"fix: {settings.placed(view.waiting.fix)}", err=True)
+            click.echo(f"fix: {settings.placed(view.waiting.fix, view.name)}", err=True)
     return 0
 
 

@@ -23,7 +23,7 @@ def status_facts(run: RunView, settings: Settings, now_ms: float) -> Iterator[Fa
     if run.waiting is not None:
         yield "why", reason_words(run.waiting)
         yield "until", when(run.waiting.until, now_ms) if run.waiting.until is not None else ""
-        yield "fix", settings.placed(run.waiting.fix)
+        yield "fix", settings.placed(run.waiting.fix, run.name)
     if run.runner is not None:
         runner = run.runner
         since = local_time(runner.since, now_ms)
@@ -127,8 +127,8 @@ def job_facts(detail: JobDetail, now_ms: float) -> Iterator[Fact]:
     yield "metadata", printable(job.metadata.decode(errors="replace")) if job.metadata else ""
 
 
-def error_facts(group: ErrorGroup, settings: Settings, now_ms: float) -> Iterator[Fact]:
-    """Yield one kind of failure."""
+def error_facts(group: ErrorGroup, run: str, settings: Settings, now_ms: float) -> Iterator[Fact]:
+    """Yield one kind of failure of the run of that name."""
     status = f" ({group.http_status})" if group.http_status is not None else ""
     jobs = plural(group.count, "job")
     if group.held_model is not None:
@@ -147,7 +147,7 @@ def error_facts(group: ErrorGroup, settings: Settings, now_ms: float) -> Iterato
         yield "example", f"{printable(group.example_key)}: {printable(group.example_message)}"
     times = [local_time(at, now_ms) for at in (group.first_at, group.last_at) if at is not None]
     yield "when", times[0] if len(set(times)) == 1 else " to ".join(times)
-    yield "fix", settings.placed(group.fix)
+    yield "fix", settings.placed(group.fix, run)
 
 
 def pretty_body(data: bytes) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DB: Final = Path("batchrunner.db")
 
+#: A command in a fix that names no run: the latest would be meant.
+_NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?!help)| ? \()")
 #: A command in a fix that needs the call's own database; one that asks for help needs none.
 _NEEDS_PLACE: Final = re.compile(
     r"\bbatchrunner (?:resume|retry|doctor|errors|show|limits set)\b(?! --help)"
@@ -88,13 +90,17 @@ class Settings:
         """Return a command line to be copied, that finds the same database and configuration."""
         return printable(shlex.join(["batchrunner", *words, *self._place()]))
 
-    def placed(self, fix: str) -> str:
-        """Return a fix, printable, whose commands find the same database and configuration."""
+    def placed(self, fix: str, run: str = "") -> str:
+        """Return a fix, printable, whose commands find the same database, configuration and run.
+
+        ``run`` is the name of the run that the fix is about, if it is about one.
+        """
         # Who wrote the fix knows nothing of this call; pasted as it is, it would go elsewhere.
-        place = shlex.join(self._place())
-        if not place:
-            return printable(fix)
-        return printable(_NEEDS_PLACE.sub(lambda found: f"{found[0]} {place}", fix))
+        if run:
+            fix = _NEEDS_RUN.sub(lambda found: f"{found[0]} {shlex.quote(run)}", fix)
+        if place := shlex.join(self._place()):
+            fix = _NEEDS_PLACE.sub(lambda found: f"{found[0]} {place}", fix)
+        return printable(fix)
 
     def _place(self) -> list[str]:
         said = (

@@ -80,7 +80,7 @@ def _stopped(result: RunResult, settings: Settings, now_ms: float) -> list[str]:
     ]
     # How to go on is said below, with the database it needs.
     if waiting and waiting.fix and waiting.fix != f"batchrunner resume {result.run.name}":
-        lines.append(f"fix: {settings.placed(waiting.fix)}")
+        lines.append(f"fix: {settings.placed(waiting.fix, result.run.name)}")
     return lines
 
 

@@ -81,7 +81,7 @@ def test_commands_to_copy_find_the_same_configuration(monkeypatch: pytest.Monkey
 
 
 def test_fixes_to_copy_find_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fix is pasted into a shell that knows nothing of this call's --db and --profile."""
+    """A fix is pasted into a shell that knows nothing of this call: its --db, --profile and run are named."""
     monkeypatch.delenv("BATCHRUNNER_DB", raising=False)
     fix = "export A_KEY='…' && batchrunner resume; or: batchrunner retry x --error timeout"
     assert Settings().placed(fix) == fix
@@ -90,5 +90,11 @@ def test_fixes_to_copy_find_the_same_database(monkeypatch: pytest.MonkeyPatch) -
         "export A_KEY='…' && batchrunner resume --db 'a b.db' --profile paid; or:"
         " batchrunner retry --db 'a b.db' --profile paid x --error timeout"
     )
+    assert Settings().placed(fix, "my run") == (
+        "export A_KEY='…' && batchrunner resume 'my run'; or: batchrunner retry x --error timeout"
+    )
+    assert Settings().placed("batchrunner resume --proxy none  (or not)", "x") == (
+        "batchrunner resume x --proxy none  (or not)"
+    )
     help_alone = "see batchrunner retry --help; batchrunner key set anthropic"
-    assert settings.placed(help_alone) == help_alone
+    assert settings.placed(help_alone, "x") == help_alone
