@@ -151,7 +151,7 @@ def words(listing: Listing, held: Sequence[str], run: str) -> str:
         told = [f"the key can use {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}"]
     return (
         f"batchrunner resume {run} --set model={first or 'NAME'}"
-        f" ({'; '.join(told)}: from the provider's list, asked for once just now and counted)"
+        f"  # {'; '.join(told)}: from the provider's list, asked for once just now and counted"
     )
 
 

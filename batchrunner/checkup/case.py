@@ -13,6 +13,7 @@ from batchrunner.checkup.sheet import Sheet
 from batchrunner.checkup.subject import Subject
 from batchrunner.core.credentials import Secrets
 from batchrunner.core.outcomes import HALTS
+from batchrunner.core.wordings import ASK_DOCTOR
 from batchrunner.errors import BatchrunnerError
 from batchrunner.models import ErrorKind, ExitCode
 from batchrunner.store.holder import RunRow
@@ -95,5 +96,6 @@ def put_refusal(sheet: Sheet, check: str, error: BatchrunnerError) -> None:
 def _for_doctor(fix: str) -> str:
     """Return a mend during a run as one for whoever examines the way."""
     return _THEN_RESUME.sub(
-        lambda found: f"{found[1]}hen run doctor again" if found[1] else "batchrunner doctor", fix
+        lambda found: f"{found[1]}hen run doctor again" if found[1] else "batchrunner doctor",
+        fix.replace(ASK_DOCTOR, ""),
     )

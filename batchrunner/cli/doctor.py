@@ -27,7 +27,7 @@ from batchrunner.views import CheckStatus, CheckView
 _WIDTH: Final = 80
 _FIX: Final = "fix: "
 #: What is copied from a fix, up to what ends it; its blanks are no place to break a line.
-_COMMAND: Final = re.compile(r"(?:batchrunner|export|sudo|openssl|-H) [^;,()]*[^;,().\s]")
+_COMMAND: Final = re.compile(r"(?:batchrunner|export|sudo|openssl|-H) [^;,()#]*[^;,()#.\s]")
 _BOUND: Final = "\x00"
 
 

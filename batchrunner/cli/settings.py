@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_DB: Final = Path("batchrunner.db")
 
 #: A command in a fix that names no run: the latest would be meant.
-_NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?!help)| ? \()")
+_NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?!help)| ? [(#])")
 #: A command in a fix that needs the call's own database; one that asks for help needs none.
 _NEEDS_PLACE: Final = re.compile(
     r"\bbatchrunner (?:resume|retry|doctor|errors|show|limits set)\b(?! --help)"

@@ -26,6 +26,7 @@ from batchrunner.core.headers import parse_wait
 from batchrunner.core.key_forms import NEEDED
 from batchrunner.core.outcomes import HALTS, Halt
 from batchrunner.core.rules import SHOULD_RETRY, Form, Reset, Rule
+from batchrunner.core.wordings import CHECK_KEY, GATEWAY_KEY
 from batchrunner.models import Decision, ErrorKind, Reply, Usage, Verdict
 
 __all__ = ["HALTS", "Answer", "Facts", "Halt", "Rule", "Tongue", "classify"]
@@ -99,6 +100,10 @@ class Tongue(Protocol):
     @property
     def base_rule(self) -> str:
         """A sentence on what a base URL has to be here."""
+        ...
+
+    def is_own(self, base_url: str) -> bool:
+        """Return whether an address is the provider's own, not a gateway's."""
         ...
 
     def read(self, body: bytes, path: str) -> Answer:
@@ -275,6 +280,7 @@ def _decide(
         "location": one_line(facts.headers.get("location", "nowhere"), secrets, bound=200),
         "base_rule": tongue.base_rule,
     }
+    is_gateways = rule.fix is CHECK_KEY and not tongue.is_own(url)
     return Decision(
         verdict=verdict,
         kind=rule.kind,
@@ -282,7 +288,7 @@ def _decide(
         retry_at=retry_at,
         reset_at=_reset_at(rule, retry_at, now_wall, tongue.day_zone),
         account_wide=rule.account_wide,
-        fix=facts.fix or rule.fix.format_map(fill),
+        fix=facts.fix or (GATEWAY_KEY if is_gateways else rule.fix).format_map(fill),
     )
 
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADDRESS",
+    "ASK_DOCTOR",
     "A_MODEL",
     "CHECK_KEY",
     "EXPIRED",
     "FIELD",
     "FIELD_CODES",
     "FIELD_SAYS",
+    "GATEWAY_KEY",
     "LISTED_PLACE",
     "NETWORK_FIX",
     "NEW_KEY",
@@ -70,6 +72,12 @@ PROXY_FIX: Final = (
 
 CHECK_KEY: Final = (
     "Is the key in {key} whole, this provider's, and still listed at {page}? If not: {set_key}"
+)
+#: At an address that is not the provider's own, which may want another key or another header.
+#: What only doctor finds out is said by nobody else but doctor.
+ASK_DOCTOR: Final = "; whether it wants another header is told by: batchrunner doctor"
+GATEWAY_KEY: Final = (
+    "Is the key in {key} whole, and the one that this address takes? If not: {set_key}" + ASK_DOCTOR
 )
 NEW_KEY: Final = "Make a new key at {page}, then: {set_key}"
 OTHER_PLACE: Final = (

@@ -141,8 +141,8 @@ RULES: Final = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
         says=SAMPLING_SAYS,
-        fix="Ask for the older version: batchrunner retry --api-version 2023-06-01; or take the fields"
-        " out, and submit with --update.",
+        fix="Take the fields out, and submit the file with --update; or, if a newer API version was"
+        " asked for, ask for the older: batchrunner retry --api-version 2023-06-01",
     ),
 )
 

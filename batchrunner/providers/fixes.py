@@ -68,9 +68,8 @@ _FIXES: Final[Mapping[ErrorKind, str]] = {
 
 #: How a message begins whose cause is known better than by its kind → what helps.
 _KNOWN: Final[Mapping[str, str]] = {
-    SAMPLING_SAYS: "ask for the API version that has them: "
-    + _RETRY
-    + " --api-version 2023-06-01; or take them out, and submit the file with --update",
+    SAMPLING_SAYS: "take them out, and submit the file with --update; or, if a newer API version was"
+    " asked for, ask for the older: " + _RETRY + " --api-version 2023-06-01",
     FIELD_SAYS: "take the field out and submit the mended file with --update, or replace it: "
     + _RETRY
     + " --set FIELD=VALUE",

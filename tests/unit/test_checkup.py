@@ -368,7 +368,7 @@ def test_a_mend_of_a_run_becomes_one_of_doctor(fix: str, told: str) -> None:
 def test_advice_names_the_nearest_and_says_that_it_asked() -> None:
     """One command that can be pasted, and the one request behind it."""
     said = words(listing("claude-haiku-4-5", "claude-opus-4-5"), ["claude-haiku-4.5"], "tickets")
-    assert said.startswith("batchrunner resume tickets --set model=claude-haiku-4-5 (")
+    assert said.startswith("batchrunner resume tickets --set model=claude-haiku-4-5  # ")
     assert "asked for once just now and counted" in said
 
 

@@ -465,3 +465,18 @@ def test_a_profile_is_whole(name: str) -> None:
         check_zone(known.day_zone)
     for variable in known.key_envs:
         assert variable.isupper()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_gateways"),
+    [("https://api.anthropic.com/v1/messages", False), ("https://gw.example/v1/messages", True)],
+)
+def test_a_refused_key_at_a_gateway_may_be_in_the_wrong_header(url: str, is_gateways: bool) -> None:
+    """At an address that is not the provider's own the fix leads to doctor, which tries both headers."""
+    reply = Reply(
+        status=401, body=json.dumps(anthropic("authentication_error", "invalid x-api-key")).encode()
+    )
+    decision = classify(reply, ANTHROPIC, url=url, now_wall=0)
+    assert decision.verdict is Verdict.HALT_RUN
+    assert ("batchrunner doctor" in decision.fix) is is_gateways
+    assert ("console.anthropic.com" in decision.fix) is not is_gateways
