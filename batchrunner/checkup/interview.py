@@ -219,7 +219,8 @@ class Interview:
         run = self._case.subject.run
         mend = "Use --model {model}; in a run that is stored: batchrunner resume RUN --set model={model}"
         if run is not None:
-            mend = f"batchrunner resume {run.name} --set model={{model}}"
+            verb = "resume" if run.counts.pending else "retry"
+            mend = f"batchrunner {verb} {run.name} --set model={{model}}"
         put_models(self._sheet, listing, self._case.subject.models, mend=mend)
 
     def _put_answer(self, asked: Asked, model: str, booked: str) -> None:

@@ -1,8 +1,8 @@
 """What ``doctor`` is about: which provider, with which options, for which models.
 
 What was typed comes first. Where no provider was, it is that of the latest unfinished run, with all
-that is stored with it, since that is what stands still; else the configuration's; else that of the
-key variables that are set.
+that is stored with it, since that is what stands still; else of the latest whose jobs failed; else
+the configuration's; else that of the key variables that are set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from batchrunner.preparing import stored_options
 from batchrunner.providers import Profile, Providers
 from batchrunner.store.database import Database
 from batchrunner.store.holder import RunRow
-from batchrunner.store.inspection import last_unfinished, models_left
+from batchrunner.store.inspection import models_left, run_in_question
 from batchrunner.store.runs import StoredRun
 
 __all__ = ["Subject", "choose"]
@@ -126,7 +126,7 @@ def _latest(db: Database | None) -> StoredRun | None:
     if db is None:
         return None
     try:
-        return last_unfinished(db)
+        return run_in_question(db)
     except BatchrunnerError:
         # What is wrong with the database is told by its own check.
         return None
@@ -156,7 +156,7 @@ def _told(
     ]
     if not found:
         raise UsageError(
-            "Nothing tells which provider to examine: there is no unfinished run, and no key"
+            "Nothing tells which provider to examine: there is no run with work left or failed jobs, and no key"
             " variable is set.",
             fix=f"Name it: batchrunner doctor --provider NAME ({', '.join(providers.names)}).",
         )

@@ -26,7 +26,7 @@ from batchrunner.store.runs import StoredRun, all_runs, driver, process_is_alive
 from batchrunner.store.schema import Standing
 from batchrunner.views import Runner
 
-__all__ = ["DatabaseFacts", "inspect", "last_unfinished", "models_left", "open_current"]
+__all__ = ["DatabaseFacts", "inspect", "models_left", "open_current", "run_in_question"]
 
 #: Problems that ``quick_check`` lists.
 _LISTED: Final = 3
@@ -148,12 +148,14 @@ def open_current(path: Path) -> Database | None:
         return Database(path) if standing_of(path) is Standing.CURRENT else None
 
 
-def last_unfinished(db: Database) -> StoredRun | None:
-    """Return the latest run that has work left."""
+def run_in_question(db: Database) -> StoredRun | None:
+    """Return the latest run that has work left; where none has, the latest whose jobs failed."""
     with db.read() as connection:
         runs = all_runs(connection)
     unfinished = (StoredRunState.READY, StoredRunState.PAUSED)
-    return next((run for run in runs if run.state in unfinished and _has_work(run)), None)
+    left = (run for run in runs if run.state in unfinished and _has_work(run))
+    failed = (run for run in runs if run.counts.failed)
+    return next(left, None) or next(failed, None)
 
 
 def _has_work(run: StoredRun) -> bool:

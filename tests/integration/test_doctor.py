@@ -499,6 +499,15 @@ async def test_the_latest_unfinished_run_is_examined(keyed: House, api: ApiServe
     assert checks["model"].fix == "batchrunner resume tickets --set model=claude-opus-4-5"
 
 
+async def test_a_run_whose_jobs_failed_is_examined(keyed: House, api: ApiServer) -> None:
+    """Where no run has work left it is the latest whose jobs failed, at the address where they did."""
+    api.script([{"path": "/v1/models", "body": MODELS}, {"status": 404, "body": "no"}])
+    keyed.jobs(2)
+    keyed.submit("--name", "tickets", code=1)
+    checks = {check.check: check for check in await keyed.app.doctor()}
+    assert f"as run tickets does) at {api.url}" in checks["configuration"].detail
+
+
 def test_a_damaged_database_is_exit_5(keyed: House, api: ApiServer) -> None:
     """The way is well, the database is not."""
     api.script(LISTED)
