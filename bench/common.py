@@ -126,10 +126,18 @@ class Served(NamedTuple):
 # Processes
 
 
-def environment(base_url: str | None = None, *, loop: str = "asyncio") -> dict[str, str]:
+#: glibc gives a freed buffer of aiohttp's reads (256 kB) back to the kernel at each read until some
+#: larger one was freed; what a process happened to do before decides. With these it never does.
+KEPT_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": "4000000", "MALLOC_TRIM_THRESHOLD_": "8000000"}
+
+
+def environment(
+    base_url: str | None = None, *, loop: str = "asyncio", keeps_buffers: bool = False
+) -> dict[str, str]:
     """Return what a program under test sees: a key, an address, an event loop, no proxy."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     kept |= {"OPENAI_API_KEY": API_KEY, "BATCHRUNNER_LOOP": loop, "PYTHONHASHSEED": "0"}
+    kept |= KEPT_BUFFERS if keeps_buffers else {}
     return kept if base_url is None else kept | {"OPENAI_BASE_URL": f"{base_url}/v1"}
 
 
@@ -306,6 +314,7 @@ def resume(
     base_url: str,
     *options: str,
     loop: str,
+    keeps_buffers: bool = False,
     codes: Sequence[int] = (0,),
     threads: Threads | None = None,
 ) -> Usage:
@@ -313,7 +322,7 @@ def resume(
     return batchrunner(
         "resume", RUN, "--db", str(db), "--base-url", f"{base_url}/v1",
         "--rpm", "none", "-c", "100", *options,
-        env=environment(loop=loop), codes=codes, threads=threads,
+        env=environment(loop=loop, keeps_buffers=keeps_buffers), codes=codes, threads=threads,
     )  # fmt: skip
 
 

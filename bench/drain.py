@@ -3,6 +3,8 @@
     python -m bench.drain [--jobs N] [--pairs N] [--loop asyncio|uvloop]
 
 Both send the same 1 kB requests, 100 at a time, to a canned nginx on the same event loop, in turns.
+On asyncio a second row has both keep the memory of their read buffers: else the bare loop maps and
+unmaps a buffer at each read and batchrunner, by what it did before, does not.
 Each is a process of its own; the time is that from the first answered request to the last, as
 nginx's log tells it. ``stored`` takes batchrunner's time to the end of the run, its last commit,
 and is otherwise the same ratio.
@@ -67,13 +69,16 @@ class Pair(NamedTuple):
         return self.bare_loop_us / self.ours_loop_us
 
 
-def measure(folder: Path, jobs: Path, stored: Path, n: int, loop: str) -> Pair:
+def measure(
+    folder: Path, jobs: Path, stored: Path, n: int, loop: str, *, keeps_buffers: bool
+) -> Pair:
     """Drain the jobs once with each."""
     bare_threads, our_threads = Threads(), Threads()
     with nginx(folder / "bare") as server:
         run_process(
             ["-m", "bench.bare", str(jobs), server.url, str(CONCURRENCY), loop],
-            env=environment(loop=loop) | {"PYTHONPATH": str(Path.cwd())},
+            env=environment(loop=loop, keeps_buffers=keeps_buffers)
+            | {"PYTHONPATH": str(Path.cwd())},
             threads=bare_threads,
         )
     bare = server.served()
@@ -82,7 +87,7 @@ def measure(folder: Path, jobs: Path, stored: Path, n: int, loop: str) -> Pair:
     # What the copy left in the page cache must not be written while the drain's commits wait.
     os.sync()
     with nginx(folder / "ours") as server:
-        resume(db, server.url, loop=loop, threads=our_threads)
+        resume(db, server.url, loop=loop, keeps_buffers=keeps_buffers, threads=our_threads)
     ours = server.served()
     connection = sqlite3.connect(db)
     ((finished_at, n_completed),) = connection.execute("SELECT finished_at, n_completed FROM run")
@@ -142,16 +147,24 @@ def main() -> None:
         stored = folder / "stored.db"
         store_jobs(stored, jobs)
         for loop in given.loop or loops:
-            pairs = []
+            # uvloop reads into a buffer of its own.
+            kinds = (
+                {loop: False, f"{loop}, buffers kept": True} if loop == "asyncio" else {loop: False}
+            )
+            pairs: dict[str, list[Pair]] = {kind: [] for kind in kinds}
             for number in range(given.pairs):
-                pair = measure(folder / f"{loop}-{number}", jobs, stored, given.jobs, loop)
-                pairs.append(pair)
-                print(
-                    f"{loop} {number + 1}/{given.pairs}: {pair.bare.per_second:,.0f}"
-                    f" {pair.ours.per_second:,.0f} {pair.ratio:.3f}",
-                    file=sys.stderr,
-                )
-            rows.append(row(loop, pairs))
+                for kind, keeps_buffers in kinds.items():
+                    place = folder / f"{loop}-{number}-{keeps_buffers}"
+                    pair = measure(
+                        place, jobs, stored, given.jobs, loop, keeps_buffers=keeps_buffers
+                    )
+                    pairs[kind].append(pair)
+                    print(
+                        f"{kind} {number + 1}/{given.pairs}: {pair.bare.per_second:,.0f}"
+                        f" {pair.ours.per_second:,.0f} {pair.ratio:.3f}",
+                        file=sys.stderr,
+                    )
+            rows += [row(kind, pairs[kind]) for kind in kinds]
     print_table(
         ["event loop", "bare, a second", "batchrunner, a second", "ratio (range)", "bar",
          "ratio, all stored", "bare loop, CPU µs a job", "our loop, CPU µs a job", "our other threads", "ratio by loop CPU"],
