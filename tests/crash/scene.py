@@ -25,6 +25,8 @@ from tests.fakes import ApiServer, SeenRequest
 
 __all__ = ["Done", "Scene", "environment", "looked_at"]
 
+#: Where ``tests`` is found by a program that runs elsewhere.
+_HERE = str(Path(__file__).parents[2])
 #: No command of a scene takes longer, whatever the machine does meanwhile (seconds).
 LONGEST_S = 100.0
 
@@ -83,6 +85,8 @@ class Scene:
     #: Limits that hold over the whole scene: allowed sends, and seconds.
     limits: Sequence[tuple[int, float]] = ()
     name: str = "run"
+    #: How Python is given the program.
+    program: Sequence[str] = ("-m", "batchrunner")
     keys: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,14 +122,14 @@ class Scene:
         self, *words: str, point: str | None = None, shell: bool = False
     ) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, to die at ``point`` (``name:n``)."""
-        command = [sys.executable, "-m", "batchrunner", "--db", str(self.db), "-q", *words]
+        command = [sys.executable, *self.program, "--db", str(self.db), "-q", *words]
         if shell:
             # A parent that stays: the group has two members.
             command = ["sh", "-c", '"$@"; exit $?', "sh", *command]
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=environment(**({VARIABLE: point} if point else {})),
+            env=environment(PYTHONPATH=_HERE, **({VARIABLE: point} if point else {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
