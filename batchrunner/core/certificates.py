@@ -64,13 +64,20 @@ def read_certificate(der: bytes) -> Certificate:
 
 
 def distrust(
-    found: Certificate | None, code: int, reason: str, *, host: str, port: int
+    found: Certificate | None, code: int, reason: str, *, host: str, port: int, now: datetime
 ) -> Distrust:
     """Return why OpenSSL's ``code`` (X509_V_ERR_…) refuses a certificate of ``host``.
 
-    ``found`` is the server's own, ``None`` where it could not be read; ``reason`` is OpenSSL's.
+    ``found`` is the server's own, ``None`` where it could not be read; ``reason`` is OpenSSL's. It
+    stops at the first; what the dates show at ``now`` is told besides.
     """
     why, fix = _REASONS.get(code, (reason, _FIX_UNKNOWN))
+    dated = _date_fault(found, now)
+    if code in _DATES and found is not None and dated is None:
+        # Its own dates are good: it is one further up that is not.
+        why, fix = _DATE_ABOVE
+    elif code not in _DATES and dated is not None:
+        why, fix = f"{why}; and {_REASONS[dated][0]}", f"{fix.rstrip('.')}. {_FIX_CLOCK}"
     fill = {
         "host": host,
         "place": f"{host}:{port}",
@@ -118,6 +125,25 @@ _REASONS: Final[Mapping[int, tuple[str, str]]] = {
     62: ("it is not for {host} but for {names}", _FIX_NAME),
     64: ("it is not for the address {host} but for {names}", _FIX_NAME),
 }
+_NOT_YET: Final = 9
+_EXPIRED: Final = 10
+_DATES: Final = frozenset((_NOT_YET, _EXPIRED))
+_FIX_ABOVE: Final = (
+    "See whether this machine's date is right: date -u. If it is, bring the system's certificates up"
+    " to date, or have whoever runs {host} send the chain of an authority that is still good; then:"
+    " batchrunner resume"
+)
+_DATE_ABOVE: Final = (
+    "the certificate of an authority above it has expired, or is not valid yet; its own is valid",
+    _FIX_ABOVE,
+)
+
+
+def _date_fault(found: Certificate | None, now: datetime) -> int | None:
+    """Return the code of what is wrong with a certificate's dates, whatever OpenSSL stopped at."""
+    if found is None or found.valid_from <= now <= found.valid_until:
+        return None
+    return _EXPIRED if now > found.valid_until else _NOT_YET
 
 
 def _value(data: bytes, at: int) -> tuple[int, bytes, int]:

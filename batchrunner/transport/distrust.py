@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 import aiohttp
@@ -64,6 +65,7 @@ class Distrusts:
             getattr(cause, "verify_message", "") or str(cause),
             host=at.host or "",
             port=at.port or 443,
+            now=datetime.now(UTC),
         )
         return Fault(
             kind=ErrorKind.TLS,

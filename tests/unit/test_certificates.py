@@ -65,6 +65,9 @@ KNOWN = Certificate(
     datetime(2026, 3, 4, 5, 6, tzinfo=UTC),
     tuple(f"h{i}.example" for i in range(7)),
 )
+VALID = datetime(2026, 2, 1, tzinfo=UTC)
+EARLY = datetime(2026, 1, 1, tzinfo=UTC)
+LATE = datetime(2026, 3, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +85,36 @@ KNOWN = Certificate(
 )
 def test_each_reason_says_why_and_what_to_do(code: int, why: str, fix: str) -> None:
     """Every reason has its words, the certificate's subject, issuer and dates, and a fix."""
-    told = distrust(KNOWN, code, "openssl's own words", host="api.example", port=8443)
+    now = {9: EARLY, 10: LATE}.get(code, VALID)
+    told = distrust(KNOWN, code, "openssl's own words", host="api.example", port=8443, now=now)
     assert why in told.why
     assert "“api.example”, issued by “Some CA”, valid from 2026-01-02 to 2026-03-04" in told.why
     assert fix in told.fix
     assert "h6.example" not in told.why, "a long list of names is cut"
-    assert distrust(None, code, "openssl's own words", host="h", port=1).why
+    assert "; and it" not in told.why
+    assert distrust(None, code, "openssl's own words", host="h", port=1, now=now).why
+
+
+@pytest.mark.parametrize("code", [18, 19, 20, 21, 62, 64])
+@pytest.mark.parametrize(
+    ("now", "dated"),
+    [(LATE, "it has expired on 2026-03-04"), (EARLY, "it is not valid before 2026-01-02")],
+    ids=["late", "early"],
+)
+def test_what_the_dates_show_is_told_besides(code: int, now: datetime, dated: str) -> None:
+    """OpenSSL stops at the first reason; a certificate that is out of date too is told of both."""
+    told = distrust(KNOWN, code, "", host="api.example", port=8443, now=now)
+    assert f"; and {dated}" in told.why
+    first = distrust(KNOWN, code, "", host="api.example", port=8443, now=VALID)
+    assert told.why.startswith(first.why.partition(". It is for")[0])
+    assert told.fix.startswith(first.fix.rstrip("."))
+    assert "date -u" in told.fix
+    assert ".." not in told.fix.replace("…", "")
+
+
+@pytest.mark.parametrize("code", [9, 10])
+def test_an_authority_that_has_expired_is_not_called_the_server(code: int) -> None:
+    """Where the server's own dates are good, the one above it is what is out of date."""
+    told = distrust(KNOWN, code, "", host="api.example", port=8443, now=VALID)
+    assert "an authority above it" in told.why
+    assert "it has expired on 2026-03-04" not in told.why

@@ -373,6 +373,19 @@ async def test_a_bad_certificate_says_why(
 
 
 @needs_openssl
+async def test_an_expired_certificate_of_an_unknown_authority_is_told_of_both(
+    server: ApiServer, authority: Authority
+) -> None:
+    """Neither reason hides the other, and both have their fix: the date would fail it anyway."""
+    with tls_front(server.port, authority.context(days=-1)) as url:
+        fault = fault_in(await send(url), ErrorKind.TLS, halts=True)
+    assert "an authority that is not known here" in fault.message
+    assert "; and it has expired on 20" in fault.message
+    assert "--ca-file" in fault.fix
+    assert "date -u" in fault.fix
+
+
+@needs_openssl
 async def test_an_https_proxys_certificate_is_the_proxys(https: str, authority: Authority) -> None:
     """A proxy with a bad certificate is named, not the server behind it."""
     tls = authority.context("DNS:elsewhere.example")
