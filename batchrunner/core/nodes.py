@@ -43,7 +43,7 @@ class _Node:
     level: int = 0
     #: Whether a request is under way that tries it.
     is_tried: bool = False
-    #: Jobs that it answered badly since its last success.
+    #: Jobs that it answered badly since its last success; so many as it takes to put it down.
     failed: set[JobId] = field(default_factory=set)
 
 
@@ -109,7 +109,8 @@ class Nodes:
         ``until`` is when the way itself said it would be back.
         """
         node = self._nodes[index]
-        node.failed.add(job)
+        if len(node.failed) < BAD_ANSWERS:
+            node.failed.add(job)
         was_tried, node.is_tried = node.is_tried, False
         if node.down_until > now and not was_tried:
             return None

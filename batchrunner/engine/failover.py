@@ -30,6 +30,10 @@ from batchrunner.store.records import ClaimedJob
 
 __all__ = ["FailoverWire", "Ways"]
 
+#: So many jobs' failures are remembered: more than can be in flight. One that is forgotten begins
+#: its round anew, and is charged a round later.
+MOST_TRIED: Final = 4_096
+
 
 class _Failing(NamedTuple):
     """How a kind of failure is a way's rather than a job's."""
@@ -179,7 +183,7 @@ class FailoverWire(Wire):
             self._note(self.ways.proxies.answered(proxy), self.proxies, "")
             return decision
         is_proxy = decision.kind is ErrorKind.PROXY and len(self.proxies) > 1
-        tried = self._tried.setdefault(job, _Tried())
+        tried = self._remembered(job)
         health, names, index, failed = (
             (self.ways.proxies, self.proxies, proxy, tried.proxies)
             if is_proxy
@@ -201,6 +205,18 @@ class FailoverWire(Wire):
         if not failing.is_free:
             return decision
         return replace(decision, verdict=Verdict.RETRY, elsewhere=True, retry_at=None)
+
+    def _remembered(self, job: JobId) -> _Tried:
+        """Return what a job has failed on, remembered as the latest.
+
+        A job that ends without an answer by another way (its last try, a cancelled run) never
+        comes back to be forgotten.
+        """
+        tried = self._tried.pop(job, None) or _Tried()
+        while len(self._tried) >= MOST_TRIED:
+            del self._tried[next(iter(self._tried))]
+        self._tried[job] = tried
+        return tried
 
     def _address(self, job: ClaimedJob, node: str) -> str:
         """Return where a job goes at one node."""

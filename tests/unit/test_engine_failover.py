@@ -9,10 +9,10 @@ import pytest
 from yarl import URL
 
 from batchrunner.core.credentials import Secrets
-from batchrunner.core.nodes import FIRST_COOL_DOWN_MS
-from batchrunner.engine.failover import FailoverWire
+from batchrunner.core.nodes import BAD_ANSWERS, FIRST_COOL_DOWN_MS
+from batchrunner.engine.failover import MOST_TRIED, FailoverWire
 from batchrunner.engine.wire import MOST_URLS
-from batchrunner.models import Decision, ErrorKind, JobId, Request, Verdict
+from batchrunner.models import Decision, ErrorKind, Fault, JobId, Reply, Request, Verdict
 from batchrunner.providers import BUILT_IN
 from batchrunner.store.records import ClaimedJob
 from batchrunner.transport import Aborted, Transport
@@ -240,3 +240,18 @@ async def test_addresses_are_not_remembered_without_end() -> None:
             assert request.addresses[1] == f"http://b/y/geo/{number}"
         assert len(at.wire._urls) <= MOST_URLS
         assert len(at.wire._addresses) <= MOST_URLS
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.TIMEOUT, ErrorKind.CONNECTION_RESET], ids=str)
+async def test_failures_of_jobs_that_never_come_back_are_forgotten(kind: ErrorKind) -> None:
+    """A job whose last try was this one leaves nothing behind for good; the latest are kept."""
+    fault = Fault(kind=kind, message="no answer", maybe_executed=True)
+    async with scene(["http://a", "http://b"], Time()) as at:
+        for number in range(1, 3 * MOST_TRIED):
+            job = claimed(number)
+            reply = Reply(fault=fault)
+            at.wire.decide(reply, at.wire.request(job), wall=0, job=job.job_id)
+        assert len(at.wire._tried) <= MOST_TRIED
+        latest = at.wire.request(claimed(3 * MOST_TRIED - 1))
+        assert latest.way == at.wire.ways.number(1, 0)
+        assert len(at.wire.ways.nodes._nodes[0].failed) <= BAD_ANSWERS
