@@ -178,8 +178,8 @@ _RUN: Final = (
         "--proxy",
         multiple=True,
         metavar="URL|none",
-        help="http, https, socks5 or socks5h proxy; ${VAR} is filled in at the send; repeatable: the first"
-        " is preferred. [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY]",
+        help="http, https, socks5 or socks5h proxy; ${VAR} is filled in at the send, and keeps a password out"
+        " of ps and your history, as a variable or the configuration does; repeatable: the first is preferred. [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY]",
     ),
     _row(
         "--ca-file",
