@@ -12,7 +12,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-__all__ = ["NEEDED", "Needed", "fault_of_form"]
+from batchrunner.core.key_lengths import fault_of_length
+
+__all__ = ["NEEDED", "Needed", "fault_of_form", "looks_like_key"]
 
 
 class Needed(NamedTuple):
@@ -135,6 +137,12 @@ _FORMS: Final = (
     ),
 )
 
+#: Keys without a telling start: one long word of letters and digits, or such in groups.
+_FORMLESS: Final = re.compile(
+    r"(?=[^.]*\d)(?=[^.]*[A-Za-z])(?:[A-Za-z0-9+=]{20,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    r"|(?=.*[A-Za-z0-9]{16})[\w-]{24,})"
+)
+
 #: Typographic quotes that editors and chat programs put into pasted keys.
 _QUOTES: Final = frozenset("\"'`´‘’‚‛“”„‟«»‹›＂＇")  # noqa: RUF001
 
@@ -167,7 +175,16 @@ def fault_of_form(value: str, *, provider: str, is_own_address: bool, is_bearer:
         is_workload = is_bearer and value.startswith("sk-ant-oat")
         if found is not None and provider not in found.of and not is_workload:
             return f"holds {found.what}"
+        return fault_of_length(value, provider, is_bearer=is_bearer)
     return ""
+
+
+def looks_like_key(text: str) -> bool:
+    """Return whether a text without a telling start may be a key that stands in another's place.
+
+    A name that a person would give a file is none: it has an ending, or words.
+    """
+    return any(form.start.match(text) for form in _FORMS) or _FORMLESS.fullmatch(text) is not None
 
 
 def _not_a_key(value: str) -> str:

@@ -25,7 +25,7 @@ from tests.fakes import ApiServer, running_server
 from tests.fakes.network import Authority, running_proxy, tls_front
 from tests.integration.house import House
 
-KEY = "sk-ant-api03-" + "k" * 40
+KEY = "sk-ant-api03-" + "k" * 95
 NAMES = [
     "configuration", "key", "dns", "tcp", "proxy", "tls", "http", "authentication", "permission",
     "model", "limits", "clock", "database", "disk",
@@ -123,6 +123,8 @@ async def test_a_missing_key_costs_no_request(house: House, api: ApiServer) -> N
         ("$MY_KEY", "unfilled variable"),
         ("gsk_" + "a" * 40, "Groq"),
         ("sk-ant-admin01-" + "a" * 40, "dmin"),
+        (KEY[:60], "is 60 characters long, and keys of this form have 108"),
+        ("foo", "does not start with sk-ant-"),
     ],
 )
 async def test_a_key_of_the_wrong_form_is_told_offline(house: House, key: str, word: str) -> None:
@@ -501,7 +503,7 @@ async def test_the_latest_unfinished_run_is_examined(keyed: House, api: ApiServe
 
 async def test_a_run_whose_jobs_failed_is_examined(keyed: House, api: ApiServer) -> None:
     """Where no run has work left it is the latest whose jobs failed, at the address where they did."""
-    api.script([{"path": "/v1/models", "body": MODELS}, {"status": 404, "body": "no"}])
+    api.script([{"path": "/v1/models", "body": MODELS}, {"status": 400, "body": "no"}])
     keyed.jobs(2)
     keyed.submit("--name", "tickets", code=1)
     checks = {check.check: check for check in await keyed.app.doctor()}

@@ -16,7 +16,7 @@ from tests.fakes import ApiServer
 from tests.integration.house import House
 
 ROOT = Path(__file__).parents[2]
-KEY = "sk-ant-api03-" + "KeYrInG0123456789" * 3
+KEY = "sk-ant-api03-" + "KeYrInG0123456789" * 6
 OWN = ("--provider", "anthropic", "--model", "claude-haiku-4-5")
 
 
@@ -188,6 +188,30 @@ def test_a_run_goes_on_when_its_key_is_mended(house: House, api: ApiServer) -> N
     assert house.counts().completed == 2
     assert "chmod 600" in done.err
     assert "Stripped the space around the key in ANTHROPIC_API_KEY_FILE" in done.err
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable", "key", "words"),
+    [
+        ("anthropic", "ANTHROPIC_API_KEY", KEY[:70], "is 70 characters long, and keys of this form have 108"),
+        ("openai", "OPENAI_API_KEY", "foo", "holds something that does not start with sk-"),
+        ("groq", "GROQ_API_KEY", "gsk_" + "a1" * 9, "it was cut when it was copied"),
+    ],
+)  # fmt: skip
+def test_a_key_that_was_cut_costs_no_request(
+    house: House, provider: str, variable: str, key: str, words: str
+) -> None:
+    """At the provider's own address what is too short to be a key halts the run before anything is sent: exit 4."""
+    house.jobs(1)
+    done = house.run(
+        "submit", "jobs.jsonl", "--provider", provider, "--model", "m", "--json",
+        environ={variable: key, "https_proxy": "http://127.0.0.1:9"}, code=4,
+    )  # fmt: skip
+    assert (done.error["kind"], done.error["exit_code"]) == ("authentication", 4)
+    assert words in done.error["message"]
+    assert f"export {variable}='…' && batchrunner resume" in done.error["fix"]
+    assert key not in done.out + done.err or key == "foo"
+    assert house.status().requests.sent == 0
 
 
 def test_a_key_file_of_the_configuration_is_used(house: House, api: ApiServer) -> None:

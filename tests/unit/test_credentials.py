@@ -21,7 +21,7 @@ from batchrunner.providers.credentials import find_credential
 
 ANTHROPIC = profile("anthropic")
 OPENAI = profile("openai")
-KEY = "sk-ant-api03-abcdefghijklmnop"
+KEY = "sk-ant-api03-abcdefghijklmnop" + "Q7_-x" * 16
 
 
 def test_a_credential_does_not_show_itself() -> None:

@@ -11,12 +11,12 @@ from batchrunner.models import ExitCode
 from batchrunner.providers import BUILT_IN
 from batchrunner.providers.credentials import find_credential
 
-ANTHROPIC = "sk-ant-api03-abcdefghijklmnop"
+ANTHROPIC = "sk-ant-api03-abcdefghijklmnop" + "Q7_-x" * 16
 
 #: (provider, what stands in its variable, what is said of it).
 NO_KEYS = [
     # malformed
-    ("anthropic", f"{ANTHROPIC} x", "a space at character 30"),
+    ("anthropic", f"{ANTHROPIC} x", "a space at character 110"),
     ("anthropic", "sk-ant-api03-ab\u00a0cd", "a space at character 16"),
     ("anthropic", "sk-ant-api03-ab\tcd", "a tab at character 16"),
     ("anthropic", "sk-ant-api03-ab\ncd", "a line break at character 16"),
@@ -24,8 +24,8 @@ NO_KEYS = [
     ("anthropic", "sk-ant-api03-ab\u2028cd", "a line break at character 16"),
     ("anthropic", "sk-ant-api03-ab\x07cd", "a control character at character 16"),
     ("anthropic", f"'{ANTHROPIC}'", "a quotation mark at character 1"),
-    ("anthropic", f"{ANTHROPIC}“", "a quotation mark at character 30"),
-    ("anthropic", f"{ANTHROPIC}\u201f", "a quotation mark at character 30"),
+    ("anthropic", f"{ANTHROPIC}“", "a quotation mark at character 110"),
+    ("anthropic", f"{ANTHROPIC}\u201f", "a quotation mark at character 110"),
     ("anthropic", "sk-ant-api03-ab\u200bcd", "invisible character (U+200B ZERO WIDTH SPACE)"),
     (
         "anthropic",
@@ -106,17 +106,38 @@ NO_KEYS = [
     ("openai", "AKIAIOSFODNN7EXAMPLE", "an AWS access key id"),
     ("openai", "ghp_abcdefgh", "a GitHub token"),
     ("openrouter", "sk-0123456789abcdef", "those of OpenAI, DeepSeek, Moonshot and others"),
+    # cut, or nothing at all
+    ("anthropic", "sk-ant-api03-abc", "is 16 characters long, and keys of this form have 108"),
+    ("anthropic", ANTHROPIC[:95], "is 95 characters long, and keys of this form have 108"),
+    (
+        "openai",
+        "sk-proj-" + "a1" * 10,
+        "is 28 characters long, and keys of this form have 56 or more",
+    ),
+    ("openai", "sk-a", "is 4 characters long, and keys of this form have 51 or more"),
+    ("gemini", "AIza" + "a1" * 17, "is 38 characters long, and keys of this form have 39"),
+    ("gemini", "AQ.Ab8RN6", "is 9 characters long, and keys of this form have more than 50"),
+    ("groq", "gsk_" + "a1" * 10, "is 24 characters long, and keys of this form have 56"),
+    ("openrouter", "sk-or-v1-0123", "is 13 characters long, and keys of this form have 73"),
+    ("deepseek", "sk-0123", "is 7 characters long, and keys of this form have 35"),
+    ("anthropic", "foo", "holds something that does not start with sk-ant-"),
+    ("anthropic", ANTHROPIC[1:], "holds something that does not start with sk-ant-"),
+    ("openai", "Ab3" * 12, "holds something that does not start with sk-"),
+    ("mistral", "foo", "is 3 characters long, which no key of this provider is"),
+    ("azure", "x", "is 1 character long"),
 ]
 
 KEYS = [
     ("anthropic", ANTHROPIC),
-    ("openai", "sk-proj-abcDEF_123-x"),
+    ("anthropic", "sk-ant-api04-abc"),
+    ("openai", "sk-proj-" + "abcDEF_123-x" * 4),
+    ("openai", "sk-" + "a1" * 10 + "T3BlbkFJ" + "b2" * 10),
     ("openai", "sk-0123456789abcdef0123456789abcdef"),
     ("deepseek", "sk-0123456789abcdef0123456789abcdef"),
     ("gemini", "AIza" + "a1-_" * 8 + "xyz"),
     ("gemini", "AQ.Ab8RN6Ij_kLmNoPqRsTuVw"),
-    ("groq", "gsk_" + "a1" * 15),
-    ("openrouter", "sk-or-v1-0123456789abcdef"),
+    ("groq", "gsk_" + "a1" * 26),
+    ("openrouter", "sk-or-v1-" + "0123456789abcdef" * 4),
     ("mistral", "Ab3" * 10 + "xy"),
     ("azure", "0123456789abcdef" * 2),
     ("azure", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
@@ -190,3 +211,40 @@ def test_a_provider_of_ones_own_may_have_any_form() -> None:
     """Whose key it is, is asked only of providers whose forms are known."""
     assert fault("acme", "gsk_abcdefgh") == ""
     assert "space" in fault("acme", "a b")
+
+
+def test_a_gateway_may_want_a_short_key() -> None:
+    """Elsewhere than at the provider's own address no length and no start is asked for."""
+    for value in ("foo", "sk-ant-api03-abc"):
+        said = fault_of_form(value, provider="anthropic", is_own_address=False, is_bearer=False)
+        assert said == ""
+
+
+def test_a_token_may_have_any_start_but_a_cut_key_is_told() -> None:
+    """Tokens have no promised form; an API key in their variable is checked like one."""
+
+    def said(value: str) -> str:
+        return fault_of_form(value, provider="anthropic", is_own_address=True, is_bearer=True)
+
+    assert said("token-token") == ""
+    assert "it was cut" in said("sk-ant-api03-abc")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_key"),
+    [
+        (ANTHROPIC, True),
+        ("Ab3" * 10 + "xy", True),
+        ("0123456789abcdef" * 2, True),
+        ("0b5e3c1a-89ab-4def-8123-456789abcdef", True),
+        ("Ab3dEf6hIj9lMn2p_-Ab3dEf6", True),
+        ("anthropic.key", False),
+        ("secrets/anthropic", False),
+        ("anthropic_production_key_2026", False),
+        ("my-keys-2026-for-the-batch", False),
+        ("key", False),
+    ],
+)
+def test_a_key_in_the_place_of_a_files_name_is_known(text: str, is_key: bool) -> None:
+    """A long word of letters and digits is taken for a key; a name that people give is not."""
+    assert key_forms.looks_like_key(text) is is_key
