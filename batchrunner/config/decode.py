@@ -78,6 +78,8 @@ class ConfigFile:
     prices: Mapping[str, Price] = field(default_factory=dict)
     #: Providers that it describes.
     providers: Mapping[str, Described] = field(default_factory=dict)
+    #: Providers whose description has a fault: they are there, and can't be used.
+    faulty_providers: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -181,6 +183,8 @@ def decode(path: FilePath, text: str, *, shown: str) -> tuple[ConfigFile, list[L
     except NotTomlError as error:
         return ConfigFile(path=path), [LineFault(file=shown, line=error.line, reason=str(error))]
     reader = _Reader(path, shown, toml)
+    providers = dict(reader.providers())
+    said = toml.values.get("providers")
     found = ConfigFile(
         path=path,
         top=_by_key(reader.settings(toml.values, (), beside=TABLES)),
@@ -189,7 +193,8 @@ def decode(path: FilePath, text: str, *, shown: str) -> tuple[ConfigFile, list[L
             for name, table, prefix in reader.tables("profiles")
         },
         prices=dict(reader.prices()),
-        providers=dict(reader.providers()),
+        providers=providers,
+        faulty_providers=frozenset(said if isinstance(said, dict) else ()) - frozenset(providers),
     )
     return found, sorted(reader.faults, key=lambda fault: fault.line)
 

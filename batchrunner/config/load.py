@@ -61,7 +61,9 @@ def load_config(
             faults += wrong
     described = {name: said for file in reversed(found) for name, said in file.providers.items()}
     providers = Providers({name: said.profile for name, said in described.items()})
-    faults += [fault for file in found for fault in _unknown_providers(file, providers)]
+    # What is wrong with those is said already.
+    faulty = frozenset[str]().union(*(file.faulty_providers for file in found))
+    faults += [fault for file in found for fault in _unknown_providers(file, providers, faulty)]
     if faults:
         raise _faulty(faults)
     asked, by = (
@@ -142,9 +144,13 @@ def _layers(file: ConfigFile, profile: str) -> Iterable[Layer]:
     yield Layer(file.top, top)
 
 
-def _unknown_providers(file: ConfigFile, providers: Providers) -> Iterator[LineFault]:
+def _unknown_providers(
+    file: ConfigFile, providers: Providers, faulty: frozenset[str]
+) -> Iterator[LineFault]:
     for settings in (file.top, *file.profiles.values()):
         said = settings.get("provider")
+        if said is not None and str(said.value).lower() in faulty:
+            continue
         try:
             if said is not None:
                 providers.profile(said.value)

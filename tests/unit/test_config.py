@@ -172,6 +172,19 @@ def test_every_fault_is_named_at_once(folders: Folders) -> None:
     assert [line for line, _ in faults] == [1, 3, 5]
 
 
+def test_faulty_provider_is_told_once(folders: Folders) -> None:
+    """A described provider with a fault is not also said to be unknown, whichever file and profile names it."""
+    text = "provider = 'acme'\n[profiles.p]\nprovider = 'Acme'\n"
+    rules = "[[providers.acme.rules]]\nstatus = [403]\nverdict = 'wait_for_da'\n"
+    ((line, reason),) = faults_of(folders, text + rules)
+    assert line == 6
+    assert "must be one of retry, pause" in reason
+    folders.write("provider = 'acme'\n", rules)
+    with pytest.raises(InputError) as raised:
+        folders.load()
+    assert [(fault.file, fault.line) for fault in raised.value.faults] == [(str(folders.user), 3)]
+
+
 def test_not_utf8_is_refused(folders: Folders) -> None:
     """A file in another encoding is refused with the line."""
     (folders.project / "batchrunner.toml").write_bytes(b"# \xc3\xa4\nmodel = '\xe4'\n")
