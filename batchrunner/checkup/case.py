@@ -30,7 +30,9 @@ _ELSE: Final = (
     " a run tries such requests again by itself."
 )
 #: What follows on a mend during a run; with --set it is the run's own.
-_THEN_RESUME: Final = re.compile(r"([Tt])hen run resume|batchrunner resume(?=$|[.,;)]| --(?!set))")
+_THEN_RESUME: Final = re.compile(
+    r"([Tt])hen run resume|batchrunner resume(?=$|[.,;)]| --(?!set)|  #)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

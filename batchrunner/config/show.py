@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from batchrunner.config import forms
 from batchrunner.config.keys import KEYS, Goes, Key
 from batchrunner.config.resolve import Config
-from batchrunner.core.credentials import redact
+from batchrunner.core.credentials import REDACTED, redact
+from batchrunner.core.key_forms import looks_like_key
 from batchrunner.transport.proxies import without_password
 
 __all__ = ["DB_VARIABLE", "InForce", "values_in_force"]
@@ -72,7 +75,10 @@ def _in_force(
             return InForce(key.name, _shown(key, text), "environment", variable, default)
     found = config.setting(key.name, provider)
     if found is not None:
-        return InForce(key.name, found.said, "file", found.place, default)
+        said = found.said
+        if isinstance(said, str) and key.form is forms.PATH and _is_misplaced(found.value):
+            said = REDACTED
+        return InForce(key.name, said, "file", found.place, default)
     return InForce(key.name, None, "default", None, default)
 
 
@@ -97,6 +103,11 @@ def _default(key: Key, config: Config, provider: str | None) -> str:
         "day_resets": known.day_zone,
     }
     return own.get(key.name) or key.default
+
+
+def _is_misplaced(path: str) -> bool:
+    """Whether a key stands in the place of a file's name: nothing is called so, and nobody would."""
+    return looks_like_key(Path(path).name) and not Path(path).exists()
 
 
 def _shown(key: Key, text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from batchrunner.core.credentials import Credential
-from batchrunner.core.key_forms import NEEDED, fault_of_form
+from batchrunner.core.key_forms import NEEDED, fault_of_form, looks_like_key
 from batchrunner.errors import RefusedError, UsageError
 from batchrunner.providers import keyring
 from batchrunner.providers.profile import Profile
@@ -90,7 +90,7 @@ def keep_key(profile: Profile, value: str, *, is_any_form: bool = False) -> Cred
     if not value.strip():
         raise UsageError("No key was given.", fix=f"batchrunner key set {profile.name}")
     given = _read(_Place("the input", value, "", is_file=True))
-    mend = f"batchrunner key set {profile.name} && {_RESUME}"
+    mend = f"batchrunner key set {profile.name}"
     found = _check_form(given, profile, base_url_is_own=not is_any_form, mend=mend)
     keyring.store(profile.name, found.value)
     return found
@@ -165,6 +165,12 @@ def _places(
 
 def _from_file(named_by: str, path: Path) -> _Place:
     """Read a key file. Raises :class:`RefusedError` where it can't be read or holds no key."""
+    if looks_like_key(path.name) and not path.exists():
+        # Named as a path it would be shown.
+        raise RefusedError(
+            f"What {named_by} names is no file that is there, and looks like a key itself.",
+            fix=f"put the key alone into a file, let {named_by} name that file, then: {_RESUME}",
+        )
     what = f"The key file {path} ({named_by})"
     mend = f"put the key alone into {path}, then: {_RESUME}"
     try:

@@ -114,6 +114,8 @@ async def test_a_missing_key_costs_no_request(house: House, api: ApiServer) -> N
     checks = await examined(house, base_url="https://api.anthropic.com", proxy=("none",))
     assert failed(checks)[0] == ("key", 4)
     assert "ANTHROPIC_API_KEY_FILE" in checks["key"].detail
+    assert checks["key"].fix.startswith("export ANTHROPIC_API_KEY='…' && batchrunner doctor")
+    assert "resume" not in checks["key"].fix
     assert checks["http"].status is SKIP
 
 

@@ -353,6 +353,10 @@ def test_the_first_failure_is_the_exit_code() -> None:
         ("do so, then: batchrunner resume", "do so, then: batchrunner doctor"),
         ("batchrunner resume --set model=NAME", "batchrunner resume --set model=NAME"),
         ("batchrunner resume tickets", "batchrunner resume tickets"),
+        (
+            "export X='…' && batchrunner resume  # or so",
+            "export X='…' && batchrunner doctor  # or so",
+        ),
     ],
 )
 def test_a_mend_of_a_run_becomes_one_of_doctor(fix: str, told: str) -> None:

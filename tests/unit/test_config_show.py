@@ -72,6 +72,29 @@ def test_every_source_is_named(
     assert values["base_url"]["default"] == "https://api.openai.com/v1"
 
 
+@pytest.mark.parametrize("key", ["Ab3" * 10 + "xy", "0123456789abcdef" * 2])
+def test_a_key_in_the_place_of_its_file_is_not_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """A key without a telling form that was pasted as key_file is masked, unless a file is called so."""
+    (folder / "batchrunner.toml").write_text(f"key_file = '{key}'\n")
+    assert shown(capsys)["values"]["key_file"]["value"] == "[redacted]"
+    assert main(["config", "show"]) == 0
+    out = capsys.readouterr().out
+    assert "[redacted]" in out
+    assert key not in out
+    (folder / key).touch()
+    assert shown(capsys)["values"]["key_file"]["value"] == key
+
+
+def test_a_key_file_that_is_not_there_is_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that people give a file is shown, there or not: that is how a slip is found."""
+    (folder / "batchrunner.toml").write_text("key_file = 'secrets/anthropic-2026.key'\n")
+    assert shown(capsys)["values"]["key_file"]["value"] == "secrets/anthropic-2026.key"
+
+
 def test_text_has_it_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table names keys, values and lines; prices and providers too."""
     (folder / "batchrunner.toml").write_text(
