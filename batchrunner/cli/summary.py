@@ -91,6 +91,9 @@ def _next(result: RunResult, settings: Settings) -> list[str]:
         commands.append(("go on", settings.command("resume", name)))
     if jobs.failed:
         commands.append(("failures", settings.command("errors", name)))
+        if not jobs.pending and not jobs.running:
+            # With work left it is what stopped the run that comes first.
+            commands.append(("try again", settings.command("retry", name)))
     if jobs.cancelled and not jobs.pending:
         commands.append(("bring back", settings.command("retry", name)))
     if jobs.completed and not result.output:

@@ -26,7 +26,7 @@ from batchrunner.core.headers import parse_wait
 from batchrunner.core.key_forms import NEEDED
 from batchrunner.core.outcomes import HALTS, Halt
 from batchrunner.core.rules import SHOULD_RETRY, Form, Reset, Rule
-from batchrunner.core.wordings import CHECK_KEY, GATEWAY_KEY
+from batchrunner.core.wordings import CHECK_KEY, GATEWAY_KEY, OTHER_ADDRESS
 from batchrunner.models import Decision, ErrorKind, Reply, Usage, Verdict
 
 __all__ = ["HALTS", "Answer", "Facts", "Halt", "Rule", "Tongue", "classify"]
@@ -104,6 +104,10 @@ class Tongue(Protocol):
 
     def is_own(self, base_url: str) -> bool:
         """Return whether an address is the provider's own, not a gateway's."""
+        ...
+
+    def meant_base(self, url: str) -> str:
+        """Return the base URL that is likely meant where ``url`` leads nowhere; empty: unknown."""
         ...
 
     def read(self, body: bytes, path: str) -> Answer:
@@ -289,6 +293,9 @@ def _decide(
         reset_at=_reset_at(rule, retry_at, now_wall, tongue.day_zone),
         account_wide=rule.account_wide,
         fix=facts.fix or (GATEWAY_KEY if is_gateways else rule.fix).format_map(fill),
+        if_address=OTHER_ADDRESS.format(base=one_line(tongue.meant_base(url), secrets) or "URL")
+        if rule.of_address
+        else "",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from batchrunner.core.rules import Form, Reset, Rule, words
 from batchrunner.core.wordings import (
     A_MODEL,
+    A_THING,
     ADDRESS,
     CHECK_KEY,
     EXPIRED,
@@ -20,6 +21,7 @@ from batchrunner.core.wordings import (
     LISTED_PLACE,
     NETWORK_FIX,
     NEW_KEY,
+    NO_API_SAYS,
     NO_FIELD,
     NOTHING_SAYS,
     OTHER_MODEL,
@@ -391,11 +393,31 @@ _STATUSES: Final[Sequence[Rule]] = (
         fix=OTHER_MODEL,
     ),
     Rule(
-        id="not-found",
-        statuses=(404,),
+        id="thing-not-found",
+        statuses=(404, 410),
+        message_re=A_THING,
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
+        says="The request refers to something that is not there",
+        fix="Correct what it refers to, then submit with --update.",
+    ),
+    Rule(
+        id="not-found",
+        statuses=(404, 410),
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.INVALID_REQUEST,
+        of_address=True,
         says=f"{NOTHING_SAYS} {{url}}. {{base_rule}}",
+        fix="Correct the base URL: batchrunner retry --base-url URL",
+    ),
+    Rule(
+        # A web server that only gives files out says so to every request for an answer.
+        id="no-such-method",
+        statuses=(405,),
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.INVALID_REQUEST,
+        of_address=True,
+        says=f"{NO_API_SAYS} {{url}}, which does not take the request's method. {{base_rule}}",
         fix="Correct the base URL: batchrunner retry --base-url URL",
     ),
     Rule(
@@ -440,6 +462,9 @@ _STATUSES: Final[Sequence[Rule]] = (
         statuses=(501, 505),
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.SERVER_ERROR,
+        of_address=True,
+        says=f"{NO_API_SAYS} {{url}}, or it lacks what the request asks for. {{base_rule}}",
+        fix="Correct the base URL: batchrunner retry --base-url URL",
     ),
     Rule(
         id="server-error",
@@ -474,6 +499,17 @@ _STATUSES: Final[Sequence[Rule]] = (
         kind=ErrorKind.INVALID_REQUEST,
         says=FIELD_SAYS,
         fix=NO_FIELD,
+    ),
+    Rule(
+        # APIs explain themselves in JSON; what stands before them, in pages for people.
+        id="web-page",
+        statuses=("4xx",),
+        forms=frozenset({Form.HTML}),
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.INVALID_REQUEST,
+        of_address=True,
+        says=f"{NO_API_SAYS} {{url}}, but a web server with a page. {{base_rule}}",
+        fix="Correct the base URL: batchrunner retry --base-url URL",
     ),
     Rule(
         id="invalid-request",

@@ -69,6 +69,8 @@ class Rule:
     when: Callable[[Facts], bool] | None = None
     #: The pause or the wait is the whole account's, not the model pool's.
     account_wide: bool = False
+    #: With ``FAIL_JOB``: while nothing has succeeded at the address, the address is to blame.
+    of_address: bool = False
     reset: Reset = Reset.NOT_SAID
     #: What a person should do; ``{url}``, ``{provider}``, ``{key}`` (the variable that holds it),
     #: ``{set_key}`` (the command that puts another there), ``{page}`` (where keys are made),

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADDRESS",
+    "ADDRESS_SAYS",
     "ASK_DOCTOR",
     "A_MODEL",
+    "A_THING",
     "CHECK_KEY",
     "EXPIRED",
     "FIELD",
@@ -26,7 +28,9 @@ __all__ = [
     "NETWORK_FIX",
     "NEW_KEY",
     "NOTHING_SAYS",
+    "NO_API_SAYS",
     "NO_FIELD",
+    "OTHER_ADDRESS",
     "OTHER_MODEL",
     "OTHER_PLACE",
     "OVERLOADED",
@@ -49,6 +53,12 @@ __all__ = [
 
 #: A model that the message is about; ``model.request`` is a scope of a key, ``/v1/models`` a path.
 A_MODEL: Final = words(r"(?<![/.\w])model\b(?!\.\w)")
+#: Something that one request refers to and others need not.
+A_THING: Final = words(
+    r"\b(?:file|container|vector[ _]store|response|conversation|prompt|cached ?content|assistant"
+    r"|batch|item|image|document)s?\b[^.]{0,120}(?:not (?:be )?found|no such|not exist)"
+    r"|(?:no|unknown)(?: such)? (?:file|container|vector[ _]store|response|conversation|item)\b"
+)
 _LIMIT_REQUESTED: Final = words(r"limit:?\s*([\d,]+).{0,80}?requested:?\s*([\d,]+)")
 
 
@@ -94,6 +104,10 @@ NO_FIELD: Final = (
 )
 FIELD_SAYS: Final = "This model or API version does not take a field of the request"
 NOTHING_SAYS: Final = "There is nothing at"
+NO_API_SAYS: Final = "It is no API that answers at"
+#: How a message begins that is about an address, whatever the reason that a run stands for.
+ADDRESS_SAYS: Final = (NOTHING_SAYS, NO_API_SAYS)
+OTHER_ADDRESS: Final = "Correct the base URL: batchrunner resume --base-url {base}"
 REGION_SAYS: Final = (
     "The provider refuses the country or region that this machine connects from, not the key"
 )

@@ -15,7 +15,7 @@ from batchrunner.core.admission import Ledger
 from batchrunner.core.backoff import retry_delay_ms
 from batchrunner.core.lifecycle import JobEvent, after_failure, step
 from batchrunner.core.outage import FAULTS
-from batchrunner.core.outcomes import HALTS
+from batchrunner.core.outcomes import HALTS, NOWHERE
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
 from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
 from batchrunner.engine.waits import too_many_failures
@@ -120,6 +120,8 @@ class Judge:
         settles = self._streak_over(run)
         run.proved = True
         run.successes += 1
+        if outcome.reply is not None:
+            run.ways_proved.add(outcome.reply.way)
         if run.stop is None:
             run.first_failures.clear()
         if run.refused:
@@ -217,6 +219,8 @@ class Judge:
 
     def _fail(self, outcome: Outcome, decision: Decision) -> list[Settle]:
         run = outcome.claim.run
+        if decision.if_address and not self._is_proved(outcome):
+            return self._stop(outcome, decision, NOWHERE.reason, decision.if_address)
         settles = self._streak_over(run)
         run.proved = True
         settles.append(_settle(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
@@ -237,23 +241,42 @@ class Judge:
         return [self._uncharged(outcome, decision)]
 
     def _halt(self, outcome: Outcome, decision: Decision) -> list[Settle]:
-        self.n_changes += 1
         run = outcome.claim.run
         kind = decision.kind or ErrorKind.PERMISSION
         if kind is ErrorKind.PERMISSION and run.wire.profile.allow_any_url and run.successes:
             # Of any addresses one may be forbidden; the account that others succeed with is not.
             return self._fail(outcome, decision)
+        return self._stop(outcome, decision, HALTS[kind].reason, decision.fix)
+
+    # --- what they share
+
+    def _stop(
+        self, outcome: Outcome, decision: Decision, reason: WaitingReason, fix: str
+    ) -> list[Settle]:
+        """Stop the run, unless it has been, and give the job back uncharged."""
+        self.n_changes += 1
+        run = outcome.claim.run
         if run.stop is None:
-            halt = HALTS[kind]
-            run.stop = Waiting(
-                reason=halt.reason, until=None, detail=decision.message, fix=decision.fix
-            )
+            run.stop = Waiting(reason=reason, until=None, detail=decision.message, fix=fix)
             run.recent_errors.append(
-                (outcome.ended_wall, outcome.claim.job.key, kind.value, decision.message)
+                (
+                    outcome.ended_wall,
+                    outcome.claim.job.key,
+                    str(decision.kind or ErrorKind.PERMISSION),
+                    decision.message,
+                )
             )
         return [self._uncharged(outcome, decision)]
 
-    # --- what they share
+    @staticmethod
+    def _is_proved(outcome: Outcome) -> bool:
+        """Whether what a job met at its address can be laid on the job.
+
+        Where any address may be asked, each job has its own.
+        """
+        run = outcome.claim.run
+        way = outcome.reply.way if outcome.reply is not None else 0
+        return run.wire.profile.allow_any_url or way in run.ways_proved
 
     def _is_the_job(self, claim: Claim) -> bool:
         """Note a 429 of this job, and tell whether it is by now the job's own failure."""

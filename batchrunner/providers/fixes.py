@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from batchrunner.core.wordings import FIELD_SAYS, NOTHING_SAYS, OTHER_MODEL
+from batchrunner.core.wordings import FIELD_SAYS, NO_API_SAYS, NOTHING_SAYS, OTHER_MODEL
 from batchrunner.models import ErrorKind
 
 __all__ = [
@@ -74,6 +74,7 @@ _KNOWN: Final[Mapping[str, str]] = {
     + _RETRY
     + " --set FIELD=VALUE",
     NOTHING_SAYS: "correct the address: " + _RETRY + " --base-url URL",
+    NO_API_SAYS: "correct the address: " + _RETRY + " --base-url URL",
     DEAR_SAYS: "ask for less: " + _RETRY + " --set max_tokens=N; or add credit",
 }
 

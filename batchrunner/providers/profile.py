@@ -25,6 +25,14 @@ __all__ = ["MODEL", "Body", "HeaderMaker", "PathRules", "Profile", "Variant"]
 #: In a path: the place of the body's model.
 MODEL: Final = "{model}"
 
+#: The end of an address that is an endpoint, not a base.
+_ENDPOINT: Final = re.compile(
+    r"/(?:chat/completions|completions|responses|embeddings|moderations|messages"
+    r"|models/[^/]+:[A-Za-z]+)/?$"
+)
+#: A version at the end of a base URL.
+_VERSION: Final = re.compile(r"/v\d+[a-z]*\d*/?$")
+
 #: A request body as a JSON object.
 Body = Mapping[str, Any]
 #: (credential, API version, environment) → headers, names in lower case.
@@ -121,6 +129,24 @@ class Profile:
         if scheme == "https" and host and any(_is_host(host, own) for own in self.own_hosts):
             return True
         return self.default_base_url is not None and origin == _origin(self.default_base_url)
+
+    def meant_base(self, url: str) -> str:
+        """Return the base URL that is likely meant where requests to ``url`` lead nowhere.
+
+        What is looked for: the version at its end that the provider's SDK expects, and a whole
+        endpoint that was given for a base. Empty where neither is it.
+        """
+        if self.default_base_url is not None and self.is_own(url):
+            return "" if url.startswith(f"{self.default_base_url}/") else self.default_base_url
+        base, n_endpoints = url, 0
+        while (end := _ENDPOINT.search(base)) is not None:
+            base, n_endpoints = base[: end.start()], n_endpoints + 1
+            if not self.base_has_version:
+                base = _VERSION.sub("", base)
+        version = _VERSION.search(self.default_base_url or "") if self.base_has_version else None
+        if n_endpoints and version is not None and _VERSION.search(base) is None:
+            return base + version[0]
+        return base if n_endpoints > 1 else ""
 
     def at(
         self,

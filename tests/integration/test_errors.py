@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
+from batchrunner.models import RunState
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -85,3 +88,80 @@ def test_a_key_that_the_provider_refuses_halts_with_its_reason(
     api.script([])
     house.resume(environ={"ANTHROPIC_API_KEY": f"{KEY}-2"})
     assert house.counts().completed == 3
+
+
+PAGE = {
+    "headers": {"content-type": "text/html"},
+    "body": "<html><title>Nothing here</title></html>",
+}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"status": 404, **PAGE},
+        {"status": 404, "body": "404 page not found"},
+        {"status": 404, "body": {"detail": "Not Found"}},
+        {"status": 405, "body": {"detail": "Method Not Allowed"}},
+        {"status": 501, **PAGE},
+        {"status": 400, **PAGE},
+    ],
+    ids=["404-page", "404-text", "404-json", "405", "501-page", "400-page"],
+)
+def test_an_address_with_nothing_behind_it_halts_at_the_first_answer(
+    house: House, api: ApiServer, rule: dict[str, object]
+) -> None:
+    """One request, exit 4, no job fails, and the command of the fix, pasted, runs them all."""
+    api.script([{"path": "/chat/completions", **rule}])
+    house.jobs(3)
+    done = house.run(
+        "submit", "jobs.jsonl", "--provider", "openai", "--model", "sim-1",
+        "--base-url", api.url, "--name", "n b", code=4,
+    )  # fmt: skip
+    assert len(api.requests()) == 1
+    assert f"{api.url}/chat/completions" in done.err
+    fix = next(line for line in done.err.splitlines() if line.startswith("fix: "))
+    command = shlex.split(fix.partition("batchrunner ")[2])
+    assert command == ["resume", "n b", "--base-url", f"{api.url}/v1"]
+    view = house.status()
+    assert (view.state, view.jobs.pending, view.jobs.failed) == (RunState.HALTED, 3, 0)
+    house.run(*command)
+    assert house.counts().completed == 3
+    assert {job.attempts for job in house.rows().values()} == {1}
+
+
+def test_a_404_at_an_address_that_has_answered_is_the_jobs_own(
+    house: House, api: ApiServer
+) -> None:
+    """Once a job has succeeded there, one whose own path leads nowhere fails alone."""
+    api.script([{"contains": "say j1;", "status": 404, **PAGE}])
+    house.jobs(3)
+    house.submit("-c", "1", code=1)
+    row = house.rows()["j1"]
+    assert (row.status, row.error_kind, row.http_status) == ("failed", "invalid_request", 404)
+    assert house.counts().completed == 2
+
+
+def test_jobs_with_addresses_of_their_own_fail_alone(house: House, api: ApiServer) -> None:
+    """With --provider http a 404 says nothing of the other lines, though it is the first answer."""
+    api.script([{"path": "/a", "status": 404, "body": "no"}, {"body": "ok"}])
+    house.write("jobs.jsonl", [{"custom_id": p, "url": f"/{p}"} for p in ("a", "b")])
+    house.run("submit", "jobs.jsonl", "--provider", "http", "--base-url", api.url, code=1)
+    assert {key: job.status for key, job in house.rows().items()} == {
+        "a": "failed", "b": "completed",
+    }  # fmt: skip
+
+
+def test_a_run_whose_jobs_failed_says_how_to_try_again(house: House, api: ApiServer) -> None:
+    """submit and resume of a run with nothing left name retry, with the run and its database; it works as printed."""
+    api.script([{"status": 400, "body": refusal("no")}])
+    house.jobs(2)
+    place = ("--db", str(house.folder / "an other.db"))
+    done = house.run("submit", "jobs.jsonl", *house.to_api, *place, code=1)
+    again = house.run("resume", *place, code=1)
+    lines = [line for told in (done, again) for line in told.err.splitlines()]
+    commands = [line.partition("batchrunner ")[2] for line in lines if line.startswith("try again")]
+    assert [shlex.split(command) for command in commands] == [["retry", "jobs", *place]] * 2
+    api.script([])
+    house.run(*shlex.split(commands[0]))
+    assert len(api.requests()) == 4

@@ -173,6 +173,9 @@ TABLE = [
     ("http", 402, {}, b"", V.HALT_RUN, K.CREDIT),
     ("http", 404, {}, b"no such thing", V.FAIL_JOB, K.INVALID_REQUEST),
     ("http", 410, {}, b"", V.FAIL_JOB, K.INVALID_REQUEST),
+    ("http", 405, {}, b"", V.FAIL_JOB, K.INVALID_REQUEST),
+    ("http", 406, {}, b"<html><title>Not acceptable</title>", V.FAIL_JOB, K.INVALID_REQUEST),
+    ("openai", 404, {}, openai("Container with id 'cntr_1' not found."), V.FAIL_JOB, K.INVALID_REQUEST),
     ("http", 425, {}, b"", V.RETRY, K.SERVER_ERROR),
     ("http", 429, {}, b"daily quota exceeded", V.WAIT_FOR_DAY, K.DAILY_LIMIT),
     ("http", 429, {}, b"", V.PAUSE, K.RATE_LIMITED),
@@ -379,6 +382,55 @@ def test_a_wrong_address_says_what_a_base_url_is() -> None:
     decision = decide(404, {"detail": "Not Found"}, provider="openai")
     assert URL in decision.message
     assert "/v1" in decision.message.replace(URL, "")
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "base"),
+    [
+        ("openai", "http://h:8080/chat/completions", "http://h:8080/v1"),
+        ("openai", "http://h/api/responses", "http://h/api/v1"),
+        ("openai", "http://h/v1/chat/completions", ""),
+        ("openai", "http://h/v1/chat/completions/chat/completions", "http://h/v1"),
+        ("openai", "https://api.openai.com/chat/completions", "https://api.openai.com/v1"),
+        ("openai", "https://api.openai.com/v1/chat/completions", ""),
+        ("groq", "https://api.groq.com/v1/chat/completions", "https://api.groq.com/openai/v1"),
+        ("gemini", "http://h/models/x:generateContent", "http://h/v1beta"),
+        ("anthropic", "http://h/v1/messages", ""),
+        ("anthropic", "http://h/v1/messages/v1/messages", "http://h"),
+        ("deepseek", "http://h/chat/completions", ""),
+        ("http", "http://h/chat/completions", ""),
+        ("openai", "http://h/chat/completions?key=x", ""),
+    ],
+)
+def test_the_base_url_that_was_meant_is_told_from_the_address(
+    provider: str, url: str, base: str
+) -> None:
+    """A version that is missing and an endpoint given for a base are seen; where neither is it, nothing is guessed."""
+    assert profile(provider).meant_base(url) == base
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_blamed"),
+    [
+        (404, b"<html>", True),
+        (404, b"404 page not found", True),
+        (404, {"detail": "Not Found"}, True),
+        (404, {"message": "no Route matched with those values"}, True),
+        (405, {"detail": "Method Not Allowed"}, True),
+        (501, b"<html>Unsupported method", True),
+        (400, b"<html>Bad Request", True),
+        (400, {"error": {"message": "no"}}, False),
+        (404, {"error": {"message": "File 'file-1' not found"}}, False),
+        (404, {"error": {"message": "No such vector store: vs_1"}}, False),
+    ],
+)
+def test_what_is_the_addresss_fault_says_what_helps_then(
+    status: int, body: object, is_blamed: bool
+) -> None:
+    """Pages, unknown routes and methods may be the address's fault; what one request refers to is not."""
+    decision = decide(status, body, provider="openai")
+    assert decision.verdict is V.FAIL_JOB
+    assert ("--base-url" in decision.if_address) is is_blamed
 
 
 def test_a_portal_and_a_redirect_name_the_address() -> None:
