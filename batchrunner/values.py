@@ -16,6 +16,10 @@ _DURATION: Final = re.compile(
 )
 _SECONDS: Final = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 
+#: Nobody waits longer than a hundred years, nor has a disk for more than an exabyte.
+_LONGEST_S: Final = 100 * 365.25 * 86_400.0
+_LARGEST: Final = 1024**6
+
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.ASCII | re.IGNORECASE)
 _UNIT_BYTES: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -30,12 +34,16 @@ _LIMIT_WORDS: Final[dict[str, Literal["none", "auto"]]] = {"none": "none", "auto
 def read_duration(text: str) -> float:
     """Return seconds for ``90``, ``0.5``, ``90s``, ``2h30m``, ``3d``; 0 is allowed."""
     words = text.strip().lower()
-    if _SECONDS.fullmatch(words):
-        return float(words)
     match = _DURATION.fullmatch(words)
-    if not words or match is None:
+    if _SECONDS.fullmatch(words):
+        seconds = float(words)
+    elif words and match is not None:
+        seconds = sum(float(n) * _UNIT_S[unit] for unit, n in match.groupdict().items() if n)
+    else:
         raise ValueError(f"'{text}' is no duration: write 90, 90s, 2h30m or 3d")
-    return sum(float(n) * _UNIT_S[unit] for unit, n in match.groupdict().items() if n)
+    if seconds > _LONGEST_S:
+        raise ValueError(f"'{_cut(text)}' is longer than a hundred years")
+    return seconds
 
 
 def read_positive_duration(text: str) -> float:
@@ -49,10 +57,10 @@ def read_positive_duration(text: str) -> float:
 def read_size(text: str) -> int:
     """Return bytes; ``MB`` is 1024 * 1024, with or without the ``i``."""
     match = _SIZE.fullmatch(text.strip())
-    n_bytes = int(float(match[1]) * _UNIT_BYTES[match[2].lower()]) if match else 0
-    if n_bytes < 1:
-        raise ValueError(f"'{text}' is no size: write 500KB, 32MB or 1GB")
-    return n_bytes
+    n_bytes = float(match[1]) * _UNIT_BYTES[match[2].lower()] if match else 0.0
+    if not 1 <= n_bytes <= _LARGEST:
+        raise ValueError(f"'{_cut(text)}' is no size: write 500KB, 32MB or 1GB")
+    return int(n_bytes)
 
 
 def read_limit(text: str) -> int | Literal["none", "auto"]:
@@ -102,6 +110,8 @@ def read_text(text: str) -> str:
         raise ValueError(f"cannot read {name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot read {name}: it is not UTF-8") from error
+    except ValueError as error:
+        raise ValueError(f"cannot read {name!r}: that is no path") from error
 
 
 def read_field(text: str) -> tuple[str, str]:
@@ -115,5 +125,17 @@ def read_field(text: str) -> tuple[str, str]:
     try:
         msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeError):
+        pass
+    except RecursionError:
+        raise ValueError(f"the value of {_cut(field)} is nested too deeply") from None
+    else:
+        return field, value
+    try:
         return field, msgspec.json.encode(value).decode()
-    return field, value
+    except UnicodeError:
+        raise ValueError(f"the value of {_cut(field)} is not UTF-8") from None
+
+
+def _cut(text: str) -> str:
+    """Return what was typed as far as a message needs it."""
+    return text if len(text) <= 40 else f"{text[:39]}…"

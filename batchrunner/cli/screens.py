@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -152,9 +153,7 @@ def error_facts(group: ErrorGroup, run: str, settings: Settings, now_ms: float) 
 
 def pretty_body(data: bytes) -> str:
     """Return a stored body for reading: JSON indented, other text as it is, all of it harmless."""
-    try:
-        msgspec.json.decode(data)
+    # To format it proves that it is JSON, and builds nothing of it.
+    with suppress(msgspec.DecodeError, RecursionError):
         data = msgspec.json.format(data, indent=2)
-    except (msgspec.DecodeError, UnicodeError):
-        pass
     return printable_block(data.decode(errors="replace"))

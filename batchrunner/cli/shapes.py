@@ -15,6 +15,7 @@ import msgspec
 
 from batchrunner.cli.text import rfc3339
 from batchrunner.errors import BatchrunnerError, InputError
+from batchrunner.formats.rows import answer
 from batchrunner.models import Waiting
 from batchrunner.views import (
     CheckView,
@@ -210,10 +211,4 @@ def failure(error: BatchrunnerError) -> Json:
 
 def body(data: bytes | None) -> msgspec.Raw | str | None:
     """Return stored bytes for embedding: JSON byte for byte save for blanks, anything else as text."""
-    if not data:
-        return None
-    try:
-        msgspec.json.decode(data)
-        return msgspec.Raw(msgspec.json.format(data, indent=-1))
-    except (msgspec.DecodeError, UnicodeError):
-        return data.decode(errors="replace")
+    return answer(data) if data else None

@@ -7,6 +7,7 @@ is text, and what no rule knows is tried again.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,18 @@ __all__ = ["HALTS", "Answer", "Facts", "Halt", "Rule", "Tongue", "classify"]
 _TEXT_BOUND: Final = 65_536
 #: Larger bodies are not decoded for an error object.
 _JSON_BOUND: Final = 1_048_576
+#: More tokens than this are none; what fits into no column would end the run that asked.
+_MOST_TOKENS: Final = 10_000_000_000
+#: Names of models and of reasons are shorter.
+_NAME_BOUND: Final = 200
 
-_TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,300})</title>", re.IGNORECASE)
+#: Bounded, as all patterns here: a server may repeat the beginning of what is looked for.
+_TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{1,300})</title>", re.IGNORECASE)
 _HTML: Final = re.compile(
-    rb"\s*(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype|html|head|body|meta|title|script)",
-    re.IGNORECASE,
+    rb"(?:<\?xml[^>]*>\s*)?<(?:!doctype|html|head|body|meta|title|script)", re.IGNORECASE
 )
+#: A page begins within so many bytes.
+_HTML_BOUND: Final = 4_096
 
 #: Which status an error object inside an HTTP 200 stands for, by its code or type.
 _IMPLIED: Final[Sequence[tuple[re.Pattern[str], int]]] = tuple(
@@ -57,6 +64,7 @@ _IMPLIED: Final[Sequence[tuple[re.Pattern[str], int]]] = tuple(
         (r"invalid|image|policy|filter|mismatch|unsupported|context_length|moderation", 400),
     )
 )
+_STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
 #: What an error object stands for that says nothing known.
 _IMPLIED_ELSE: Final = 500
 
@@ -162,10 +170,48 @@ def classify(
 def _read(tongue: Tongue, body: bytes, url: str) -> Answer:
     """Read a body whose form is unusual: an object without an error is an answer all the same."""
     try:
-        return tongue.read(body, url)
+        answer = tongue.read(body, url)
     except (ValueError, RecursionError):
-        value = _decoded(body)
-        return Answer(Usage(), not isinstance(value, dict) or bool(value.get("error")))
+        return Answer(Usage(), _is_no_answer(body))
+    usage = answer.usage
+    return answer if _is_sound(usage) else answer._replace(usage=_sound(usage))
+
+
+def _is_no_answer(body: bytes) -> bool:
+    """Whether a body is no object, nor a list of one, or has an error; nothing else of it is built."""
+    try:
+        error = msgspec.json.decode(body, type=_Top | tuple[_Top])
+        error = error[0].error if isinstance(error, tuple) else error.error
+        return len(error) > _TEXT_BOUND or bool(msgspec.json.decode(error))
+    except (ValueError, RecursionError):
+        return True
+
+
+class _Top(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _is_sound(usage: Usage) -> bool:
+    return (
+        0 <= (usage.input_tokens or 0) <= _MOST_TOKENS
+        and 0 <= (usage.output_tokens or 0) <= _MOST_TOKENS
+        and len(usage.model or "") <= _NAME_BOUND
+        and len(usage.finish_reason or "") <= _NAME_BOUND
+    )
+
+
+def _sound(usage: Usage) -> Usage:
+    """Return what is said without counts that can't be, and with names that can be stored."""
+
+    def count(n: int | None) -> int | None:
+        return n if n is not None and 0 <= n <= _MOST_TOKENS else None
+
+    return Usage(
+        model=usage.model and usage.model[:_NAME_BOUND],
+        finish_reason=usage.finish_reason and usage.finish_reason[:_NAME_BOUND],
+        input_tokens=count(usage.input_tokens),
+        output_tokens=count(usage.output_tokens),
+    )
 
 
 def _facts(reply: Reply) -> Facts:
@@ -208,7 +254,8 @@ def _form(body: bytes, value: Any) -> Form:
         return Form.EMPTY
     if isinstance(value, dict):
         return Form.JSON
-    return Form.HTML if _HTML.match(body) else Form.TEXT
+    begins = body[:_HTML_BOUND].lstrip().removeprefix(codecs.BOM_UTF8).lstrip()
+    return Form.HTML if _HTML.match(begins) else Form.TEXT
 
 
 def _error_object(value: Any) -> tuple[frozenset[str], str]:
@@ -247,7 +294,7 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
 
 def _implied_status(codes: frozenset[str]) -> int:
     for code in codes:
-        if code.isdigit() and 400 <= int(code) < 600:
+        if _STATUS.fullmatch(code):
             return int(code)
     for pattern, status in _IMPLIED:
         if any(pattern.search(code) for code in codes):

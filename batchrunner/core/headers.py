@@ -90,7 +90,8 @@ _RETRY_DELAY: Final = re.compile(
     r'"retry_?delay"\s*:\s*("[^"]{1,64}"|\{[^{}]{1,200}\})', re.IGNORECASE
 )
 
-_POLICY_ITEM: Final = re.compile(r'^\s*(?:"?([^";,=]*)"?)\s*((?:;[^;,]*)*)$')
+#: Without the blanks around it: with them, a run of blanks would be cut up in every way there is.
+_POLICY_NAME: Final = re.compile(r'"?([^";,=]*)"?')
 _PARAM: Final = re.compile(r';\s*([a-z]+)\s*=\s*("[^"]*"|[^;\s]+)')
 
 #: (limit header, remaining header, reset header) of Anthropic's request limit, always a minute's.
@@ -248,9 +249,11 @@ def _fields(text: str | None) -> list[dict[str, str]]:
     """Split a structured list of named items into parameters, each with its ``name``."""
     found = []
     for part in (text or "").split(","):
-        match = _POLICY_ITEM.match(part)
+        named, semicolon, parameters = part.partition(";")
+        match = _POLICY_NAME.fullmatch(named.strip())
         if match is not None:
-            item = {name: value.strip('"') for name, value in _PARAM.findall(match[2])}
+            pairs = _PARAM.findall(semicolon + parameters)
+            item = {name: value.strip('"') for name, value in pairs}
             found.append({**item, "name": match[1].strip()})
     return found
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 import aiohttp
 from msgspec.structs import replace
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from batchrunner import __version__
@@ -205,7 +206,7 @@ class Transport:
             # Gives up a connection whose answer was not read to its end; else it is back already.
             if response is not None:
                 response.close()
-        got = response.headers
+        got = _readable(response.headers)
         if body is None:
             return Reply(status=response.status, headers=got, fault=self._too_long(request.url))
         return Reply(status=response.status, headers=got, body=body)
@@ -289,6 +290,16 @@ class Transport:
         assert self._on_headers is not None
         await self._on_headers(passage.ticket)
         passage.passed = True
+
+
+def _readable(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
+    """Return headers as they can be stored: aiohttp leaves half a character for each byte that is no UTF-8."""
+    if "".join(headers.values()).isascii():
+        return headers
+    return CIMultiDict(
+        (name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        for name, value in headers.items()
+    )
 
 
 @lru_cache(maxsize=256)
