@@ -1,4 +1,4 @@
-"""After a run that halted for a model: the models that the key can use instead.
+"""After a run that halted for a model, or may have: the models that the key can use instead.
 
 One request for the provider's list is made, only then, and said so. It passes the account's limits
 and counts like every other; where they admit none at once, or there is no list, or it is not given,
@@ -21,14 +21,17 @@ from batchrunner.checkup.subject import Subject
 from batchrunner.checkup.way import STEPS
 from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
+from batchrunner.core.wordings import BEYOND_PLAN_SAYS, MAY_NOT_SAYS
 from batchrunner.errors import BatchrunnerError
 from batchrunner.models import RunId, WaitingReason
 from batchrunner.options import in_force
 from batchrunner.providers import Providers, pool_of
+from batchrunner.providers.keyring import Look, look
 from batchrunner.routes import base_urls
 from batchrunner.store import errands
 from batchrunner.store.database import Database
 from batchrunner.store.holder import RunRow
+from batchrunner.store.inspection import models_left
 from batchrunner.store.runs import driver, run_by_id
 from batchrunner.views import RunResult
 from batchrunner.wiring import Wiring
@@ -36,10 +39,13 @@ from batchrunner.wiring import Wiring
 __all__ = ["Scene", "advised"]
 
 _REASONS: Final = frozenset({WaitingReason.MODEL_NOT_FOUND, WaitingReason.PERMISSION})
+#: Refusals that name no model, and may be for the model all the same.
+_MAYBE_THE_MODEL: Final = (MAY_NOT_SAYS, BEYOND_PLAN_SAYS)
 #: Nobody waits for advice longer than this: for its turn, and for the answer (seconds).
 _PATIENCE_S: Final = 1.5
 _CONNECT_S: Final = 5.0
 _REQUEST_S: Final = 10.0
+_FROM_LIST: Final = ": from the provider's list, asked for once just now and counted"
 #: Models that are named where none is near.
 _NAMED: Final = 5
 
@@ -56,19 +62,27 @@ class Scene:
     secrets: Secrets
     #: With the passwords that are not stored.
     typed_proxies: Sequence[str] = ()
+    #: Asks the keyring.
+    look: Look = look
 
 
 async def advised(result: RunResult, scene: Scene, run_id: RunId) -> RunResult:
-    """Return how a call ended, with the nearest models in its fix where it halted for one."""
+    """Return how a call ended, with models that the key can use in its fix where it halted for one."""
     waiting = result.waiting
-    if waiting is None or waiting.reason not in _REASONS or not result.run.holds:
+    if waiting is None or waiting.reason not in _REASONS:
+        return result
+    held = list(result.run.holds)
+    if not held and not waiting.detail.startswith(_MAYBE_THE_MODEL):
         return result
     try:
         listing = await _listing(scene, run_id)
         if listing is None:
             return result
-        fix = scene.secrets.hide(words(listing, list(result.run.holds), result.run.name))
-        if not fix:
+        name = result.run.name
+        told = words(listing, held, name) if held else ""
+        if not held and (told := others_words(listing, _models_left(scene, run_id), name)):
+            told = f"{waiting.fix.rstrip('.')}{told}"
+        if not (fix := scene.secrets.hide(told)):
             return result
         with scene.db.write() as connection:
             errands.mend_stop(driver(connection), run_id, fix)
@@ -127,6 +141,7 @@ async def _ask(scene: Scene, row: RunRow, allowance: Allowance, run_id: RunId) -
         providers=scene.providers,
         told=scene.secrets,
         typed_proxies=scene.typed_proxies,
+        look=scene.look,
     )
     try:
         wire = wiring(row, allowance.gate)
@@ -151,7 +166,28 @@ def words(listing: Listing, held: Sequence[str], run: str) -> str:
         told = [f"the key can use {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}"]
     return (
         f"batchrunner resume {run} --set model={first or 'NAME'}"
-        f"  # {'; '.join(told)}: from the provider's list, asked for once just now and counted"
+        f"  # {'; '.join(told)}{_FROM_LIST}"
+    )
+
+
+def _models_left(scene: Scene, run_id: RunId) -> Sequence[str]:
+    with scene.db.read() as connection:
+        stored = run_by_id(connection, run_id)
+    return models_left(scene.db, stored) if stored is not None else ()
+
+
+def others_words(listing: Listing, asked: Sequence[str], run: str) -> str:
+    """Return what a list adds to the fix of a refusal that names no model; empty where nothing."""
+    missing = [name for name in asked if listing.find(name) is None]
+    if missing:
+        told = words(listing, missing, run)
+        return f"; or ask for a model that the key can use: {told}" if told else ""
+    names = [model.name for model in listing.usable()]
+    if not asked or not names:
+        return ""
+    return (
+        f"  # the key can use {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}, so that it is"
+        f" not the model that is refused{_FROM_LIST}"
     )
 
 

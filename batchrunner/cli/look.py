@@ -186,7 +186,7 @@ def errors_command(ctx: click.Context, /, run: str | None) -> int:
     if view.waiting is not None:
         # What stops a run is no job's failure, and what who asks for errors wants to know.
         click.echo(f"the run stands: {reason_words(view.waiting)}", err=True)
-        if view.waiting.fix:
+        if view.waiting.fix and view.waiting.fix not in {group.fix for group in groups}:
             click.echo(f"fix: {settings.placed(view.waiting.fix, view.name)}", err=True)
     return 0
 

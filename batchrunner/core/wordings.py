@@ -18,6 +18,7 @@ __all__ = [
     "ASK_DOCTOR",
     "A_MODEL",
     "A_THING",
+    "BEYOND_PLAN_SAYS",
     "CHECK_KEY",
     "EXPIRED",
     "FIELD",
@@ -25,6 +26,7 @@ __all__ = [
     "FIELD_SAYS",
     "GATEWAY_KEY",
     "LISTED_PLACE",
+    "MAY_NOT_SAYS",
     "NETWORK_FIX",
     "NEW_KEY",
     "NOTHING_SAYS",
@@ -103,6 +105,8 @@ NO_FIELD: Final = (
     " batchrunner retry --set FIELD=VALUE"
 )
 FIELD_SAYS: Final = "This model or API version does not take a field of the request"
+MAY_NOT_SAYS: Final = "The key is good, but may not do this"
+BEYOND_PLAN_SAYS: Final = "The account's plan does not include this"
 NOTHING_SAYS: Final = "There is nothing at"
 NO_API_SAYS: Final = "It is no API that answers at"
 #: How a message begins that is about an address, whatever the reason that a run stands for.

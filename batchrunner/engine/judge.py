@@ -17,6 +17,7 @@ from batchrunner.core.lifecycle import JobEvent, after_failure, step
 from batchrunner.core.outage import FAULTS
 from batchrunner.core.outcomes import HALTS, NOWHERE
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
+from batchrunner.core.wordings import OTHER_MODEL
 from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
 from batchrunner.engine.waits import too_many_failures
 from batchrunner.models import (
@@ -231,7 +232,7 @@ class Judge:
         self.n_changes += 1
         claim = outcome.claim
         kind = decision.kind or ErrorKind.MODEL_NOT_FOUND
-        held = (kind.value, decision.message, decision.fix)
+        held = (kind.value, decision.message, decision.fix or OTHER_MODEL)
         if claim.lane.model_id not in claim.run.holds:
             claim.run.holds[claim.lane.model_id] = held
             self.new_holds.append(Hold(claim.run.id, claim.lane.model_id, *held))

@@ -144,7 +144,7 @@ def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
         )
     if (failures := too_many_failures(run)) is not None:
         return failures
-    return _held_back(run, now, resume) or _waits_too_long(run, now, wall, resume)
+    return _held_back(run, now) or _waits_too_long(run, now, wall, resume)
 
 
 def too_many_failures(run: LiveRun) -> Waiting | None:
@@ -167,7 +167,7 @@ def _most_failures(run: LiveRun) -> float:
     return float(run.max_failures)
 
 
-def _held_back(run: LiveRun, now: float, resume: str) -> Waiting | None:
+def _held_back(run: LiveRun, now: float) -> Waiting | None:
     """Halt where only jobs of held models are left."""
     if not run.holds or run.outstanding or run.counts.running:
         return None
@@ -180,7 +180,7 @@ def _held_back(run: LiveRun, now: float, resume: str) -> Waiting | None:
         reason=HALTS[ErrorKind(kind)].reason,
         until=None,
         detail=f"{message} (the jobs left ask for {', '.join(sorted(models)) or 'that model'})",
-        fix=fix or f"replace the model with: {resume} --set model=NAME",
+        fix=fix,
     )
 
 

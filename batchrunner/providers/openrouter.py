@@ -15,7 +15,7 @@ import msgspec
 
 from batchrunner.core.classify import Answer
 from batchrunner.core.rules import Reset, Rule, words
-from batchrunner.core.wordings import OTHER_PLACE, REGION, REGION_SAYS
+from batchrunner.core.wordings import MAY_NOT_SAYS, OTHER_PLACE, REGION, REGION_SAYS
 from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
 from batchrunner.providers.fixes import ADD_CREDIT, DEAR_SAYS, OTHER_MODEL
@@ -82,7 +82,7 @@ RULES: Final = (
         verdict=Verdict.HALT_RUN,
         kind=ErrorKind.PERMISSION,
         account_wide=True,
-        says="The key is good, but may not do this",
+        says=MAY_NOT_SAYS,
         fix="Have the permission granted to the key, then: batchrunner resume; or give another:"
         " {set_key}",
     ),

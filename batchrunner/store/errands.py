@@ -55,21 +55,29 @@ def count_request(
 
 
 def begin_advice(conn: sqlite3.Connection, run: RunId) -> bool:
-    """Note that the models a run is held for are asked about; return whether nobody did before."""
-    (held_at,) = conn.execute("SELECT max(set_at) FROM hold WHERE run_id = ?", (run,)).fetchone()
+    """Note that models are asked about since a run halted; return whether nobody did before.
+
+    A later halt is told by the requests that led to it.
+    """
+    (n_sent,) = conn.execute("SELECT n_sent FROM run WHERE id = ?", (run,)).fetchone()
     cursor = conn.execute(
         "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE"
         " SET value = excluded.value WHERE value != excluded.value",
-        (f"advised.{run}", str(held_at)),
+        (f"advised.{run}", str(n_sent)),
     )
-    return held_at is not None and cursor.rowcount == 1
+    return cursor.rowcount == 1
 
 
 def mend_stop(conn: sqlite3.Connection, run: RunId, fix: str) -> bool:
-    """Replace what helps a stopped run, unless somebody took it up meanwhile; return whether."""
+    """Replace what helps a stopped run, unless somebody took it up meanwhile; return whether.
+
+    What keeps its models back is told the same.
+    """
     cursor = conn.execute(
         "UPDATE run SET stop_fix = ? WHERE id = ? AND stop_reason IS NOT NULL"
         " AND runner_id IS NULL",
         (fix, run),
     )
+    if cursor.rowcount == 1:
+        conn.execute("UPDATE hold SET fix = ? WHERE run_id = ?", (fix, run))
     return cursor.rowcount == 1

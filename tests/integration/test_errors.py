@@ -62,6 +62,56 @@ def test_jobs_of_a_held_model_and_a_halt_are_told(house: House, api: ApiServer) 
     assert "the run stands: " in told.err
 
 
+def test_a_held_model_has_one_fix(house: House, api: ApiServer) -> None:
+    """What the list of models adds to the fix of a halt is the fix of the held jobs too, and is told once."""
+    models = {"data": [{"id": "sim-2"}, {"id": "other"}]}
+    api.script(
+        [
+            {"path": "/v1/models", "body": models},
+            {"status": 404, "body": refusal("model: sim-1", "not_found_error")},
+        ]
+    )
+    house.jobs(3)
+    house.submit("--name", "t", code=4)
+    shown = house.run("errors", "--json").json
+    assert "resume t --set model=sim-2" in shown["waiting"]["fix"]
+    assert [row["fix"] for row in shown["errors"]] == [shown["waiting"]["fix"]]
+    told = house.run("errors")
+    assert f"{told.out}{told.err}".count("--set model=") == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (["sim-1", "sim-2"], "the key can use sim-1, sim-2, so that it is not the model"),
+        (["sim-2", "other"], "batchrunner resume t --set model=sim-2"),
+    ],
+    ids=["listed", "not listed"],
+)
+def test_a_403_that_names_no_model_lists_those_that_the_key_can_use(
+    house: House, api: ApiServer, models: list[str], words: str
+) -> None:
+    """It halts with one request; a second, counted, asks for the list, which tells whether it is the model."""
+    api.script(
+        [
+            {"path": "/v1/models", "body": {"data": [{"id": name} for name in models]}},
+            {"status": 403, "body": refusal("Not allowed here", "permission_error")},
+        ]
+    )
+    house.jobs(3)
+    done = house.submit("--name", "t", code=4)
+    assert done.error["kind"] == "permission"
+    assert done.error["fix"].startswith("Have the permission granted to the key")
+    assert words in done.error["fix"]
+    assert [request.method for request in api.requests()] == ["POST", "GET"]
+    assert sum(row.requests for row in house.app.usage()) == 2
+    assert house.status().waiting is not None
+    assert words in house.run("status").out
+    assert house.counts().pending == 3
+    again = house.resume(code=4)
+    assert words in again.error["fix"], "a later halt asks again"
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
