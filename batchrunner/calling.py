@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from batchrunner.clock import wall_ms
@@ -24,6 +24,7 @@ from batchrunner.preparing import (
     set_fields,
 )
 from batchrunner.providers import Providers
+from batchrunner.providers.keyring import Ring
 from batchrunner.results import check_output, write_output
 from batchrunner.store import commands, processes
 from batchrunner.store import views as store_views
@@ -57,6 +58,8 @@ class Call:
     secrets: Secrets
     #: This call's proxies, with the passwords that are not stored.
     typed_proxies: tuple[str, ...] = ()
+    #: The system's keyring, asked once.
+    ring: Ring = field(default_factory=Ring)
 
     def notice(self, text: str) -> None:
         """Say one sentence to the person."""
@@ -101,6 +104,7 @@ class Call:
             providers=self.providers,
             notice=self.notice,
             now_ms=wall_ms(),
+            look=self.ring.look,
         )
         if chosen := self.call.sets if sets is None else sets:
             set_fields(self.db, stored, JobFilter(), chosen, self.notice)
@@ -119,6 +123,7 @@ class Call:
                 simulator_url=simulator_url,
                 told=self.secrets,
                 typed_proxies=self.typed_proxies,
+                look=self.ring.look,
             )
             try:
                 endings = await run_session(

@@ -19,6 +19,7 @@ from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.models import ScopeId
 from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Providers
+from batchrunner.providers.keyring import Look, look
 from batchrunner.routes import stored_routes
 from batchrunner.store import caps, commands, merge
 from batchrunner.store.accounts import (
@@ -79,6 +80,7 @@ def apply_limits(
     providers: Providers,
     notice: Notice,
     now_ms: int,
+    look: Look = look,
 ) -> None:
     """Bind the run to its account and store its limits, those typed and the configuration's.
 
@@ -89,7 +91,7 @@ def apply_limits(
     is_named = bool(options.get("account"))
     stands_in = scope is not None and is_stand_in(db, scope, stored.uid)
     if scope is None or is_named or stands_in:
-        key = _account_of(stored, options, environ, providers)
+        key = _account_of(stored, options, environ, providers, look)
         if key is None and typed == LimitOptions():
             # Nothing is sent without one; the configuration's limits come when there is one.
             return
@@ -134,18 +136,19 @@ def _account_of(
     options: Mapping[str, Any],
     environ: Mapping[str, str],
     providers: Providers,
+    look: Look,
 ) -> str | None:
     """Return whose limits a run uses; ``None`` where no credential is there to tell."""
     if options.get("account"):
         return str(options["account"])
     if is_built_in_simulator(stored, options):
         return "simulator"
-    wiring = Wiring(environ, lambda _text: None, providers=providers)
+    wiring = Wiring(environ, lambda _text: None, providers=providers, look=look)
     known = providers.profile(stored.provider)
-    base_url = wiring.base_url(known, options)
+    addresses = wiring.base_urls(known, options)
     try:
-        credential = wiring.credential(known, base_url, options.get("key_file"))
-        return account_key(options, credential, base_url)
+        credential = wiring.credential(known, addresses, options.get("key_file"))
+        return account_key(options, credential, addresses[0])
     except RefusedError:
         return None
 

@@ -131,6 +131,7 @@ async def _drained(this: Call, run_ids: list[RunId]) -> RunResult:
         providers=this.providers,
         secrets=this.secrets,
         typed_proxies=this.typed_proxies,
+        look=this.ring.look,
     )
     return await advised(result, scene, run_id)
 

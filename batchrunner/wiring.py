@@ -27,6 +27,7 @@ from batchrunner.options import (
 )
 from batchrunner.providers import BUILT_IN, Profile, Providers
 from batchrunner.providers.credentials import find_credential
+from batchrunner.providers.keyring import Look, look
 from batchrunner.routes import Route, base_urls, route, short_timeout, strangers
 from batchrunner.sameness import check_same_way, way_of
 from batchrunner.store.holder import RunRow
@@ -50,12 +51,15 @@ class Wiring:
         simulator_url: str | None = None,
         told: Secrets | None = None,
         typed_proxies: Sequence[str] = (),
+        look: Look = look,
     ) -> None:
         """Take the environment to read and whom to tell of what was mended in it.
 
         ``told`` learns each secret that is found, for whoever writes what is told to people.
-        ``typed_proxies`` are this call's, with the passwords that are not stored.
+        ``typed_proxies`` are this call's, with the passwords that are not stored. ``look`` asks the
+        keyring.
         """
+        self._look = look
         self._environ = environ
         self._notice = notice
         self._providers = providers
@@ -89,7 +93,7 @@ class Wiring:
         known = known.at(base_url, options.get("api_version"), self._environ)
         credential = None
         if auth is None:
-            credential = self.credential(known, base_url, options.get("key_file"))
+            credential = self.credential(known, road.base_urls, options.get("key_file"))
         if credential is not None:
             known = known.with_key_of(credential.source)
         headers = self._headers(known, credential, options, auth)
@@ -125,7 +129,7 @@ class Wiring:
             road = self.route(known, options)
             known = known.at(road.base_urls[0], options.get("api_version"), self._environ)
             with suppress(RefusedError):
-                credential = self.credential(known, road.base_urls[0], options.get("key_file"))
+                credential = self.credential(known, road.base_urls, options.get("key_file"))
                 headers = self._headers(known, credential, options)
         except UsageError:
             return {"address": ""}
@@ -172,9 +176,9 @@ class Wiring:
         for transport in self._transports:
             await transport.close()
 
-    def base_url(self, known: Profile, options: Mapping[str, Any]) -> str:
-        """Return where requests go: typed, the environment's, the configuration's, the provider's own."""
-        return base_urls(known, options, self._environ, simulator_url=self._simulator_url)[0]
+    def base_urls(self, known: Profile, options: Mapping[str, Any]) -> Sequence[str]:
+        """Return where requests go, the preferred address first; raises :class:`UsageError`."""
+        return base_urls(known, options, self._environ, simulator_url=self._simulator_url)
 
     def route(self, known: Profile, options: Mapping[str, Any]) -> Route:
         """Return the network between us and a run's provider; raises :class:`UsageError`."""
@@ -187,15 +191,26 @@ class Wiring:
         )
 
     def credential(
-        self, known: Profile, base_url: str, key_file: str | None = None
+        self, known: Profile, addresses: Sequence[str], key_file: str | None = None
     ) -> Credential | None:
-        """Return the credential for a provider at an address, ``None`` where none is needed."""
-        found = find_credential(
-            known,
-            self._environ,
-            base_url_is_own=known.is_own(base_url),
-            key_file=Path(key_file) if key_file else None,
-        )
+        """Return the credential for a provider at all of its addresses, ``None`` where none is needed.
+
+        It goes to each of them, so one that is the provider's own decides which it must be.
+        """
+        own = next((address for address in addresses if known.is_own(address)), "")
+        try:
+            found = find_credential(
+                known,
+                self._environ,
+                base_url_is_own=bool(own),
+                key_file=Path(key_file) if key_file else None,
+                look=self._look,
+            )
+        except RefusedError as refused:
+            if not own or len(addresses) == 1:
+                raise
+            where = f"It would go to {URL(own).host} too, which is one of the base URLs."
+            raise type(refused)(f"{refused.message} {where}", fix=refused.fix) from refused
         if found is None:
             return None
         self._learn(found.value)

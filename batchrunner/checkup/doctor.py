@@ -19,6 +19,7 @@ from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError, UsageError
 from batchrunner.options import RunOptions, several
 from batchrunner.providers import Providers, pool_of
+from batchrunner.providers.keyring import Look, Ring
 from batchrunner.routes import base_urls
 from batchrunner.store import errands
 from batchrunner.store.database import Database
@@ -49,7 +50,7 @@ async def examine(
     """
     db = _usable(path)
     subject = choose(typed, db=db, config=config, providers=providers, environ=environ)
-    turn = asyncio.Lock()
+    turn, ring = asyncio.Lock(), Ring()
     async with _simulator(subject) as simulator_url:
         examined = await asyncio.gather(
             *(
@@ -65,6 +66,7 @@ async def examine(
                     secrets=secrets,
                     typed_proxies=typed.proxy,
                     simulator_url=simulator_url,
+                    look=ring.look,
                 )
                 for base_url, proxy in subject.ways(_addresses(subject, environ, simulator_url))
             )
@@ -87,6 +89,7 @@ async def _examine_one(
     secrets: Secrets,
     typed_proxies: Sequence[str],
     simulator_url: str | None,
+    look: Look,
 ) -> list[CheckView]:
     notices: list[str] = []
     wiring = Wiring(
@@ -96,6 +99,7 @@ async def _examine_one(
         simulator_url=simulator_url,
         typed_proxies=typed_proxies,
         told=secrets,
+        look=look,
     )
     case = Case(
         subject=subject,

@@ -108,7 +108,7 @@ class _Examination:
         case.notices.clear()
         try:
             credential = case.wiring.credential(
-                self._known, self._base_url, self._options.get("key_file")
+                self._known, [self._base_url], self._options.get("key_file")
             )
         except BatchrunnerError as error:
             put_refusal(self._sheet, "key", error)

@@ -42,7 +42,7 @@ class Interview:
         self._host = URL(base_url).host or base_url
         self._is_own = known.is_own(base_url)
         self._credential: Credential | None = case.wiring.credential(
-            known, base_url, case.row.options.get("key_file")
+            known, [base_url], case.row.options.get("key_file")
         )
         self._wire = case.wiring(case.row, self._gate)
         self._allowance: Allowance = case.allowance(self._wire.account_key)

@@ -107,7 +107,11 @@ def _default(key: Key, config: Config, provider: str | None) -> str:
 
 def _is_misplaced(path: str) -> bool:
     """Whether a key stands in the place of a file's name: nothing is called so, and nobody would."""
-    return looks_like_key(Path(path).name) and not Path(path).exists()
+    try:
+        return looks_like_key(Path(path).name) and not Path(path).exists()
+    except OSError:
+        # Too long a name, or a folder that nobody may look into.
+        return True
 
 
 def _shown(key: Key, text: str) -> str:

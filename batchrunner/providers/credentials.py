@@ -54,11 +54,12 @@ def find_credential(
     *,
     base_url_is_own: bool,
     key_file: Path | None = None,
+    look: keyring.Look = keyring.look,
 ) -> Credential | None:
     """Return the credential, ``None`` where there is none and none is needed.
 
     Variables are tried in the profile's order, each as itself and then as ``NAME_FILE``, a file
-    that holds the key; then ``key_file``, then the keyring. Empty ones count as unset. Space
+    that holds the key; then ``key_file``, then the keyring, by ``look``. Empty ones count as unset. Space
     around a key is stripped, with a notice.
 
     :raises RefusedError: kind ``authentication``, exit code 4: there is none at the provider's
@@ -67,7 +68,7 @@ def find_credential(
     if not profile.key_envs:
         return None
     looked = []
-    for place in _places(profile, environ, key_file):
+    for place in _places(profile, environ, key_file, look):
         if place.raw is None or not place.raw.strip():
             looked.append(place)
             continue
@@ -141,7 +142,7 @@ def _export(variable: str) -> str:
 
 
 def _places(
-    profile: Profile, environ: Mapping[str, str], key_file: Path | None
+    profile: Profile, environ: Mapping[str, str], key_file: Path | None, look: keyring.Look
 ) -> Iterator[_Place]:
     """Yield the places in order, each looked at only when it is its turn."""
     for name in profile.key_envs:
@@ -158,19 +159,13 @@ def _places(
         yield _from_file("key_file", key_file.expanduser())
     else:
         yield _Place("key_file in the configuration", None, "", "none")
-    kept = keyring.look(profile.name)
+    kept = look(profile.name)
     mend = f"batchrunner key set {profile.name} && {_RESUME}"
     yield _Place(KEYRING, kept.value, mend, kept.why)
 
 
 def _from_file(named_by: str, path: Path) -> _Place:
     """Read a key file. Raises :class:`RefusedError` where it can't be read or holds no key."""
-    if looks_like_key(path.name) and not path.exists():
-        # Named as a path it would be shown.
-        raise RefusedError(
-            f"What {named_by} names is no file that is there, and looks like a key itself.",
-            fix=f"put the key alone into a file, let {named_by} name that file, then: {_RESUME}",
-        )
     what = f"The key file {path} ({named_by})"
     mend = f"put the key alone into {path}, then: {_RESUME}"
     try:
@@ -179,6 +174,9 @@ def _from_file(named_by: str, path: Path) -> _Place:
             data = file.read(_FILE_BOUND + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
+        if looks_like_key(path.name):
+            # Named as a path it would be shown.
+            what = f"What {named_by} names, which looks like a key itself,"
         fix = f"let {named_by} name a readable file that holds the key alone, then: {_RESUME}"
         raise RefusedError(f"{what} can't be read: {error.strerror}.", fix=fix) from error
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from batchrunner.errors import UsageError
 
-__all__ = ["INSTALL", "SERVICE", "Looked", "look", "remove", "store"]
+__all__ = ["INSTALL", "SERVICE", "Look", "Looked", "Ring", "look", "remove", "store"]
 
 SERVICE: Final = "batchrunner"
 INSTALL: Final = "pip install 'batchrunner[keyring]'"
@@ -28,6 +28,10 @@ class Looked(NamedTuple):
     value: str | None
     #: Why there is none, for a list of the places that were looked at.
     why: str = ""
+
+
+#: Provider → what the keyring has for it.
+Look = Callable[[str], Looked]
 
 
 class _KeyringFaultError(Exception):
@@ -45,6 +49,23 @@ def look(provider: str) -> Looked:
     except _KeyringFaultError as fault:
         return Looked(None, str(fault))
     return Looked(value, "" if value else "it has none")
+
+
+class Ring:
+    """The keyring as one call sees it: asked once for each provider.
+
+    A locked one asks the person for its password, and one that hangs costs half a minute.
+    """
+
+    def __init__(self) -> None:
+        """Ask nothing yet."""
+        self._looked: dict[str, Looked] = {}
+
+    def look(self, provider: str) -> Looked:
+        """Return what :func:`look` returned for the provider first."""
+        if provider not in self._looked:
+            self._looked[provider] = look(provider)
+        return self._looked[provider]
 
 
 def store(provider: str, value: str) -> None:

@@ -57,6 +57,48 @@ def test_a_key_from_the_keyring_is_sent(house: House, api: ApiServer, ring: dict
         assert KEY[13:30] not in said.out + said.err
 
 
+@pytest.mark.parametrize("verb", ["submit", "resume", "doctor"])
+def test_the_keyring_is_asked_once_a_call(
+    house: House, api: ApiServer, ring: dict[str, str], verb: str
+) -> None:
+    """However often a key is needed in a call, and by however many addresses, a person unlocks the keyring once."""
+    house.run("key", "set", "anthropic", "-", stdin=KEY.encode(), environ=ring)
+    counted = {**ring, "PYTHON_KEYRING_BACKEND": "tests.fakes.keyring_file.CountedKeyring"}
+    house.jobs(1)
+    to = (*house.to_api, "--base-url", f"{api.url}/second")
+    if verb == "resume":
+        house.run("submit", "jobs.jsonl", *to, "--no-run")
+    args = {"submit": ("jobs.jsonl", *to), "resume": (), "doctor": to}[verb]
+    house.run(verb, *args, environ=counted, code=None if verb == "doctor" else 0)
+    assert api.requests()[0].auth is not None
+    asked = Path(f"{ring['KEYRING_PROPERTY_PATH']}.asked").read_text().splitlines()
+    assert asked == ["batchrunner/anthropic"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"ANTHROPIC_API_KEY": "foo"}, "does not start with sk-ant-"),
+        ({"ANTHROPIC_API_KEY": "gsk_" + "a1" * 26}, "holds a Groq key"),
+        ({}, "There is no key for Anthropic"),
+    ],
+    ids=["no key", "another's", "missing"],
+)
+def test_the_key_must_fit_each_of_several_addresses(
+    house: House, api: ApiServer, environ: dict[str, str], words: str
+) -> None:
+    """A gateway first and the provider's own address second: what the provider can't take is told before anything is sent."""
+    house.jobs(1)
+    to = (*house.to_api, "--base-url", "https://api.anthropic.com", "--json")
+    environ = {**environ, "https_proxy": "http://127.0.0.1:9"}
+    done = house.run("submit", "jobs.jsonl", *to, environ=environ, code=4)
+    assert words in done.error["message"]
+    assert "api.anthropic.com too, which is one of the base URLs" in done.error["message"]
+    assert api.requests() == []
+    house.resume(environ={**environ, "ANTHROPIC_API_KEY": KEY})
+    assert house.counts().completed == 1
+
+
 def test_the_environment_comes_before_the_keyring(house: House, ring: dict[str, str]) -> None:
     """A variable wins over the keyring, and key set and key list say so."""
     environ = {**ring, "ANTHROPIC_API_KEY": KEY + "x"}

@@ -73,16 +73,16 @@ def test_an_unusable_key_file_is_refused_by_name(tmp_path: Path, content: bytes 
     assert "ANTHROPIC_API_KEY_FILE" in caught.value.message
 
 
-@pytest.mark.parametrize("key", [KEY, "Ab3" * 10 + "xy"])
+@pytest.mark.parametrize("key", [KEY, "Ab3" * 10 + "xy", KEY + "x" * 300])
 def test_a_key_in_the_place_of_its_file_is_refused_unshown(key: str) -> None:
     """A key put where a file's name belongs is told as that, by its variable, and not repeated."""
     with pytest.raises(RefusedError) as caught:
         find_credential(ANTHROPIC, {"ANTHROPIC_API_KEY_FILE": key}, base_url_is_own=False)
-    assert caught.value.message.startswith("What ANTHROPIC_API_KEY_FILE names is no file")
+    assert caught.value.message.startswith("What ANTHROPIC_API_KEY_FILE names, which looks like a key itself, can't")
     assert key not in caught.value.message + caught.value.fix
     with pytest.raises(RefusedError) as caught:
         find_credential(ANTHROPIC, {}, base_url_is_own=False, key_file=Path("/x") / key)
-    assert "and looks like a key itself" in caught.value.message
+    assert "which looks like a key itself" in caught.value.message
     assert key not in caught.value.message + caught.value.fix
 
 
