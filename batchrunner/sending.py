@@ -31,7 +31,7 @@ from batchrunner.preparing import set_fields, stored_options
 from batchrunner.providers import Profile, Providers
 from batchrunner.results import check_output
 from batchrunner.routes import check_routes, said_base_urls
-from batchrunner.store import commands, maintenance, processes
+from batchrunner.store import commands, failures, maintenance, processes
 from batchrunner.store.database import Database
 from batchrunner.store.load import sweep_loading
 from batchrunner.store.runs import StoredRun, find_run, stored_run
@@ -111,8 +111,11 @@ async def retry(
             # Before they are put back: a failed job must not go with its old request.
             set_fields(this.db, stored, _retried(jobs), this.call.sets, this.notice)
         n = await asyncio.to_thread(commands.retry, this.db, stored, jobs)
-        were = "job of {} was" if n == 1 else "jobs of {} were"
-        this.notice(f"{n} {were.format(stored.name)} put back")
+        if n or jobs.is_empty:
+            were = "job of {} was" if n == 1 else "jobs of {} were"
+            this.notice(f"{n} {were.format(stored.name)} put back")
+        else:
+            this.notice(_nothing_chosen(stored, failures.kinds(this.db, stored)))
         this.prepare(stored, run, limits, sets=())
         return await _drained(this, [stored.id])
 
@@ -213,6 +216,14 @@ def _cancelled(stored: StoredRun) -> UsageError:
     return UsageError(
         f"Run {stored.name} is cancelled.",
         fix=f"Put its jobs back with: batchrunner retry {stored.name}",
+    )
+
+
+def _nothing_chosen(stored: StoredRun, kinds: Sequence[tuple[str, int]]) -> str:
+    there_are = ", ".join(f"{n:,} {kind}" for kind, n in kinds) or "none at all"
+    return (
+        f"no job of {stored.name} was put back: none of its failed and cancelled jobs is one of those"
+        f" chosen; there are (count and kind for --error): {there_are}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,8 +23,10 @@ from batchrunner.values import (
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
+    _Choice = click.Choice[str]
 else:  # generic in newer releases of click only
     _ParamType = click.ParamType
+    _Choice = click.Choice
 
 
 class Words(_ParamType):
@@ -44,6 +47,20 @@ class Words(_ParamType):
             self.fail(str(error), param, ctx)
 
 
+class Kind(_Choice):
+    """One of many words: with what is none of them the nearest is told, before the list."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, or end with a usage error."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            words = [str(choice) for choice in self.choices]
+            near = get_close_matches(str(value).lower().replace("-", "_"), words, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            self.fail(f"no kind is {value!r}.{meant} They are {', '.join(words)}", param, ctx)
+
+
 DURATION: Final = Words("DURATION", read_positive_duration)
 DURATION_OR_ZERO: Final = Words("DURATION", read_duration)
 SIZE: Final = Words("SIZE", read_size)
@@ -54,4 +71,4 @@ HEADER: Final = Words("HEADER", read_header)
 TEXT_OR_FILE: Final = Words("TEXT|@FILE", read_text)
 FIELD_VALUE: Final = Words("FIELD=VALUE", read_field)
 STATUS: Final = click.Choice([state.value for state in JobState], case_sensitive=False)
-ERROR_KIND: Final = click.Choice([kind.value for kind in ErrorKind], case_sensitive=False)
+ERROR_KIND: Final = Kind([kind.value for kind in ErrorKind], case_sensitive=False)

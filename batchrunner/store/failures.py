@@ -13,7 +13,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun
 from batchrunner.views import Cause, ErrorGroup
 
-__all__ = ["errors"]
+__all__ = ["errors", "kinds"]
 
 #: What helps: (kind, an example's message) → a sentence.
 FixOf = Callable[[str, str], str]
@@ -32,6 +32,14 @@ _FAILED: Final = """
         WHERE j.run_id = ? AND j.state = 'failed'
     )
     GROUP BY error_kind, http_status, message
+"""
+#: One index for each of the two states; a run may have a million jobs.
+_KINDS: Final = """
+    SELECT error_kind AS kind, count(*) AS n FROM job INDEXED BY job_failed
+    WHERE run_id = ? AND state = 'failed' GROUP BY error_kind
+    UNION ALL
+    SELECT 'cancelled', n_cancelled FROM run WHERE id = ? AND n_cancelled > 0
+    ORDER BY n DESC, kind
 """
 _HELD: Final = """
     SELECT h.kind, h.message, h.fix, h.set_at, m.name AS model,
@@ -52,6 +60,13 @@ def errors(db: Database, run: StoredRun, *, fix_of: FixOf) -> list[ErrorGroup]:
         ordered = sorted(gathered.items(), key=lambda item: (-item[1].n, item[0][0]))
         failed = [_group(connection, *key, found, fix_of) for key, found in ordered]
         return [*failed, *_held(connection, run)]
+
+
+def kinds(db: Database, run: StoredRun) -> list[tuple[str, int]]:
+    """Return of which kinds the failed and cancelled jobs of a run are, and how many, most first."""
+    with db.read() as connection:
+        rows = connection.exec_driver_sql(_KINDS, (run.id,) * 2)
+        return [(row.kind, row.n) for row in rows]
 
 
 @dataclass(slots=True)

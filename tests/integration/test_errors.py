@@ -215,3 +215,22 @@ def test_a_run_whose_jobs_failed_says_how_to_try_again(house: House, api: ApiSer
     api.script([])
     house.run(*shlex.split(commands[0]))
     assert len(api.requests()) == 4
+
+
+def test_retry_of_a_kind_that_no_job_has_says_which_there_are(house: House, api: ApiServer) -> None:
+    """Nothing is put back or sent; the kinds there are come with counts, and a misspelt one with the nearest."""
+    api.script(
+        [
+            {"contains": "say j0;", "status": 413, "body": refusal("big", "request_too_large")},
+            {"from": 1, "status": 400, "body": refusal("no")},
+        ]
+    )
+    house.jobs(4)
+    house.submit(code=1)
+    done = house.run("retry", "jobs", "--error", "timeout", code=1)
+    assert "no job of jobs was put back" in done.err
+    assert "3 invalid_request, 1 request_too_large" in done.err
+    assert len(api.requests()) == 4
+    wrong = house.run("retry", "jobs", "--error", "invalid-requst", code=2)
+    assert "Did you mean invalid_request?" in wrong.err
+    assert house.counts().failed == 4
