@@ -6,7 +6,7 @@ byte of the request is written, so that whatever is wrong with the way there is 
 nothing may be sent.
 
 A process that sends keeps the ledger in its memory, and nobody else can book beside it: where the
-account has a limit, a request is left out while one does.
+account has a limit, a request is left out while one does; without a limit it goes, and is counted.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Allowance:
         with translated(db.path):
             is_free = lock.try_acquire()
         if not is_free:
-            return _BESIDE if await asyncio.to_thread(self._has_limits, db) else ""
+            return await asyncio.to_thread(self._count_beside, db, errand)
         try:
             booked = await asyncio.to_thread(self._book, db, errand)
             if isinstance(booked, str):
@@ -208,15 +208,23 @@ class Allowance:
             parent_id=account,
         )
 
-    def _has_limits(self, db: Database) -> bool:
-        with db.read() as connection:
-            account = self._account or errands.known_account(
-                driver(connection), self._provider, self.key
-            )
+    def _count_beside(self, db: Database, errand: Errand) -> str:
+        """Count an errand while another process sends, or return why it may not go."""
+        with db.write() as connection:
+            conn = driver(connection)
+            account, wall = self._account_of(conn), wall_ms()
             if account is None:
-                return False
-            views = limits_of_account(connection, account, wall_ms(), lambda _provider: self._zone)
-            return any(view.value is not None for view in views)
+                return ""
+            views = limits_of_account(connection, account, wall, lambda _provider: self._zone)
+            if any(view.value is not None for view in views):
+                return _BESIDE
+            errands.count_request(
+                conn, account=account, model=errand.model, run=errand.run, wall=wall
+            )
+            for scope in filter(None, (account, self._pool(conn, account, errand.model))):
+                errands.count_beside(conn, scope=scope, wall=wall)
+        errand.is_booked = True
+        return ""
 
 
 def _store(conn: sqlite3.Connection, ledger: Ledger, scopes: Scopes, clock: SystemClock) -> None:

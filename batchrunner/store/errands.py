@@ -1,7 +1,8 @@
 """Requests that no job makes, such as a look at the list of models: booked like every other.
 
 Statements only: each takes a connection in a transaction that somebody else began. Whoever books
-holds the sender lock, since a live holder keeps the ledger in memory.
+holds the sender lock, since a live holder keeps the ledger in memory; beside one a request can only
+be counted, where no limit is in force (:func:`count_beside`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ from batchrunner.models import RunId, ScopeId
 from batchrunner.store import scopes
 from batchrunner.store.load import model_id
 
-__all__ = ["begin_advice", "count_request", "known_account", "last_orphan_at", "mend_stop"]
+__all__ = [
+    "begin_advice",
+    "count_beside",
+    "count_request",
+    "known_account",
+    "last_orphan_at",
+    "mend_stop",
+]
 
 _MS_A_DAY: Final = 86_400_000
+_MS_A_MINUTE: Final = 60_000
+#: A live holder writes the slots it books in whole, from its memory; those that are over it leaves.
+_SLOTS_OVER: Final = 2
 
 
 def known_account(conn: sqlite3.Connection, provider: str, key: str) -> ScopeId | None:
@@ -51,6 +62,19 @@ def count_request(
         "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
         " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
         (wall // _MS_A_DAY, account, model_id(conn, model), run or 0),
+    )
+
+
+def count_beside(conn: sqlite3.Connection, *, scope: ScopeId, wall: int) -> None:
+    """Count one request in the day's slots of a scope whose ledger another process has in memory.
+
+    It goes into a minute that is over, for a minute that goes on would be written over. So it does
+    not hold for a minute's limit, nor for the holder, which reads the slots when it begins.
+    """
+    conn.execute(
+        "INSERT INTO usage_slot (scope_id, unit, grain, slot, n) VALUES (?, 'requests', ?, ?, 1)"
+        " ON CONFLICT DO UPDATE SET n = n + 1",
+        (scope, _MS_A_MINUTE, wall // _MS_A_MINUTE - _SLOTS_OVER),
     )
 
 

@@ -489,6 +489,22 @@ async def test_beside_a_process_that_sends_nothing_is_asked(keyed: House, api: A
     running.kill()
 
 
+async def test_beside_a_process_without_limits_it_counts(keyed: House, api: ApiServer) -> None:
+    """Where no limit is in force doctor asks beside a holder, and its requests are in usage and in the day's count."""
+    api.script([{"method": "POST", "delay_s": 30}, {"path": "/v1/models", "body": MODELS}])
+    keyed.jobs(1)
+    running = keyed.start_submit()
+    running.until(api.requests, "a request in flight")
+    before = used(keyed)
+    checks = await examined(keyed)
+    assert checks["http"].status is OK
+    n = asked(api).count("GET /v1/models")
+    assert n == 2
+    after = used(keyed)
+    assert (after[0] - before[0], after[1] - before[1]) == (n, n)
+    running.kill()
+
+
 # --- the run that stands still
 
 
@@ -592,6 +608,17 @@ def test_advice_never_passes_a_limit(keyed: House, api: ApiServer) -> None:
     done = keyed.submit("--rpd", "1", code=4)
     assert asked(api) == ["POST /v1/messages"]
     assert "--set model=NAME" in done.error["fix"]
+
+
+def test_advice_that_no_limit_admitted_is_asked_for_later(keyed: House, api: ApiServer) -> None:
+    """A list that was left out for a limit is asked for by the next call that halts for the same model."""
+    api.script([NOT_FOUND, {"path": "/v1/models", "body": MODELS}])
+    keyed.jobs(2, model="claude-haiku-4.5")
+    keyed.submit("--rpd", "1", code=4)
+    assert "GET /v1/models" not in asked(api)
+    done = keyed.resume("--rpd", "none", code=4)
+    assert "--set model=claude-haiku-4-5 " in done.error["fix"]
+    assert asked(api).count("GET /v1/models") == 1
 
 
 def test_advice_goes_by_the_way_that_works(keyed: House, api: ApiServer) -> None:
