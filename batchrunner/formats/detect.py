@@ -33,6 +33,9 @@ def detect_provider(
             return "anthropic"
         if "url" in line:
             return "openai"
+        if line.keys() >= {"key", "request"}:
+            # Read as Gemini's, it is told how to become a line of ours.
+            return "gemini"
         told = line.get("model") or model
         return of_model(told) if isinstance(told, str) else None
     return of_model(model) if model is not None else None

@@ -120,6 +120,8 @@ class _Reader:
         for name, shape, read in _SHAPES:
             if name in line:
                 return read(self, raw, line, shape)
+        if "request" in line:
+            raise RefusedLineError(_GEMINI_BATCH)
         raise RefusedLineError(
             "unknown shape: it has none of `params`, `url`, `prompt`, `messages`, `input` or"
             " `contents`"
@@ -319,6 +321,10 @@ _SHAPES: Final[tuple[tuple[str, Shape, _Read], ...]] = (
     ("messages", Shape.BODY, _Reader.bare),
     ("input", Shape.BODY, _Reader.bare),
     ("contents", Shape.BODY, _Reader.bare),
+)
+_GEMINI_BATCH: Final = (
+    "a line with `request` is one of Gemini's own batch files; put what it holds at the top of the"
+    " line and call its `key` `custom_id`: jq -c '{custom_id: .key} + .request' FILE"
 )
 _TELLING_FIELDS: Final = frozenset(name for name, _, _ in _SHAPES)
 _OWN_FIELDS: Final = ("custom_id", "id", "metadata")

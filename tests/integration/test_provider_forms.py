@@ -466,3 +466,18 @@ def test_a_model_that_the_key_may_not_use_holds_its_own_jobs_alone(
     api.script([])
     house.resume("--set", "model=plain")
     assert house.counts().completed == 6
+
+
+def test_a_line_of_geminis_batch_files_is_refused_with_the_command_that_turns_it(
+    house: House, api: ApiServer
+) -> None:
+    """Nothing is stored, whether or not a provider is named; the lines that the command makes are taken."""
+    request = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    file = house.write("theirs.jsonl", [{"key": f"k{i}", "request": request} for i in range(2)])
+    to_gemini = ("--provider", "gemini", "--model", "gemini-x", "--base-url", api.url, "--no-run")
+    for options in (to_gemini, ()):
+        done = house.run("submit", file.name, *options, code=2)
+        assert "jq -c '{custom_id: .key} + .request' FILE" in done.err, options
+    house.write("ours.jsonl", [{"custom_id": f"k{i}", **request} for i in range(2)])
+    house.run("submit", "ours.jsonl", *to_gemini)
+    assert set(house.rows()) == {"k0", "k1"}

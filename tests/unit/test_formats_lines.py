@@ -297,6 +297,11 @@ FAULTS: list[tuple[Any, Rules, str]] = [
     (b"[]", ANTHROPIC, "not a JSON object"),
     (b'"x"', ANTHROPIC, "not a JSON object"),
     ({"text": "x"}, ANTHROPIC, "unknown shape"),
+    (
+        {"key": "k", "request": {"contents": []}},
+        ANTHROPIC,
+        "jq -c '{custom_id: .key} + .request' FILE",
+    ),
     ({"params": []}, ANTHROPIC, "`params` is not an object"),
     ({"params": {}}, ANTHROPIC, "no `messages`"),
     ({"params": {"messages": {}}}, ANTHROPIC, "`messages` is not a list"),
