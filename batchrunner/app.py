@@ -17,6 +17,7 @@ This is the only place that names concrete adapters.
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -249,7 +250,7 @@ class Batchrunner:
         if run.state is not StoredRunState.PAUSED and not commands.pause(db, run):
             raise UsageError(
                 f"Run {run.name} is {run.state}; there is nothing to pause.",
-                fix=f"Look at it with: batchrunner status {run.name}",
+                fix=f"Look at it with: batchrunner status {shlex.quote(run.name)}",
             )
         return self.status(run.name)
 
@@ -260,7 +261,7 @@ class Batchrunner:
         if run.state is StoredRunState.FINISHED:
             raise UsageError(
                 f"Run {run.name} is finished; there is nothing to cancel.",
-                fix=f"Look at it with: batchrunner status {run.name}",
+                fix=f"Look at it with: batchrunner status {shlex.quote(run.name)}",
             )
         commands.cancel(db, run, now_ms=wall_ms())
         return self.status(run.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -215,7 +216,7 @@ def _address(this: Call, run: RunOptions, known: Profile) -> str | None:
 def _cancelled(stored: StoredRun) -> UsageError:
     return UsageError(
         f"Run {stored.name} is cancelled.",
-        fix=f"Put its jobs back with: batchrunner retry {stored.name}",
+        fix=f"Put its jobs back with: batchrunner retry {shlex.quote(stored.name)}",
     )
 
 

@@ -7,6 +7,7 @@ what the run said before stands.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -165,7 +166,7 @@ def words(listing: Listing, held: Sequence[str], run: str) -> str:
     if not first:
         told = [f"the key can use {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}"]
     return (
-        f"batchrunner resume {run} --set model={first or 'NAME'}"
+        f"batchrunner resume {shlex.quote(run)} --set model={first or 'NAME'}"
         f"  # {'; '.join(told)}{_FROM_LIST}"
     )
 

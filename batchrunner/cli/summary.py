@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 from batchrunner.cli.settings import Settings
@@ -79,7 +80,11 @@ def _stopped(result: RunResult, settings: Settings, now_ms: float) -> list[str]:
         for model, text in result.run.holds.items()
     ]
     # How to go on is said below, with the database it needs.
-    if waiting and waiting.fix and waiting.fix != f"batchrunner resume {result.run.name}":
+    if (
+        waiting
+        and waiting.fix
+        and waiting.fix != f"batchrunner resume {shlex.quote(result.run.name)}"
+    ):
         lines.append(f"fix: {settings.placed(waiting.fix, result.run.name)}")
     return lines
 

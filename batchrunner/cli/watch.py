@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -104,7 +105,8 @@ def stopped_object(result: RunResult) -> dict[str, Any]:
             "exit_code": result.exit_code,
             "kind": waiting.reason if waiting else "interrupted",
             "message": waiting.detail if waiting and waiting.detail else meaning,
-            "fix": (waiting.fix if waiting else "") or f"batchrunner resume {result.run.name}",
+            "fix": (waiting.fix if waiting else "")
+            or f"batchrunner resume {shlex.quote(result.run.name)}",
             "lines": [],
         }
     }

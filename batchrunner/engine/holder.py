@@ -392,7 +392,7 @@ class Holder:
                         reason=WaitingReason.INTERRUPTED,
                         until=None,
                         detail="stopped by a signal",
-                        fix=f"batchrunner resume {run.row.name}",
+                        fix=f"batchrunner resume {run.typed_name}",
                     )
                 else:
                     run.stop = stop_reason(run, now, wall)
@@ -472,7 +472,7 @@ def _lacking(run: LiveRun, error: BatchrunnerError) -> Waiting:
         reason=WaitingReason.AUTHENTICATION,
         until=None,
         detail=error.message,
-        fix=error.fix or f"then: batchrunner resume {run.row.name}",
+        fix=error.fix or f"then: batchrunner resume {run.typed_name}",
     )
 
 

@@ -372,7 +372,7 @@ class Judge:
                     else "mend what they share (a wrong field can be replaced with"
                     " --set FIELD=VALUE)"
                 )
-                + f", then: batchrunner resume {run.row.name}",
+                + f", then: batchrunner resume {run.typed_name}",
             )
 
     @staticmethod

@@ -7,6 +7,7 @@ two could differ (a new holder starts from it alone).
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -306,6 +307,11 @@ class LiveRun:
     def id(self) -> RunId:
         """The run's id."""
         return self.row.id
+
+    @property
+    def typed_name(self) -> str:
+        """The run's name as a shell takes it, for the commands of fixes."""
+        return shlex.quote(self.row.name)
 
     @property
     def is_stopping(self) -> bool:

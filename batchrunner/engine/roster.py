@@ -226,7 +226,7 @@ class Roster:
                     reason=WaitingReason.PAUSED,
                     until=None,
                     detail=f"somebody {word} the run",
-                    fix=f"batchrunner {'retry' if word == 'cancelled' else 'resume'} {run.row.name}",
+                    fix=f"batchrunner {'retry' if word == 'cancelled' else 'resume'} {run.typed_name}",
                 )
             if row is None:
                 return

@@ -125,7 +125,7 @@ def _detail(run: LiveRun, blocked: Blocked) -> str:
 
 def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
     """Return why the run shall stop now with work left, or ``None``."""
-    resume = f"batchrunner resume {run.row.name}"
+    resume = f"batchrunner resume {run.typed_name}"
     if not run.counts.pending and not run.counts.running:
         return None
     if run.streak.is_hopeless:
@@ -156,7 +156,7 @@ def too_many_failures(run: LiveRun) -> Waiting | None:
         reason=WaitingReason.MAX_FAILURES,
         until=None,
         detail=f"{n_failed} jobs have failed; --max-failures is {run.max_failures}",
-        fix=f"see why with: batchrunner errors {run.row.name}; then: batchrunner resume {run.row.name} --max-failures N",
+        fix=f"see why with: batchrunner errors {run.typed_name}; then: batchrunner resume {run.typed_name} --max-failures N",
     )
 
 

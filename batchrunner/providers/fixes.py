@@ -5,6 +5,7 @@ The sentences of rules are filled in as :class:`batchrunner.core.rules.Rule` say
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
@@ -83,4 +84,4 @@ def fix_of(kind: ErrorKind, run: str, message: str = "") -> str:
     """Return what helps against failures of ``kind``, one of which said ``message``, in run ``run``."""
     known = (fix for start, fix in _KNOWN.items() if message.startswith(start))
     fix = next(known, _FIXES.get(kind, f"try them again: {_RETRY}"))
-    return fix.format(run=run, kind=kind.value)
+    return fix.format(run=shlex.quote(run), kind=kind.value)

@@ -7,6 +7,7 @@ be given while a holder sends.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from typing import Final
@@ -159,7 +160,7 @@ def refuse_unknown_keys(db: Database, run: StoredRun, jobs: JobFilter) -> None:
     if unknown:
         raise UsageError(
             f"Run {run.name} has no job {unknown[0]!r}.",
-            fix=f"`batchrunner jobs {run.name}` lists them.",
+            fix=f"`batchrunner jobs {shlex.quote(run.name)}` lists them.",
         )
 
 

@@ -6,6 +6,7 @@ stored says so, since a process that is killed can't take its word back.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -221,7 +222,7 @@ def refuse_live(connection: sa.Connection, database: Path, run: StoredRun, deed:
     if runner is not None:
         raise BusyError(
             f"Run {run.name} can't be {deed} while process {runner.pid} runs it.",
-            fix=f"Stop it first (`batchrunner pause {run.name}`), then try again.",
+            fix=f"Stop it first (`batchrunner pause {shlex.quote(run.name)}`), then try again.",
         )
 
 

@@ -6,6 +6,7 @@ each a short read of its own, so that a slow reader holds nothing up.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -232,7 +233,8 @@ def show(
     row = next(job_rows(db, run.id, JobFilter(keys=(key,))), None)
     if row is None:
         raise UsageError(
-            f"Run {run.name} has no job {key!r}.", fix=f"`batchrunner jobs {run.name}` lists them."
+            f"Run {run.name} has no job {key!r}.",
+            fix=f"`batchrunner jobs {shlex.quote(run.name)}` lists them.",
         )
     with db.read() as connection:
         sends = connection.exec_driver_sql(

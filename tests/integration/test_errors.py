@@ -234,3 +234,19 @@ def test_retry_of_a_kind_that_no_job_has_says_which_there_are(house: House, api:
     wrong = house.run("retry", "jobs", "--error", "invalid-requst", code=2)
     assert "Did you mean invalid_request?" in wrong.err
     assert house.counts().failed == 4
+
+
+def test_the_commands_of_fixes_quote_the_runs_name(house: House, api: ApiServer) -> None:
+    """A run whose name has a space is found by the commands as they are printed: of errors, and of a stop."""
+    api.script([{"contains": "say j1;", "status": 400, "body": refusal("no")}])
+    house.jobs(12)
+    house.submit("--name", "my run", code=1)
+    (group,) = house.app.errors()
+    command = shlex.split(group.fix.partition("batchrunner ")[2])
+    assert command[:4] == ["retry", "my run", "--error", "invalid_request"]
+    api.script([{"status": 400, "body": refusal("no")}])
+    house.jobs(12, "more.jsonl", prefix="k")
+    done = house.submit("--name", "my more", file="more.jsonl", code=3)
+    assert done.error["fix"].endswith("batchrunner resume 'my more'")
+    shown = house.run("status").out
+    assert shown.count("batchrunner resume 'my more'") == 2, "as the fix, and as what is next"
