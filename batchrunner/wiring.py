@@ -100,7 +100,7 @@ class Wiring:
         self._learn(*road.secrets)
         check_same_way(options.get(WAY) or {}, way_of(known, options, self._environ, road, headers))
         self._warn(known, options, road, has_key=credential is not None)
-        transports = self._open(options, road, headers, on_headers)
+        transports = self._open(known, options, road, headers, on_headers)
         wire: dict[str, Any] = {
             "profile": known,
             "headers": headers,
@@ -137,6 +137,7 @@ class Wiring:
 
     def _open(
         self,
+        known: Profile,
         options: Mapping[str, Any],
         road: Route,
         headers: Mapping[str, str],
@@ -155,6 +156,7 @@ class Wiring:
                 environ=self._environ,
                 proxy_before=proxy_before,
                 tls=road.tls,
+                answers_json=known.answers_json,
             )
             for proxy_before in road.proxies
         ]

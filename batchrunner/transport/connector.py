@@ -15,7 +15,15 @@ import aiohttp
 
 from batchrunner.transport.phases import MAKING, Making, Phase
 
-__all__ = ["CLOSED", "NOT_HTTP", "Connector", "TimedConnector", "TunnelError"]
+__all__ = [
+    "CLOSED",
+    "NOT_HTTP",
+    "SILENT",
+    "Connector",
+    "TimedConnector",
+    "TunnelError",
+    "keep_alive",
+]
 
 _KEEPALIVE_S: Final = 15.0
 #: As Anthropic's SDK sets them, so that a firewall does not drop a connection that waits for a
@@ -29,6 +37,7 @@ _TCP_OPTIONS: Final = (
 #: What a proxy did that said nothing which can be understood.
 NOT_HTTP: Final = "not HTTP"
 CLOSED: Final = "it closed the connection"
+SILENT: Final = "it said nothing"
 
 
 class TunnelError(aiohttp.ClientConnectionError):
@@ -83,23 +92,32 @@ class Connector(TimedConnector):
             self._enter(Phase.PROXY)
         return made
 
-    async def _create_proxy_connection(self, *args: Any, **kwargs: Any) -> Any:
+    async def _create_proxy_connection(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await super()._create_proxy_connection(*args, **kwargs)
+            made = await super()._create_proxy_connection(req, *args, **kwargs)
         except (aiohttp.ClientHttpProxyError, aiohttp.ClientConnectorError, TimeoutError):
             raise
         except aiohttp.ClientResponseError as error:
             raise TunnelError(NOT_HTTP, None) from error
         except (aiohttp.ServerDisconnectedError, OSError) as error:
             raise TunnelError(CLOSED, None) from error
+        if made[0].is_closing():
+            # uvloop, in a TLS within a proxy's TLS: closed in the handshake, and not raised.
+            raise aiohttp.ClientConnectorError(req.connection_key, ConnectionResetError())
+        return made
 
 
 def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
     opened = socket.socket(family, kind, protocol)
     opened.setblocking(False)
+    keep_alive(opened)
+    return opened
+
+
+def keep_alive(opened: Any) -> None:
+    """Set a socket's options (a loop's own kind of socket has the same method)."""
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _TCP_OPTIONS:
         if (option := getattr(socket, name, None)) is not None:
             opened.setsockopt(socket.IPPROTO_TCP, option, value)
-    return opened

@@ -21,9 +21,10 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from batchrunner.models import ErrorKind, Fault
-from batchrunner.transport.connector import CLOSED, NOT_HTTP, TunnelError
+from batchrunner.transport.connector import TunnelError
 from batchrunner.transport.phases import MAKING, Phase
 from batchrunner.transport.proxies import Proxy
+from batchrunner.transport.refusals import FIX_NO_PROXY, FIX_PROXY_REACH, filled, refusal_of
 
 __all__ = [
     "EXPECTED",
@@ -31,6 +32,8 @@ __all__ = [
     "Row",
     "address_of",
     "fault_of",
+    "is_silent",
+    "is_suspect",
     "late_fault",
     "unconnected",
 ]
@@ -49,10 +52,6 @@ class Row(NamedTuple):
     fix: str = ""
 
 
-_FIX_PROXY_REACH: Final = (
-    "See whether it runs, and say its right host and port: batchrunner resume --proxy"
-    " {scheme}://HOST:PORT. The direct way is: batchrunner resume --proxy none"
-)
 _FIX_TLS_SPOKEN: Final = (
     "Check the port. If it speaks plain http: batchrunner resume --base-url http://… (to another"
     " machine with --allow-insecure-http)"
@@ -61,7 +60,7 @@ _FIX_TLS_SPOKEN: Final = (
 FAULTS: Final[Sequence[Row]] = (
     Row(aiohttp.ClientHttpProxyError, ErrorKind.PROXY, False, "The proxy {proxy} {why} on the way to {at}"),
     Row(TunnelError, ErrorKind.PROXY, False, "The proxy {proxy} {why} on the way to {at}"),
-    Row(aiohttp.ClientProxyConnectionError, ErrorKind.PROXY, False, "Can't reach the proxy {proxy} on the way to {at}: {why}", fix=_FIX_PROXY_REACH),
+    Row(aiohttp.ClientProxyConnectionError, ErrorKind.PROXY, False, "Can't reach the proxy {proxy} on the way to {at}: {why}", fix=FIX_PROXY_REACH),
     Row(aiohttp.ClientConnectorDNSError, ErrorKind.DNS, False, "Can't find the address of {at}: {why}"),
     Row(aiohttp.ClientConnectorCertificateError, ErrorKind.TLS, False, "The certificate of {at} is not trusted: {why}"),
     Row(aiohttp.ClientSSLError, ErrorKind.TLS, False, "No TLS with {at}: {why}", fix=_FIX_TLS_SPOKEN),
@@ -93,8 +92,17 @@ _PROXY_UNKNOWN: Final = Row(
     ErrorKind.PROXY,
     False,
     "Can't find the address of the proxy {proxy}: {why}",
-    fix=_FIX_PROXY_REACH,
+    fix=FIX_PROXY_REACH,
 )
+#: And so does its TLS.
+_PROXY_TLS: Final = Row(
+    aiohttp.ClientSSLError,
+    ErrorKind.PROXY,
+    False,
+    "No TLS with the proxy {proxy} on the way to {at}: {why}",
+    fix=FIX_NO_PROXY,
+)
+_OF_PROXY: Final = (_PROXY_UNKNOWN, _PROXY_TLS)
 #: OpenSSL's reasons in words.
 _TLS_REASONS: Final[Mapping[str, str]] = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS, but perhaps plain http",
@@ -106,73 +114,21 @@ _TLS_REASONS: Final[Mapping[str, str]] = {
     "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for that name",
 }
 
-#: A server that speaks plain http closes like this, and so does what filters by the name asked for.
-_CLOSED_IN_HANDSHAKE: Final = "it closed the connection when TLS was begun (a port that speaks plain http, or a filter on the way)"
+#: A port that speaks plain http closes like this, and so does what filters by the name asked for.
+_CLOSED_IN_HANDSHAKE: Final = "it closed the connection when TLS was begun"
+_FIX_CLOSED_IN_HANDSHAKE: Final = (
+    "What usually closes there: a filter on the way that does not let {host} pass (a firewall, a"
+    " country's, a program that inspects TLS), a port that speaks plain http, or a server that does not"
+    " know that name. To look: openssl s_client -connect {place} -servername {host}{by} </dev/null."
+    " Another way: batchrunner resume --proxy URL, or --base-url URL"
+)
+#: Kinds of which a proxy that only passes things on may be the cause.
+_PASSED_ON: Final = frozenset((ErrorKind.CONNECTION_RESET, ErrorKind.BAD_RESPONSE))
 
 #: What a send may raise and :func:`fault_of` can tell; anything else is a defect.
 EXPECTED: Final = (aiohttp.ClientError, OSError, ValueError)
 
 _WHY_BOUND: Final = 200
-
-
-class _Refusal(NamedTuple):
-    """What a proxy's answer means."""
-
-    why: str
-    fix: str
-    halts: bool = True
-
-
-_FIX_LOGIN: Final = (
-    "Put its password into PROXY_PASSWORD and give its user name, just so: batchrunner resume --proxy"
-    " '{scheme}://USER:${{PROXY_PASSWORD}}@{place}'"
-)
-_FIX_RULES: Final = (
-    "Ask whoever runs the proxy to allow it, or go another way: batchrunner resume --proxy URL (none is"
-    " the direct way)"
-)
-_FIX_NO_PROXY: Final = (
-    "Check its port and kind; as one of another kind it is: batchrunner resume --proxy"
-    " {other}://{place}"
-)
-_FIX_BEYOND: Final = (
-    "Check the base URL, and whether the proxy itself has a network; another is: batchrunner resume"
-    " --proxy URL"
-)
-
-_LOGIN_WANTED: Final = "wants a user name and password"
-_LOGIN_REFUSED: Final = "does not accept the user name and password"
-#: By status of the answer to CONNECT.
-_HTTP_REFUSALS: Final[Mapping[int, _Refusal]] = {
-    407: _Refusal("{login} (407)", _FIX_LOGIN),
-    401: _Refusal("{login} (401)", _FIX_LOGIN),
-    403: _Refusal("refuses to connect (403)", _FIX_RULES),
-    400: _Refusal("does not know CONNECT (400)", _FIX_NO_PROXY),
-    404: _Refusal("does not know CONNECT (404)", _FIX_NO_PROXY),
-    405: _Refusal("does not know CONNECT (405)", _FIX_NO_PROXY),
-    501: _Refusal("does not know CONNECT (501)", _FIX_NO_PROXY),
-}
-#: By reply code of SOCKS5.
-_SOCKS_REFUSALS: Final[Mapping[int, _Refusal]] = {
-    1: _Refusal("could not connect", _FIX_BEYOND, halts=False),
-    2: _Refusal("refuses to connect by its rules", _FIX_RULES),
-    3: _Refusal("has no network", _FIX_BEYOND, halts=False),
-    4: _Refusal("can't reach the host", _FIX_BEYOND, halts=False),
-    5: _Refusal("was refused the connection", _FIX_BEYOND, halts=False),
-    6: _Refusal("can't reach the host (TTL expired)", _FIX_BEYOND, halts=False),
-    7: _Refusal("can't make connections", _FIX_NO_PROXY),
-    8: _Refusal("does not take this kind of address", _FIX_BEYOND),
-}
-#: Refusals that have no code, by our own words and those of aiohttp-socks.
-_WORDS: Final[Sequence[tuple[str, _Refusal]]] = (
-    (NOT_HTTP, _Refusal("does not speak HTTP", _FIX_NO_PROXY)),
-    (CLOSED, _Refusal("closed the connection", _FIX_NO_PROXY, halts=False)),
-    ("No acceptable authentication", _Refusal("{login}", _FIX_LOGIN)),
-    ("authentication failure", _Refusal("{login}", _FIX_LOGIN)),
-    ("SOCKS version", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
-    ("Malformed", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
-    ("Invalid", _Refusal("does not speak SOCKS", _FIX_NO_PROXY)),
-)
 
 
 def fault_of(error: BaseException, url: str, *, proxy: Proxy | None = None) -> Fault:
@@ -181,18 +137,39 @@ def fault_of(error: BaseException, url: str, *, proxy: Proxy | None = None) -> F
     The message names addresses without path, query and password. ``error`` is one of
     :data:`EXPECTED`.
     """
-    if (
-        proxy is not None
-        and isinstance(error, aiohttp.ClientConnectorDNSError)
-        and error.host == proxy.url.raw_host
-    ):
-        return _fault(_PROXY_UNKNOWN, error, url, proxy)
+    if proxy is not None and _is_proxys_own(error, proxy):
+        return _fault(_OF_PROXY[isinstance(error, aiohttp.ClientSSLError)], error, url, proxy)
+    if _is_closed_handshake(error):
+        return _closed_in_handshake(url, proxy)
     for row in FAULTS:
         if isinstance(error, row.exception) and (
             row.cause is None or _is_caused_by(error, row.cause)
         ):
             return _fault(row, error, url, proxy)
     raise error
+
+
+def is_suspect(error: BaseException, proxy: Proxy, url: str) -> bool:
+    """Return whether a failure is one by which a proxy of another kind than was said shows itself."""
+    if isinstance(error, TunnelError):
+        refusal = refusal_of(error, proxy)
+        return refusal is not None and refusal.fix is FIX_NO_PROXY
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return _phase() is Phase.TLS
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return isinstance(error, aiohttp.ClientSSLError) and _is_proxys_own(error, proxy)
+    # Without a tunnel the first word to the proxy is the request itself.
+    is_plain = not proxy.is_socks and url.startswith("http:")
+    return is_plain and isinstance(
+        error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientResponseError)
+    )
+
+
+def is_silent(proxy: Proxy) -> bool:
+    """Return whether the connection that was not made in time stood at the proxy, which said nothing."""
+    making = MAKING.get()
+    said = {Phase.PROXY, Phase.TLS} if proxy.url.scheme == "https" else {Phase.PROXY}
+    return making is not None and not making.has_left_proxy and _phase() in said
 
 
 def late_fault(url: str, timeout_s: float, ended: float, *, is_read: bool) -> Fault:
@@ -226,7 +203,7 @@ def unconnected(url: str, timeout_s: float, proxy: Proxy | None) -> Fault:
             kind=ErrorKind.PROXY,
             message=f"No way to {address_of(url)} by the proxy {proxy} within {timeout_s:g} s{words}",
             maybe_executed=False,
-            fix=_filled(f"{_FIX_PROXY_REACH}. {_FIX_NO_PROXY}", proxy),
+            fix=filled(f"{FIX_PROXY_REACH}. {FIX_NO_PROXY}", proxy),
         )
     return Fault(
         kind=ErrorKind.CONNECTION,
@@ -247,9 +224,6 @@ def address_of(url: str) -> str:
 
 
 def _fault(row: Row, error: BaseException, url: str, proxy: Proxy | None) -> Fault:
-    refusal = _refusal(error)
-    why = refusal.why if refusal else _why(error)
-    fix = refusal.fix if refusal else row.fix
     if _is_tls_on_http(error):
         return Fault(
             kind=ErrorKind.TLS,
@@ -258,37 +232,66 @@ def _fault(row: Row, error: BaseException, url: str, proxy: Proxy | None) -> Fau
             fix="Write https: batchrunner resume --base-url https://…",
             halts=True,
         )
-    if refusal is not None:
-        has_login = proxy is not None and proxy.user is not None
-        why = why.replace("{login}", _LOGIN_REFUSED if has_login else _LOGIN_WANTED)
+    refusal = refusal_of(error, proxy)
+    why, fix = (_why(error), row.fix) if refusal is None else (refusal.why, refusal.fix)
+    message = row.words.format(at=address_of(url), why=why, proxy=proxy or "set here")
+    if proxy is not None and row.kind in _PASSED_ON:
+        message += f" (by the proxy {proxy})"
     return Fault(
         kind=row.kind,
-        message=row.words.format(at=address_of(url), why=why, proxy=proxy or "set here"),
+        message=message,
         maybe_executed=row.maybe_executed,
-        fix=_filled(fix, proxy),
+        fix=filled(fix, proxy),
         halts=refusal is not None and refusal.halts,
     )
 
 
-def _filled(fix: str, proxy: Proxy | None) -> str:
-    if proxy is None:
-        return fix
-    url = proxy.url
-    other = "http" if proxy.is_socks else "socks5h"
-    return fix.format(scheme=url.scheme, place=f"{url.host_subcomponent}:{url.port}", other=other)
+def _phase() -> Phase | None:
+    """Return how far the making of the running task's connection came."""
+    making = MAKING.get()
+    return making.phases[-1][0] if making is not None and making.phases else None
 
 
-def _refusal(error: BaseException) -> _Refusal | None:
-    """Return what a proxy that was reached said instead of connecting."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        said = _Refusal(f"answered {error.status} {error.message}", _FIX_BEYOND, halts=False)
-        return _HTTP_REFUSALS.get(error.status, said)
-    if not isinstance(error, TunnelError):
-        return None
-    if error.code is not None and error.code in _SOCKS_REFUSALS:
-        return _SOCKS_REFUSALS[error.code]
-    said = _Refusal(f"gave no way: {error.words}", _FIX_BEYOND, halts=False)
-    return next((known for words, known in _WORDS if words in error.words), said)
+def _is_proxys_own(error: BaseException, proxy: Proxy) -> bool:
+    """Whether a failure that looks like the server's was met on the way to the proxy."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return error.host == proxy.url.raw_host
+    return (
+        proxy.url.scheme == "https"
+        and isinstance(error, aiohttp.ClientConnectorError)
+        and isinstance(error, aiohttp.ClientSSLError)
+        and (error.host, error.port) == (proxy.url.raw_host, proxy.url.port)
+    )
+
+
+def _is_closed_handshake(error: BaseException) -> bool:
+    """Whether the server, or what stands before it, closed instead of a TLS handshake.
+
+    asyncio has a name of its own for each way to close, and for TLS within a proxy's TLS a defect
+    (Python 3.11: a ``TypeError``).
+    """
+    if _phase() is not Phase.TLS or isinstance(error, aiohttp.ClientProxyConnectionError):
+        return False
+    if isinstance(error, aiohttp.ClientConnectorError):
+        inner = error.os_error
+        return isinstance(inner, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)) or (
+            inner.errno is None and "Failed to start TLS" in str(inner)
+        )
+    return type(error) is aiohttp.ClientConnectionError and isinstance(error.__cause__, TypeError)
+
+
+def _closed_in_handshake(url: str, proxy: Proxy | None) -> Fault:
+    parsed = URL(url)
+    host = parsed.host_subcomponent or ""
+    is_http = proxy is not None and not proxy.is_socks
+    by = f" -proxy {proxy.url.host_subcomponent}:{proxy.url.port}" if proxy and is_http else ""
+    through = f" through the proxy {proxy}" if proxy is not None else ""
+    return Fault(
+        kind=ErrorKind.CONNECTION,
+        message=f"Can't connect to {address_of(url)}{through}: {_CLOSED_IN_HANDSHAKE}",
+        maybe_executed=False,
+        fix=_FIX_CLOSED_IN_HANDSHAKE.format(host=host, place=f"{host}:{parsed.port}", by=by),
+    )
 
 
 def _is_tls_on_http(error: BaseException) -> bool:
@@ -313,7 +316,7 @@ def _why(error: BaseException) -> str:
     elif isinstance(error, aiohttp.ClientConnectorError):
         inner = error.os_error
         if isinstance(inner, ConnectionResetError) and not inner.args:
-            # asyncio's word for an end of file within the handshake.
+            # asyncio's word for an end of file within the handshake (here a proxy's).
             return _CLOSED_IN_HANDSHAKE
         if inner.errno is not None and inner.errno > 0 and not isinstance(inner, ssl.SSLError):
             return os.strerror(inner.errno)

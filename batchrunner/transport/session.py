@@ -30,8 +30,18 @@ from batchrunner.models import ErrorKind, Fault, Reply, Request
 from batchrunner.transport.connector import Connector
 from batchrunner.transport.deadlines import Deadlines
 from batchrunner.transport.distrust import Distrusts
-from batchrunner.transport.faults import EXPECTED, address_of, fault_of, late_fault, unconnected
+from batchrunner.transport.faults import (
+    EXPECTED,
+    address_of,
+    fault_of,
+    is_silent,
+    is_suspect,
+    late_fault,
+    unconnected,
+)
+from batchrunner.transport.own_answers import own_answer
 from batchrunner.transport.proxies import Proxy, UnusableProxyError, environment_proxy
+from batchrunner.transport.spoken import Tongues
 from batchrunner.transport.trust import tls_context
 
 __all__ = ["Aborted", "Transport"]
@@ -75,6 +85,7 @@ class Transport:
         environ: Mapping[str, str] | None = None,
         proxy_before: Callable[[URL], Proxy | None] | None = None,
         tls: ssl.SSLContext | None = None,
+        answers_json: bool = False,
     ) -> None:
         """Set up the pool; nothing is connected yet.
 
@@ -82,7 +93,8 @@ class Transport:
         connection too. ``max_response`` is in bytes, after unpacking. ``headers`` go with every
         request (a request's own win), and cost nothing where a request has these very ones.
         ``proxy_before`` says which proxy stands before an address, ``tls`` what is trusted; where
-        they are left out ``environ`` tells (``None``: the process's own).
+        they are left out ``environ`` tells (``None``: the process's own). ``answers_json`` is whether
+        the server is an API that has its errors in JSON, so that a page is somebody else's.
         """
         self._headers = {} if headers is None else headers
         self._max_response = max_response
@@ -100,6 +112,8 @@ class Transport:
         self._direct = self._open(Connector(**self._pool()))
         self._by_socks: dict[Proxy, _Sessions] = {}
         self._distrusts = Distrusts()
+        self._tongues = Tongues()
+        self._answers_json = answers_json
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -115,6 +129,7 @@ class Transport:
             await sessions.plain.close()
             await sessions.traced.close()
             await sessions.connector.close()
+        await self._tongues.close()
         self._deadlines.close()
 
     async def send(self, request: Request, ticket: object | None = None) -> Reply:
@@ -194,22 +209,51 @@ class Transport:
                     is_read=response is not None,
                 )
             )
-        except aiohttp.ConnectionTimeoutError:
-            return Reply(fault=unconnected(request.url, self._connect_timeout_s, proxy))
-        except aiohttp.ClientConnectorCertificateError as error:
-            fault = await self._distrusts.fault_of(error, session, url, proxy)
-            return Reply(fault=fault)
         except EXPECTED as error:
-            return Reply(fault=fault_of(error, request.url, proxy=proxy))
+            # What is looked at from here on is for the message, past the request's own time.
+            self._deadlines.end(deadline)
+            return Reply(fault=await self._fault(error, session, request.url, proxy))
         finally:
             self._deadlines.end(deadline)
             # Gives up a connection whose answer was not read to its end; else it is back already.
             if response is not None:
                 response.close()
-        got = _readable(response.headers)
+        return self._reply(response.status, _readable(response.headers), body, url, proxy)
+
+    def _reply(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        url: URL,
+        proxy: Proxy | None,
+    ) -> Reply:
+        """Return what an answer is; ``body`` is ``None`` where it was too long."""
         if body is None:
-            return Reply(status=response.status, headers=got, fault=self._too_long(request.url))
-        return Reply(status=response.status, headers=got, body=body)
+            return Reply(status=status, headers=headers, fault=self._too_long(str(url)))
+        # Through a tunnel, and by SOCKS, nobody answers but the server.
+        if proxy is not None and not proxy.is_socks and url.scheme == "http":
+            is_json = self._answers_json
+            own = own_answer(status, headers, body, url=url, proxy=proxy, answers_json=is_json)
+            if own is not None:
+                return Reply(fault=own)
+        return Reply(status=status, headers=headers, body=body)
+
+    async def _fault(
+        self, error: Exception, session: aiohttp.ClientSession, url: str, proxy: Proxy | None
+    ) -> Fault:
+        """Return what an exception means, looking closer where it does not tell by itself."""
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return await self._distrusts.fault_of(error, session, _url(url), proxy)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            fault = unconnected(url, self._connect_timeout_s, proxy)
+            is_odd = proxy is not None and is_silent(proxy)
+        else:
+            fault = fault_of(error, url, proxy=proxy)
+            is_odd = proxy is not None and is_suspect(error, proxy, url)
+        if proxy is not None and is_odd:
+            return await self._tongues.fault_of(proxy, address_of(url)) or fault
+        return fault
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes | None:
         """Read the body; ``None`` where it is longer than allowed."""

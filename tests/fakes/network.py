@@ -11,22 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["Authority", "Proxy", "running_proxy", "tls_front"]
+__all__ = [
+    "Authority",
+    "Proxy",
+    "answering",
+    "closing",
+    "running_proxy",
+    "serving",
+    "silent",
+    "tls_front",
+]
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
 
 
 @contextmanager
-def _serving(
-    handler: Handler, *, port: int = 0, tls: ssl.SSLContext | None = None
-) -> Iterator[int]:
+def serving(handler: Handler, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Serve in a thread; yields the port."""
     ready = threading.Event()
     ends: list[Callable[[], object]] = []
@@ -39,8 +48,16 @@ def _serving(
 
     async def serve() -> None:
         loop, over = asyncio.get_running_loop(), asyncio.Event()
+        writers: list[asyncio.StreamWriter] = []
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Here, since a task that is cancelled before its first step closes nothing.
+            writers.append(writer)
+            handling.add(asyncio.ensure_future(handle(reader, writer)))
+
+        handling: set[asyncio.Future[None]] = set()
         loop.set_exception_handler(lambda _loop, _context: None)  # refused handshakes
-        server = await asyncio.start_server(handle, "127.0.0.1", port, ssl=tls)
+        server = await asyncio.start_server(accept, "127.0.0.1", port, ssl=tls)
         ports.append(server.sockets[0].getsockname()[1])
         ends.append(lambda: loop.call_soon_threadsafe(over.set))
         ready.set()
@@ -51,8 +68,13 @@ def _serving(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for _ in range(5):
-            # What was aborted closes in the loop's next rounds.
+            # What was accepted last begins, and what is aborted closes, in the loop's next rounds.
+            for writer in writers:
+                writer.transport.abort()
             await asyncio.sleep(0)
+        for task in handling:
+            task.cancel()
+        await asyncio.gather(*handling, return_exceptions=True)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
@@ -71,11 +93,18 @@ async def _join(
     far_reader, far_writer = await asyncio.open_connection(host, port)
 
     async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        try:
             while data := await source.read(65_536):
                 target.write(data)
                 await target.drain()
-            target.write_eof()
+        except OSError:
+            target.transport.abort()
+            return
+        if target.can_write_eof():
+            with suppress(OSError):
+                target.write_eof()
+        else:
+            target.close()
 
     try:
         await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
@@ -132,7 +161,11 @@ class Proxy:
 
     async def socks5(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Speak RFC 1928, and RFC 1929 with a login."""
-        _, n = await reader.readexactly(2)
+        version, n = await reader.readexactly(2)
+        if version != 5:
+            writer.write(b"\x05\xff")
+            await writer.drain()
+            return
         methods = await reader.readexactly(n)
         wanted = 2 if self.login else 0
         if wanted not in methods:
@@ -170,8 +203,49 @@ def running_proxy(
     """Run a proxy that speaks ``http``, ``https``, ``socks5`` or ``socks5h``."""
     proxy = Proxy(kind, login)
     handler = proxy.socks5 if kind.startswith("socks") else proxy.http
-    with _serving(handler, tls=tls, port=port) as proxy.port:
+    with serving(handler, tls=tls, port=port) as proxy.port:
         yield proxy
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """Answer the head of every request with the same bytes; yields the port, and the heads so far."""
+    heads: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
+
+    with serving(handle) as port:
+        yield port, heads
+
+
+@contextmanager
+def closing(at: int, *, how: str = "end") -> Iterator[int]:
+    """Close each connection at the ``at``-th byte, by an ``end`` or a ``reset``; yields the port."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(at)
+        if how == "reset":
+            writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        else:
+            # What is left unread would make a reset of the end.
+            await reader.read(65_536)
+
+    with serving(handle) as port:
+        yield port
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """Take each connection, and say nothing; yields the port."""
+    with serving(lambda reader, _writer: reader.read(-1)) as port:
+        yield port
 
 
 @contextmanager
@@ -181,7 +255,7 @@ def tls_front(port: int, context: ssl.SSLContext, *, host: str = "localhost") ->
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _join(reader, writer, "127.0.0.1", port)
 
-    with _serving(handle, tls=context) as front:
+    with serving(handle, tls=context) as front:
         yield f"https://{host}:{front}"
 
 

@@ -190,22 +190,6 @@ async def test_a_proxys_unknown_name_is_the_proxys_fault() -> None:
     assert "no-such-proxy.invalid:3128" in fault.message
 
 
-@pytest.mark.parametrize(
-    ("is_kind", "said_kind", "says"),
-    [("socks5", "http", "does not speak HTTP"), ("http", "socks4", "closed the connection")],
-)
-async def test_a_proxy_of_another_kind_is_told(is_kind: str, said_kind: str, says: str) -> None:
-    """A proxy that speaks something else is ``proxy``, and the fix names port and kind."""
-    with running_proxy(is_kind) as proxy:
-        url = proxy.url.replace(f"{is_kind}:", f"{said_kind}:")
-        reply = await send("https://127.0.0.1:9", proxy=url, connect_timeout_s=1.0)
-    assert reply.fault is not None
-    assert reply.fault.kind is ErrorKind.PROXY
-    assert not reply.fault.maybe_executed
-    assert says in reply.fault.message or "within 1 s" in reply.fault.message
-    assert "port and kind" in reply.fault.fix
-
-
 async def test_a_proxy_that_says_nothing_is_told_after_the_connect_timeout() -> None:
     """A dead proxy costs the connect timeout, and the message says that it was the proxy's."""
     with socket.socket() as silent:
