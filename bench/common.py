@@ -222,12 +222,12 @@ class Nginx:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Nginx]:
+def nginx(folder: Path, answer: str | None = None) -> Iterator[Nginx]:
     """Run a fresh nginx (from ``PATH``) with a configuration written here, as its own process."""
     folder.mkdir(parents=True)
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, port=port, answer=canned_answer()))
+    config.write_text(_NGINX.format(folder=folder, port=port, answer=answer or canned_answer()))
     with (folder / "out").open("wb") as out:
         process = subprocess.Popen(
             ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)],
