@@ -34,6 +34,7 @@ from batchrunner.results import check_output
 from batchrunner.routes import check_routes, said_base_urls
 from batchrunner.store import commands, failures, maintenance, processes
 from batchrunner.store.database import Database
+from batchrunner.store.discard import discard_unused
 from batchrunner.store.load import sweep_loading
 from batchrunner.store.runs import StoredRun, find_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
@@ -143,12 +144,10 @@ async def _drained(this: Call, run_ids: list[RunId]) -> RunResult:
 @asynccontextmanager
 async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> AsyncIterator[Call]:
     """Be known to other processes on the database, and take signals, while the context lasts."""
-    db = Database.open(target.path, create=create)
+    is_new = create and not target.path.exists()
     stops = Stops()
     with stops.installed():
-        processes.sweep_dead_processes(db)
-        sweep_loading(db)
-        process = processes.register_process(db, "follower", now_ms=wall_ms())
+        db, process = _attached(target.path, create=create)
         try:
             yield Call(
                 db=db, call=target.call, listener=target.listener, stops=stops, process=process,
@@ -159,8 +158,25 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
             # What went wrong is told, not that the row stays: the next process sweeps it.
             with suppress(DatabaseError):
                 processes.unregister(db, process)
+                if is_new:
+                    # Whoever is refused finds the folder as it was.
+                    discard_unused(db)
             raise
         processes.unregister(db, process)
+
+
+def _attached(path: Path, *, create: bool) -> tuple[Database, processes.Process]:
+    """Open the database and be known on it."""
+    while True:
+        db = Database.open(path, create=create)
+        try:
+            processes.sweep_dead_processes(db)
+            sweep_loading(db)
+            return db, processes.register_process(db, "follower", now_ms=wall_ms())
+        except DatabaseError:
+            if db.path.exists() or not create:
+                raise
+            # Another call had made it for a file that was refused, and took it away meanwhile.
 
 
 async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None) -> Taken:

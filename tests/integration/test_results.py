@@ -119,7 +119,7 @@ def test_o_never_replaces_a_strangers_file(house: House, api: ApiServer) -> None
     done = house.submit("-o", "out.csv", code=2)
     assert "out.csv" in done.error["message"]
     assert (house.folder / "out.csv").read_text() == "precious"
-    assert house.app.runs() == []
+    assert not house.db.exists()
     assert api.requests() == []
 
 

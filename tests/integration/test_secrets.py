@@ -78,7 +78,7 @@ def test_a_credential_typed_is_refused(house: House, api: ApiServer) -> None:
         "submit", "lines.jsonl", "--provider", "http", "--base-url", api.url, "--json", code=2
     )
     assert line.error["lines"][0]["line"] == 1
-    assert house.app.runs() == []
+    assert not house.db.exists()
     (house.folder / "lines.jsonl").unlink()
     assert find_secret(house.folder, *said(typed, url, line)) == []
 

@@ -113,7 +113,7 @@ def test_bad_lines_store_nothing_and_are_all_named(house: House, api: ApiServer)
     done = house.submit(code=2)
     assert [line["line"] for line in done.error["lines"]] == [3, 4, 5]
     assert all(line["reason"] for line in done.error["lines"])
-    assert house.app.runs() == []
+    assert not house.db.exists()
     assert api.requests() == []
 
 
