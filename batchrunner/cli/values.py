@@ -58,7 +58,8 @@ class Kind(_Choice):
             words = [str(choice) for choice in self.choices]
             near = get_close_matches(str(value).lower().replace("-", "_"), words, n=1)
             meant = f" Did you mean {near[0]}?" if near else ""
-            self.fail(f"no kind is {value!r}.{meant} They are {', '.join(words)}", param, ctx)
+            kinds = ", ".join(map(repr, words))
+            self.fail(f"no kind is {value!r}.{meant} They are {kinds}", param, ctx)
 
 
 DURATION: Final = Words("DURATION", read_positive_duration)
