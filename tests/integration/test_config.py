@@ -71,6 +71,37 @@ def test_flag_stored_environment_file_default(house: House, api: ApiServer) -> N
     assert versions == ["from-file", "typed"]
 
 
+#: Who says where requests go, the weakest first: each adds its word to those before it.
+LAYERS = [
+    "user", "user-profile", "project", "project-profile", "environment", "stored", "flag",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("n", range(1, len(LAYERS) + 1), ids=LAYERS)
+def test_each_layer_comes_before_those_below(house: House, api: ApiServer, n: int) -> None:
+    """Flag, stored, environment, project's profile and top, user's profile and top: the first that speaks is heard."""
+    said = {name: f"{house.url}/{name}" for name in LAYERS[:n]}
+
+    def file(who: str) -> str:
+        top = f'base_url = "{said[who]}"\n' if who in said else ""
+        chosen = f'base_url = "{said[f"{who}-profile"]}"\n' if f"{who}-profile" in said else ""
+        return f"{TOP}{top}[profiles.p]\n{chosen}"
+
+    user = house.folder.parent / "xdg" / "batchrunner" / "batchrunner.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text(file("user"))
+    (house.folder / "batchrunner.toml").write_text(file("project"))
+    environ = {"XDG_CONFIG_HOME": str(user.parents[1])}
+    if "environment" in said:
+        environ["ANTHROPIC_BASE_URL"] = said["environment"]
+    house.jobs(1)
+    stored = ("--base-url", said["stored"]) if "stored" in said else ()
+    flag = ("--base-url", said["flag"]) if "flag" in said else ()
+    house.run("submit", "jobs.jsonl", "--no-run", "--profile", "p", *stored, environ=environ)
+    house.run("resume", "--profile", "p", *flag, environ=environ, code=None)
+    assert {request.path.split("/")[1] for request in api.requests()} == {LAYERS[n - 1]}
+
+
 def test_file_is_read_anew(house: House, api: ApiServer) -> None:
     """What the file said at submit is not kept: a changed line holds for the next call."""
     configure(house, 'headers = { X-Try = "one" }\n')
