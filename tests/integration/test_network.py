@@ -12,7 +12,7 @@ import pytest
 
 from batchrunner.models import RunState
 from tests.fakes import ApiServer, running_server
-from tests.fakes.network import Authority, running_proxy, tls_front
+from tests.fakes.network import Authority, answering, closing, running_proxy, tls_front
 from tests.integration.house import Done, House
 
 needs_openssl = pytest.mark.skipif(
@@ -152,6 +152,56 @@ def test_a_proxy_that_cannot_be_used_is_refused_before_anything(
     assert not house.db.exists()
 
 
+TINYPROXY = (
+    b"HTTP/1.1 401 Unauthorized\r\nServer: tinyproxy/1.11.1\r\nContent-Type: text/html\r\n"
+    b'WWW-Authenticate: Basic realm="Tinyproxy"\r\nConnection: close\r\n\r\n'
+    b"<html><head><title>401 Unauthorized</title></head></html>"
+)
+
+
+def test_a_proxys_own_401_is_no_refused_key(house: House, api: ApiServer) -> None:
+    """Plain http by a proxy that refuses: exit 6 and ``proxy``, not 4 and the key; resume goes on."""
+    house.jobs(3)
+    with answering(TINYPROXY) as (port, heads):
+        url = f"http://joe:{PASSWORD}@127.0.0.1:{port}"
+        done = house.submit("--proxy", url, code=6)
+    assert done.error["kind"] == "proxy"
+    assert f"The proxy http://127.0.0.1:{port} (--proxy)" in done.error["message"]
+    assert "does not accept the user name and password (401)" in done.error["message"]
+    assert f"--proxy 'http://USER:${{PROXY_PASSWORD}}@127.0.0.1:{port}'" in done.error["fix"]
+    assert len(heads) == 1
+    assert api.requests() == []
+    assert {job.attempts for job in house.rows().values()} == {0}
+    assert PASSWORD not in everything(house, done)
+    house.resume("--proxy", "none")
+    assert house.counts().completed == 3
+
+
+def test_a_proxys_own_503_leaves_it_for_another(house: House, api: ApiServer) -> None:
+    """Of several proxies one that has no way is left, though what it says has the form of an answer."""
+    house.jobs(6)
+    answer = TINYPROXY.replace(b"401 Unauthorized", b"503 Unable to connect")
+    with answering(answer) as (port, heads), running_proxy("socks5") as proxy:
+        done = house.submit("--proxy", f"http://127.0.0.1:{port}", "--proxy", proxy.url)
+    assert house.counts().completed == 6
+    assert {job.attempts for job in house.rows().values()} == {1}
+    assert len(heads) == 1
+    assert "gave no way" in done.err
+
+
+def test_socks_said_of_an_http_proxy_halts_at_once(house: House) -> None:
+    """It is told what is spoken there and what to write, and the run does not wait for a timeout."""
+    house.url = "https://api.example.invalid"
+    house.jobs(2)
+    with running_proxy("http") as proxy:
+        said = f"socks5h://127.0.0.1:{proxy.port}"
+        done = house.submit("--proxy", said, code=6, timeout=20)
+    assert done.error["kind"] == "proxy"
+    assert f"The proxy {said} (--proxy) speaks HTTP, not SOCKS" in done.error["message"]
+    assert f"--proxy http://127.0.0.1:{proxy.port}" in done.error["fix"]
+    assert house.status().state is RunState.HALTED
+
+
 def test_of_several_proxies_a_dead_one_is_left(house: House, api: ApiServer) -> None:
     """The second --proxy takes over from a dead first, told once, and no job is charged for it."""
     with running_proxy("socks5") as proxy:
@@ -236,6 +286,39 @@ def test_a_bad_certificate_halts_before_a_byte_is_sent(
     assert done.error["fix"]
     assert api.requests() == []
     assert house.counts().pending == 2
+
+
+def test_tls_that_is_closed_is_tried_again_and_told(house: House) -> None:
+    """It waits like any fault of the network; the end says what usually closes there, exit 6."""
+    with closing(1) as port:
+        house.url = f"https://127.0.0.1:{port}"
+        house.jobs(2)
+        done = house.submit("--max-wait", "1", code=6)
+    assert done.error["kind"] == "network"
+    assert "it closed the connection when TLS was begun" in done.error["message"]
+    assert "openssl s_client -connect" in done.error["fix"]
+    assert house.counts().pending == 2
+
+
+@needs_openssl
+@pytest.mark.parametrize("loop", ["asyncio", ""], ids=["asyncio", "default"])
+def test_a_run_goes_by_an_https_proxy_on_either_loop(
+    house: House, api: ApiServer, tmp_path: Path, loop: str
+) -> None:
+    """TLS within the proxy's TLS carries a whole run, on uvloop where that is installed."""
+    authority = Authority(tmp_path / "authority")
+    with (
+        running_proxy("https", login=("joe", PASSWORD), tls=authority.context()) as proxy,
+        tls_front(api.port, authority.context()) as https,
+    ):
+        house.url = https
+        house.jobs(4)
+        house.submit(
+            "--proxy", proxy.url_of("joe", PASSWORD), "--ca-file", str(authority.file),
+            environ={"BATCHRUNNER_LOOP": loop},
+        )  # fmt: skip
+        assert proxy.asked
+    assert house.counts().completed == 4
 
 
 # --- addresses
