@@ -56,12 +56,13 @@ _DAMAGED: Final = _Meaning(
 _FULL: Final = _Meaning(
     DiskFullError,
     "can't grow: the disk is full",
-    "Free some space and run `batchrunner resume`; everything committed is safe.",
+    "Free some space and give the same command again; everything committed is safe.",
 )
 _IO: Final = _Meaning(
     DatabaseError,
     "can't be read or written: the disk reports an error",
-    "Look at the disk's health and free space.",
+    "Look at the disk's health (its lines in `dmesg`, `smartctl -H`); where it is sound again give the"
+    " same command. What was committed before stays: `batchrunner db check`.",
 )
 
 #: Primary result codes of SQLite (https://sqlite.org/rescode.html).

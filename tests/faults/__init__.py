@@ -1,0 +1,1 @@
+"""Sick disks, small limits, broken networks, odd servers, jumping clocks: what the program does then."""
