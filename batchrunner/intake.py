@@ -6,6 +6,10 @@ lines stream from the files into the database in chunks.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,12 @@ from batchrunner.store.runs import StoredRun, find_by_digest, find_by_name, free
 CHUNK: Final = 2_000
 #: Faults that are listed; the rest is counted.
 LISTED: Final = 20
+#: A longer line is not repeated in the rejects file.
+REPEATED: Final = 4 * 1024 * 1024
+
+
+#: What leads out of a folder, or is no part of a file's name.
+_NOT_IN_NAMES: Final = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+")
 
 
 class InterruptedIntakeError(Exception):
@@ -88,18 +98,43 @@ class _Rejects:
         if self.path is None:
             return
         if self.file is None:
-            self.file = self.path.open("wb")
+            self.file = _rejects_file(self.path)
+        is_told = not fault.is_secret and raw is not None and len(raw) <= REPEATED
         row = {
             "file": fault.file,
             "line": fault.line,
             "reason": fault.reason,
-            "text": None if fault.is_secret else redact((raw or b"").decode("utf-8", "replace")),
+            "text": redact((raw or b"").decode("utf-8", "replace")) if is_told else None,
         }
         self.file.write(msgspec.json.encode(row) + b"\n")
 
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
+
+
+def _rejects_file(path: Path) -> BinaryIO:
+    """Open the rejects file for its owner alone; an earlier one is replaced, nothing else is."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise UsageError(
+                    f"{path} is there and is no file of ours.",
+                    fix="Remove it, or name the run otherwise with --name.",
+                )
+            path.unlink()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.fdopen(os.open(path, flags, 0o600), "wb")
+    except OSError as error:
+        raise UsageError(
+            f"The rejected lines can't be written to {path}: {error.strerror}.",
+            fix="Run it in a folder that you may write to, or leave --skip-invalid out.",
+        ) from error
+
+
+def rejects_path(name: str) -> Path:
+    """Return where a run's rejected lines go: here, whatever the run is called."""
+    return Path(f"{_NOT_IN_NAMES.sub('_', name)[:200]}.rejects.jsonl")
 
 
 class Intake:
@@ -128,7 +163,9 @@ class Intake:
 
     def provider(self) -> tuple[Profile, Iterator[RawLine]]:
         """Return the provider the order is for, and its lines, none lost."""
-        first, lines = peek(open_lines(self._order.files, stdin=self._order.stdin))
+        first, lines = peek(
+            open_lines(self._order.files, stdin=self._order.stdin, tick=self._check_stopped)
+        )
         name = self._order.provider or detect_provider(first, detect, model=self._order.fill.model)
         if name is None:
             raise UsageError(
@@ -150,7 +187,7 @@ class Intake:
             if same is not None:
                 return self._as_same(same)
             self._notes = Notes()
-            lines = open_lines(self._order.files, stdin=None)
+            lines = open_lines(self._order.files, stdin=None, tick=self._check_stopped)
         return self._store(rules, lines)
 
     # --- finding the same content
@@ -190,7 +227,7 @@ class Intake:
         if order.is_new or taken_name is None:
             self.name = free_name(self._db, self.name)
             taken_name = None
-        rejects = _Rejects(Path(f"{self.name}.rejects.jsonl") if order.skips_invalid else None)
+        rejects = _Rejects(rejects_path(self.name) if order.skips_invalid else None)
         digest = Digest(rules.name)
         try:
             with Loader(
@@ -349,4 +386,4 @@ def notices_of(taken: Taken) -> Iterator[str]:
             f" {diff.new} new, {diff.gone} gone (kept)"
         )
     if taken.n_rejected:
-        yield (f"{taken.n_rejected} lines were left out; see {taken.name}.rejects.jsonl")
+        yield (f"{taken.n_rejected} lines were left out; see {rejects_path(taken.name)}")

@@ -17,6 +17,7 @@ __all__ = ["NotTomlError", "Path", "Toml", "read_toml"]
 #: A place in a document: keys, and positions in arrays of tables.
 Path = tuple[str | int, ...]
 
+_NUMBER: Final = re.compile(r"[0-9_]*")
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -54,11 +55,20 @@ def read_toml(text: str) -> Toml:
         raise _not_toml(str(error), text) from None
     except RecursionError:
         raise NotTomlError("nested too deeply", 1) from None
+    except ValueError:
+        # Python reads no number of thousands of digits.
+        raise NotTomlError("a number is too long", _line_of_number(text)) from None
     return Toml(values, dict(_located(text)))
 
 
+def _line_of_number(text: str) -> int:
+    longest = max(_NUMBER.finditer(text), key=lambda found: len(found[0]))
+    return text.count("\n", 0, longest.start()) + 1
+
+
 def _not_toml(message: str, text: str) -> NotTomlError:
-    last = max(1, len(text.splitlines()))
+    # As TOML counts them: other signs that end a line elsewhere end none here.
+    last = max(1, text.count("\n") + 1 - text.endswith("\n"))
     place = _PLACE.search(message)
     reason = message[: place.start()] if place else message
     if place and place[1]:

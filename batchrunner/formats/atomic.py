@@ -25,8 +25,9 @@ __all__ = ["atomic_file"]
 def atomic_file(path: Path | str, *, force: bool) -> Iterator[BinaryIO]:
     """Open a file that appears at ``path`` when the block ends without an exception.
 
-    A symbolic link is written through. An existing file keeps its mode; a new one gets what the
-    umask leaves. A device or a pipe (``/dev/null``) can't be replaced and is written as it is.
+    A symbolic link is written through. An existing file keeps its mode; a new one is for its owner
+    alone, since answers are as private as the database they come from. A device or a pipe
+    (``/dev/null``) can't be replaced and is written as it is.
 
     Raises :class:`~batchrunner.errors.UsageError` where a file is there and ``force`` is false, and
     where writing fails (no such directory, no permission, disk full).
@@ -81,8 +82,8 @@ def _mode(path: Path | str, target: Path, force: bool) -> int | None:
 @contextlib.contextmanager
 def _temporary(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
-    # Not tempfile: it makes files for their owner alone, and the umask can't be read safely.
-    file = temporary.open("xb")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    file = os.fdopen(os.open(temporary, flags, 0o600), "wb")
     try:
         with file:
             yield temporary, file

@@ -12,6 +12,8 @@ from __future__ import annotations
 import gzip
 import importlib
 import io
+import os
+import select
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,9 @@ MAX_LINE: Final = 64 * 1024 * 1024
 _BLOCK: Final = 1024 * 1024
 #: zstd can unpack 128 KB from a few bytes, and hands out all at once what one piece gives.
 _ZSTD_PIECE: Final = 1024
+
+#: How often it is looked whether to go on where nothing comes, in seconds.
+_TICK_S: Final = 0.1
 
 _BOM: Final = b"\xef\xbb\xbf"
 _GZIP: Final = b"\x1f\x8b"
@@ -51,10 +56,17 @@ class RawLine(NamedTuple):
     data: bytes
 
 
-def open_lines(paths: Sequence[str], *, stdin: BinaryIO | None = None) -> Iterator[RawLine]:
+def _go_on() -> None:
+    """Let the reading go on."""
+
+
+def open_lines(
+    paths: Sequence[str], *, stdin: BinaryIO | None = None, tick: Callable[[], None] = _go_on
+) -> Iterator[RawLine]:
     """Return the lines of all ``paths``, one after the other.
 
-    Whether each file is there is looked at before the first line is read.
+    Whether each file is there is looked at before the first line is read. ``tick`` is called for
+    each block and while nothing comes; what it raises ends the reading.
 
     Raises :class:`~batchrunner.errors.InputError`, also while iterating, where a file can't be
     read or unpacked, and :class:`~batchrunner.errors.UsageError` where ``-`` is named twice.
@@ -64,7 +76,7 @@ def open_lines(paths: Sequence[str], *, stdin: BinaryIO | None = None) -> Iterat
     for path in paths:
         if path != STDIN:
             _look_at(path)
-    return _lines_of_all(paths, stdin)
+    return _lines_of_all(paths, stdin, tick)
 
 
 def _look_at(path: str) -> None:
@@ -85,11 +97,13 @@ def _unreadable(path: str, error: Exception) -> InputError:
     return InputError(f"{path} can't be read: {reason}", fix="check its permissions")
 
 
-def _lines_of_all(paths: Sequence[str], stdin: BinaryIO | None) -> Iterator[RawLine]:
+def _lines_of_all(
+    paths: Sequence[str], stdin: BinaryIO | None, tick: Callable[[], None]
+) -> Iterator[RawLine]:
     overall = 0
     for path in paths:
         number = 0
-        for number, data in enumerate(_lines(path, _blocks(path, stdin)), start=1):
+        for number, data in enumerate(_lines(path, _blocks(path, stdin, tick)), start=1):
             if data and not data.isspace():
                 yield RawLine(path, number, overall + number, data)
         overall += number
@@ -127,20 +141,27 @@ def _cut(data: bytes) -> bytes:
     return data.removesuffix(b"\r")[: MAX_LINE + 1]
 
 
-def _blocks(path: str, stdin: BinaryIO | None) -> Iterator[bytes]:
+def _blocks(path: str, stdin: BinaryIO | None, tick: Callable[[], None]) -> Iterator[bytes]:
     """Yield a file's unpacked bytes; every fault of reading becomes an InputError here."""
     try:
         if path == STDIN:
-            yield from _unpacked(path, stdin or sys.stdin.buffer)
+            yield from _ticking(path, stdin or sys.stdin.buffer, tick)
         else:
             with Path(path).open("rb") as file:
-                yield from _unpacked(path, file)
+                yield from _ticking(path, file, tick)
     except EOFError as error:
         raise _damaged(path, "it ends too early") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, str(error)) from error
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _ticking(path: str, file: BinaryIO, tick: Callable[[], None]) -> Iterator[bytes]:
+    # A few bytes of an archive may unpack to hours of blank lines, so that each block counts.
+    for block in _unpacked(path, io.BufferedReader(_Ticking(file, tick), _BLOCK)):
+        tick()
+        yield block
 
 
 def _damaged(path: str, why: str) -> InputError:
@@ -209,6 +230,32 @@ def _zstd(path: str) -> tuple[Callable[[], Any], type[Exception]]:
             fix="pip install 'batchrunner[zstd]'",
         ) from None
     return library.ZstdDecompressor().decompressobj, library.ZstdError
+
+
+class _Ticking(io.RawIOBase):
+    """A stream that calls ``tick`` while it waits: nobody may type on, and Ctrl-C must be seen."""
+
+    def __init__(self, file: BinaryIO, tick: Callable[[], None]) -> None:
+        super().__init__()
+        self._file = file
+        self._tick = tick
+        try:
+            self._descriptor: int | None = file.fileno()
+        except (OSError, AttributeError):
+            self._descriptor = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._tick()
+        if self._descriptor is None:
+            data = self._file.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        while not select.select([self._descriptor], [], [], _TICK_S)[0]:
+            self._tick()
+        return os.readv(self._descriptor, [buffer])
 
 
 class _Rejoined(io.RawIOBase):

@@ -181,6 +181,10 @@ def _from_file(named_by: str, path: Path) -> _Place:
         raise RefusedError(f"{what} can't be read: {error.strerror}.", fix=fix) from error
     except UnicodeDecodeError as error:
         raise RefusedError(f"{what} is not text.", fix=mend) from error
+    except ValueError as error:
+        # A zero byte in its name, as a configuration may have it.
+        fix = f"let {named_by} name a file that holds the key alone, then: {_RESUME}"
+        raise RefusedError(f"{what} can't be read: no file has such a name.", fix=fix) from error
     if len(data) > _FILE_BOUND or not text.strip():
         fault = "empty" if not text.strip() else "too long for a key"
         raise RefusedError(f"{what} is {fault}.", fix=mend)

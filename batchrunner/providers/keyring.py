@@ -48,6 +48,8 @@ def look(provider: str) -> Looked:
         value = _ask(lambda keyring: keyring.get_password(SERVICE, provider))
     except _KeyringFaultError as fault:
         return Looked(None, str(fault))
+    if value is not None and not isinstance(value, str):
+        return Looked(None, "what it has is no text")
     return Looked(value, "" if value else "it has none")
 
 
@@ -111,7 +113,7 @@ def _ask(question: Callable[[ModuleType], Any]) -> Any:
             answers.append(question(import_module("keyring")))
         except ModuleNotFoundError:
             faults.append(_NotInstalledError(f"not installed: {INSTALL}"))
-        except Exception as error:  # a backend is anybody's code
+        except (Exception, SystemExit) as error:  # a backend is anybody's code
             faults.append(_KeyringFaultError(_why(error)))
 
     thread = threading.Thread(target=work, name="keyring", daemon=True)
@@ -124,7 +126,7 @@ def _ask(question: Callable[[ModuleType], Any]) -> Any:
     return answers[0]
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     """Return what went wrong by the exception's kind; its text is not ours to show."""
     name = type(error).__name__
     return {

@@ -240,6 +240,8 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
         url = URL(f"{scheme}://{parts.rest}")
         is_address = bool(url.host) and url.path in ("", "/") and not (url.query or url.fragment)
         port = url.port or kind.default_port
+        # What is read may still be a host that can't be written, such as one with a zero byte.
+        url = URL.build(scheme=scheme, host=url.host or "", port=port)
     except ValueError:
         is_address, url, port = False, URL(), 0
     if not is_address or not port or re.search(r"\s", parts.rest):
@@ -252,7 +254,7 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
         unquote(_filled(text, environ, source)) for text in (parts.user, parts.password)
     )
     return Proxy(
-        url=URL.build(scheme=scheme, host=url.host or "", port=port),
+        url=url,
         source=source,
         user=user or None,
         password=password or None,
