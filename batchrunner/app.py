@@ -55,7 +55,7 @@ from batchrunner.store import limits as store_limits
 from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
 from batchrunner.store.accounts import find_account, sentence
-from batchrunner.store.database import Database, upgrade
+from batchrunner.store.database import Database
 from batchrunner.store.runs import find_run
 from batchrunner.views import (
     CheckView,
@@ -88,6 +88,7 @@ class Batchrunner:
         config: Config = EMPTY,
         providers: Providers | None = None,
         secrets: Secrets | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         """Name the database; it is opened by each verb.
 
@@ -98,12 +99,14 @@ class Batchrunner:
                 looked for unless the caller has done so with :func:`batchrunner.config.load_config`.
             providers: which there are; ``None``: those built in, of packages and of ``config``.
             secrets: learns each key that is found, for a caller who writes what it is told.
+            notice: is told in a sentence what a verb without a listener did besides.
         """
         self.path = Path(db)
         self._environ = os.environ if environ is None else environ
         self._config = config
         self._providers = config.providers if providers is None else providers
         self._secrets = Secrets() if secrets is None else secrets
+        self._notice = notice
 
     # --- verbs that send
 
@@ -367,10 +370,11 @@ class Batchrunner:
 
     def db_upgrade(self) -> str:
         """Bring the schema up to date after a copy beside it; return what was done."""
-        copy = upgrade(self.path)
-        if copy is None:
-            return f"{self.path} is up to date"
-        return f"{self.path} was upgraded; the old one is kept as {copy}"
+        said = [f"{self.path} is up to date"]
+        Database.open(
+            self.path, create=False, upgraded=lambda copy: said.append(self._upgraded(copy))
+        )
+        return said[-1]
 
     def db_check(self) -> list[str]:
         """Return what is wrong with the database, in sentences."""
@@ -388,8 +392,17 @@ class Batchrunner:
         return Target(
             path=self.path, environ=self._environ, config=self._config,
             providers=self._providers, secrets=self._secrets, call=self._bounded(call),
-            listener=listener,
+            listener=listener, upgraded=lambda copy: self._say(listener, self._upgraded(copy)),
         )  # fmt: skip
+
+    def _upgraded(self, copy: Path) -> str:
+        return f"{self.path} was upgraded to this version's schema; the old one is kept as {copy}"
+
+    def _say(self, listener: Listener | None, text: str) -> None:
+        if listener is not None:
+            listener.notice(text)
+        elif self._notice is not None:
+            self._notice(text)
 
     def _bounded(self, call: CallOptions) -> CallOptions:
         if call.max_wait_s is None:
@@ -397,7 +410,11 @@ class Batchrunner:
         return call
 
     def _open(self) -> Database:
-        return Database.open(self.path, create=False)
+        return Database.open(
+            self.path,
+            create=False,
+            upgraded=lambda copy: self._say(None, self._upgraded(copy)),
+        )
 
 
 def _text_of(known: Profile) -> Callable[[bytes, str | None], str | None]:

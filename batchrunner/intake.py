@@ -66,6 +66,8 @@ class Order:
     is_new: bool
     is_update: bool
     skips_invalid: bool
+    #: Whether the requests are kept compressed, of the run that they are taken into, if any.
+    is_compressed: Callable[[Profile, StoredRun | None], bool]
 
 
 class Taken(NamedTuple):
@@ -240,6 +242,7 @@ class Intake:
                 now_ms=self._now_ms,
                 loader_process_id=self._process_id,
                 gentle=self._is_gentle,
+                is_compressed=order.is_compressed(rules, taken_name),
             ) as loader:
                 self._load(loader, rules, lines, digest, rejects)
                 return self._finish(loader, digest.digest(), rejects, taken_name)

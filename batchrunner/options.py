@@ -56,6 +56,8 @@ class RunOptions:
     #: ``"N"`` or ``"P%"``.
     max_failures: str | None = None
     max_response: int | None = None
+    #: Keep requests and answers compressed in the database.
+    compress: bool | None = None
     #: Export there whenever the run ends or stops.
     output: str | None = None
     #: Addresses of proxies, the first preferred, or ``none``; ``${VAR}`` unfilled. Stored without

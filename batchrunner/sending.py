@@ -55,6 +55,8 @@ class Target:
     secrets: Secrets
     call: CallOptions
     listener: Listener | None
+    #: Is told of the copy where an older database was upgraded.
+    upgraded: Callable[[Path], None]
 
 
 async def submit(
@@ -147,7 +149,7 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
     is_new = create and not target.path.exists()
     stops = Stops()
     with stops.installed():
-        db, process = _attached(target.path, create=create)
+        db, process = _attached(target, create=create)
         try:
             yield Call(
                 db=db, call=target.call, listener=target.listener, stops=stops, process=process,
@@ -165,10 +167,10 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
         processes.unregister(db, process)
 
 
-def _attached(path: Path, *, create: bool) -> tuple[Database, processes.Process]:
+def _attached(target: Target, *, create: bool) -> tuple[Database, processes.Process]:
     """Open the database and be known on it."""
     while True:
-        db = Database.open(path, create=create)
+        db = Database.open(target.path, create=create, upgraded=target.upgraded)
         try:
             processes.sweep_dead_processes(db)
             sweep_loading(db)
@@ -202,6 +204,7 @@ async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: Binary
         is_new=call.new,
         is_update=call.update,
         skips_invalid=call.skip_invalid,
+        is_compressed=partial(_is_compressed, this, run),
     )
     intake = Intake(
         this.db,
@@ -227,6 +230,13 @@ def _address(this: Call, run: RunOptions, known: Profile) -> str | None:
     typed = {"base_url": run.base_url} if run.base_url else {}
     options = in_force(typed, this.config.run_defaults(known.name))
     return next(iter(said_base_urls(known, options, this.environ)), None)
+
+
+def _is_compressed(this: Call, run: RunOptions, known: Profile, into: StoredRun | None) -> bool:
+    """Tell how the requests of a file are kept; ``into``: the run that has its name already."""
+    before = msgspec.json.decode(into.options) if into is not None else {}
+    typed = stored_options(before, run)
+    return bool(in_force(typed, this.config.run_defaults(known.name)).get("compress"))
 
 
 def _cancelled(stored: StoredRun) -> UsageError:

@@ -228,6 +228,12 @@ _RUN: Final = (
         metavar="SIZE",
         help="A longer answer fails its job. [default: 32MB]",
     ),
+    _flag(
+        "--compress/--no-compress",
+        "compress",
+        default=None,
+        help="Keep requests and answers compressed in the database. [default: no]",
+    ),
     _row(
         "-o",
         "--output",

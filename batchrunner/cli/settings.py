@@ -78,7 +78,11 @@ class Settings:
         from batchrunner.app import Batchrunner  # noqa: PLC0415 (loads all that --help must not)
         from batchrunner.cli.told import SECRETS  # noqa: PLC0415 (as above)
 
-        return Batchrunner(self.db, config=self.config, secrets=SECRETS)
+        return Batchrunner(self.db, config=self.config, secrets=SECRETS, notice=self._notice)
+
+    def _notice(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(printable(text), err=True)
 
     def demo_app(self) -> Batchrunner:
         """Return an application for ``demo``, which no configuration touches."""

@@ -148,6 +148,10 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "max_response", forms.SIZE, "A longer answer fails its job.",
                 "32MB", Goes.RUN, "max_response",
             ),
+            Key(
+                "compress", forms.TRUTH, "Keep requests and answers compressed in the database.",
+                "false", Goes.RUN, "compress",
+            ),
         )
     }
 )  # fmt: skip

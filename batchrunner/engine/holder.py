@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,8 @@ from batchrunner.errors import BatchrunnerError, DatabaseError
 from batchrunner.failpoints import hit
 from batchrunner.models import Request, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store.cycle import execute, finish, prepare
+from batchrunner.store.codecs import DamagedBodyError
+from batchrunner.store.cycle import compress, execute, finish, prepare
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Cycle, CycleResult, Settle
@@ -172,6 +174,7 @@ class Holder:
             holds=tuple(self._judge.new_holds),
             learned=learned,
             organizations=organizations,
+            codecs=self._roster.codecs(),
         )
         if not (settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned):
             return
@@ -187,6 +190,7 @@ class Holder:
             hit("claim.committed")
         self._note_settled(cycle.settles, result)
         self._note_claimed(plans, result)
+        await self._roster.learn_codecs(cycle.settles)
         if self._scopes.rebinds:
             await self._roster.rebind()
 
@@ -232,15 +236,14 @@ class Holder:
         for tries in range(DISK_TRIES + 1):
             try:
                 prepared = prepare(cycle)
-                executed = await self._writer.transact(lambda conn: execute(conn, prepared))  # noqa: B023 (awaited here)
+                executed = await self._writer.transact(
+                    lambda conn: execute(conn, prepared),  # noqa: B023 (awaited here)
+                    before=partial(compress, prepared),
+                )
                 return finish(executed)
             except DiskFullError as error:
                 # Claim nothing more, keep the answers in memory, and see whether space comes back.
-                for plan in plans:
-                    for grant in plan.grants:
-                        self._ledger.release(grant)
-                    plan.grants.clear()
-                cycle.asks, cycle.planned = (), ()
+                self._give_back(cycle, plans)
                 if tries == DISK_TRIES:
                     self._is_broken = True
                     raise self._roster.unstored(error, cycle.settles) from error
@@ -250,10 +253,23 @@ class Holder:
                 await asyncio.sleep(1.0)
                 cycle.settles = [*cycle.settles, *self._judge_outcomes()]
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
+            except DamagedBodyError as error:
+                # A request can't be read back: what came meanwhile is stored, then the call ends.
+                self._give_back(cycle, plans)
+                self._defect = error
             except DatabaseError as error:
                 self._is_broken = True
                 raise self._roster.unstored(error, cycle.settles) from error
         raise AssertionError("the loop returns or raises")
+
+    def _give_back(self, cycle: Cycle, plans: Sequence[LanePlan]) -> None:
+        """Claim nothing in this cycle, and give its permissions back."""
+        for plan in plans:
+            for grant in plan.grants:
+                self._ledger.release(grant)
+            plan.grants.clear()
+        cycle.asks, cycle.planned = (), ()
+        cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
         for run_id, delta in result.deltas.items():

@@ -29,6 +29,7 @@ from batchrunner.models import (
     RunId,
     Waiting,
 )
+from batchrunner.store.codecs import Answers
 from batchrunner.store.holder import RunRow
 from batchrunner.store.records import ClaimedJob, Delta
 from batchrunner.views import RequestCounts
@@ -202,6 +203,11 @@ class LiveRun:
     failing: int = 0
     #: A person said how many requests a minute, or that there is no such limit.
     is_rate_told: bool = False
+
+    #: What its requests were compressed with, by id; none: all are plain.
+    codecs: Mapping[int, bytes] = field(default_factory=dict)
+    #: How its answers are kept compressed; ``None``: they are not.
+    answers: Answers | None = None
 
     queue: Handoff = field(default_factory=Handoff)
     senders: set[asyncio.Task[None]] = field(default_factory=set)

@@ -40,10 +40,13 @@ class LanePlan:
         n = len(self.grants)
         self.looks_due = self.lane.next_due is not None and self.lane.next_due <= now
         if not self.looks_due:
-            return Ask(self.run.id, self.lane.model_id, n)
+            return Ask(self.run.id, self.lane.model_id, n, codecs=self.run.codecs)
         is_first = self._is_dues_turn()
         n_due = int(is_first) if n == 1 else (n + 1) // 2
-        return Ask(self.run.id, self.lane.model_id, n, n_due, look_due=True, due_first=is_first)
+        return Ask(
+            self.run.id, self.lane.model_id, n, n_due, look_due=True, due_first=is_first,
+            codecs=self.run.codecs,
+        )  # fmt: skip
 
     def _is_dues_turn(self) -> bool:
         """Take turns claim by claim, and pause by pause in who is first when one is over."""

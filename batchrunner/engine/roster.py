@@ -31,6 +31,8 @@ from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
 from batchrunner.store import scopes
 from batchrunner.store.accounts import account_to_send_with
+from batchrunner.store.codecs import Answers, Codec, codec_of_answers, codecs_of, made_codec
+from batchrunner.store.faults import DiskFullError
 from batchrunner.store.holder import RunRow
 from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
@@ -238,6 +240,7 @@ class Roster:
         run.counts = row.counts
         run.priority = row.priority
         _apply_options(run, row.options)
+        _load_codecs(conn, run)
         self._load_lanes(conn, run)
 
     def _load_lanes(self, conn: DriverConnection, run: LiveRun) -> None:
@@ -306,6 +309,7 @@ class Roster:
             )
             run.requests, run.input_tokens, run.output_tokens = statements.load_totals(conn, run_id)
             _apply_options(run, row.options)
+            _load_codecs(conn, run)
             self._load_lanes(conn, run)
             return run
 
@@ -406,6 +410,37 @@ class Roster:
         for run in self.live:
             await self._writer.transact(lambda conn, run=run: statements.let_go(conn, run.id))  # type: ignore[misc]
 
+    def codecs(self) -> dict[RunId, Codec]:
+        """Return what the answers of runs that keep them compressed are written with."""
+        return {
+            run.id: run.answers.codec
+            for run in self.every
+            if run.answers is not None and run.answers.codec is not None
+        }
+
+    async def learn_codecs(self, settles: Sequence[Settle]) -> None:
+        """Store a dictionary of a run's first answers, once there are enough of them."""
+        for run in self.every:
+            if run.answers is None or run.answers.codec is not None:
+                continue
+            bodies = run.answers.see(
+                settle.body
+                for settle in settles
+                if settle.run_id == run.id and settle.body and settle.state == JobState.COMPLETED
+            )
+            if bodies is None:
+                continue
+            try:
+                codec = await self._writer.transact(
+                    lambda conn, run=run, bodies=bodies: made_codec(  # type: ignore[misc]
+                        conn, run.id, "response", bodies
+                    )
+                )
+            except DiskFullError:
+                # The answers go on plainly; the cycle says what a full disk means.
+                codec = None
+            run.answers.found(codec)
+
     def unstored(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
         """Return the error that names the jobs whose answers could not be stored."""
         keys = [settle.key for settle in settles if settle.outcome is not None]
@@ -433,6 +468,14 @@ def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.max_attempts = options.get("max_attempts") or DEFAULT_MAX_ATTEMPTS
     run.concurrency = options.get("concurrency") or "auto"
     run.max_failures = options.get("max_failures")
+
+
+def _load_codecs(conn: DriverConnection, run: LiveRun) -> None:
+    run.codecs = codecs_of(conn, run.id)
+    if not run.row.options.get("compress"):
+        run.answers = None
+    elif run.answers is None:
+        run.answers = Answers(codec_of_answers(conn, run.id))
 
 
 def _is_of_call(stop: Waiting | None) -> bool:

@@ -21,11 +21,11 @@ JOB: Final = _table(
     "id run_id key model_id state not_before wait_reason attempts claims claimed_at finished_at"
     " error_kind",
 )
-PAYLOAD: Final = _table("payload", "job_id shape method url headers body metadata")
+PAYLOAD: Final = _table("payload", "job_id shape method url headers body metadata codec")
 RESPONSE: Final = _table(
     "response",
     "job_id http_status error_message model finish_reason input_tokens output_tokens cost_usd"
-    " latency_ms request_id body",
+    " latency_ms request_id body codec",
 )
 
 #: Jobs of a run are one range of ids.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -23,6 +23,7 @@ import msgspec
 
 from batchrunner.failpoints import hit
 from batchrunner.models import JobId
+from batchrunner.store.codecs import Codec, plain_body
 from batchrunner.store.records import Ask, ClaimedJob, Cycle, CycleResult, Delta, LaneClaim, Settle
 
 #: A claim takes no more payload than this, however small the jobs' number.
@@ -35,7 +36,7 @@ _SEND_COLUMNS: Final = (
 )  # fmt: skip
 _RESPONSE_COLUMNS: Final = (
     "job_id", "http_status", "error_message", "model", "finish_reason", "input_tokens",
-    "output_tokens", "latency_ms", "request_id", "body",
+    "output_tokens", "latency_ms", "request_id", "body", "codec",
 )  # fmt: skip
 #: Rows of one INSERT, few sizes so that their statements stay prepared; the surplus is NULL.
 _INSERT_SIZES: Final = (1, 4, 16, 64, 128, 256)
@@ -55,12 +56,13 @@ _RESPONSE_AGAIN = """
                             ELSE coalesce(input_tokens, 0) + excluded.input_tokens END,
         output_tokens = CASE WHEN excluded.output_tokens IS NULL THEN output_tokens
                              ELSE coalesce(output_tokens, 0) + excluded.output_tokens END,
-        latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body"""
+        latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body,
+        codec = excluded.codec"""
 _COLUMNS: Final = """
     SELECT j.id, j.key, j.claims + 1, j.attempts,
            CASE WHEN j.claims = 0 THEN NULL ELSE
                (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END,
-           p.method, p.url, p.headers, p.body"""
+           p.method, p.url, p.headers, p.body, p.codec"""
 _FRESH: Final = (
     _COLUMNS
     + """
@@ -77,6 +79,7 @@ _DUE: Final = (
     ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
 )
 # The usual claim in two steps: all rows as one text, if not too large, and the claim of the same rows.
+# For runs whose requests are plain: a compressed one is no text.
 _FRESH_IDS: Final = """
     SELECT id FROM job INDEXED BY job_fresh
     WHERE run_id = ?1 AND model_id = ?2 AND state = 'pending' AND not_before = 0
@@ -151,11 +154,15 @@ _RUN = (
 
 def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
     """Settle, claim and book, in this order, and return what was claimed."""
-    return finish(execute(conn, prepare(cycle)))
+    prepared = prepare(cycle)
+    compress(prepared)
+    return finish(execute(conn, prepared))
 
 
 #: A statement with its parameters.
 _Statement = tuple[str, Sequence[object]]
+#: A row of ``response`` but for its last two columns, its body, and what that is written with.
+_Answer = tuple[tuple[object, ...], bytes | None, Codec | None]
 
 
 class Prepared(NamedTuple):
@@ -166,6 +173,9 @@ class Prepared(NamedTuple):
     groups: Sequence[tuple[tuple[object, ...], Sequence[Settle]]]
     statements: Sequence[_Statement]
     deltas: dict[int, Delta]
+    #: Answers of which some are to be compressed, and their statements once that is done.
+    answers: Sequence[_Answer]
+    late: list[_Statement]
 
 
 class Executed(NamedTuple):
@@ -190,8 +200,10 @@ def prepare(cycle: Cycle) -> Prepared:
         for alike, group in _groups(cycle.settles).items()
     ]
     seen = [("seen_at", str(cycle.now))] if cycle.is_seen else []
+    answers = _answers(cycle)
     statements = [
-        *_logged(cycle.settles),
+        *_rows(_SEND, "", _sends(cycle.settles)),
+        *(() if cycle.codecs else _responses(answers)),
         *_rows(_DAY, _DAY_AGAIN, _days(cycle.settles)),
         *_rows(_HOLD, _HOLD_AGAIN, [(*hold, cycle.wall) for hold in cycle.holds]),
         *_rows(_USAGE, _USAGE_AGAIN, cycle.usage),
@@ -201,7 +213,16 @@ def prepare(cycle: Cycle) -> Prepared:
         *((_SAID, (headers.decode(), cycle.wall, scope)) for scope, headers in cycle.said),
         *_rows(_META, _META_AGAIN, seen),
     ]
-    return Prepared(cycle, groups, statements, deltas)
+    return Prepared(cycle, groups, statements, deltas, answers if cycle.codecs else (), [])
+
+
+def compress(prepared: Prepared) -> None:
+    """Make the answers small whose run wants that, if it is not done yet.
+
+    For the connection's thread, before the transaction: zlib lets the interpreter's lock go.
+    """
+    if prepared.answers and not prepared.late:
+        prepared.late.extend(_responses(prepared.answers))
 
 
 def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
@@ -215,8 +236,9 @@ def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
         conn.execute("ROLLBACK")
         conn.execute("BEGIN IMMEDIATE")
         prepared, lost = _settle_singly(conn, prepared)
+        compress(prepared)
     cycle, deltas = prepared.cycle, prepared.deltas
-    for statement, values in prepared.statements:
+    for statement, values in chain(prepared.statements, prepared.late):
         conn.execute(statement, values)
     if cycle.settles:
         hit("settle.inside")
@@ -283,23 +305,31 @@ def _groups(settles: Sequence[Settle]) -> dict[tuple[object, ...], list[Settle]]
     return groups
 
 
-def _logged(settles: Iterable[Settle]) -> Iterator[_Statement]:
-    responses: list[tuple[object, ...]] = []
-    sends: list[tuple[object, ...]] = []
-    for s in settles:
-        if s.outcome is None:
-            continue
-        sends.append(
-            (s.job_id, s.claim, s.pool_id, s.planned_at, s.sent_at, s.ended_at, s.outcome, s.kind,
-             s.http_status, s.request_id, s.message, s.maybe_executed)
-        )  # fmt: skip
-        if s.is_attempt:
-            responses.append(
-                (s.job_id, s.http_status, s.message, s.model, s.finish_reason, s.input_tokens,
-                 s.output_tokens, s.latency_ms, s.request_id, s.body)
-            )  # fmt: skip
-    yield from _rows(_SEND, "", sends)
-    yield from _rows(_RESPONSE, _RESPONSE_AGAIN, responses)
+def _sends(settles: Iterable[Settle]) -> list[tuple[object, ...]]:
+    return [
+        (s.job_id, s.claim, s.pool_id, s.planned_at, s.sent_at, s.ended_at, s.outcome, s.kind,
+         s.http_status, s.request_id, s.message, s.maybe_executed)
+        for s in settles
+        if s.outcome is not None
+    ]  # fmt: skip
+
+
+def _answers(cycle: Cycle) -> list[_Answer]:
+    codecs = cycle.codecs
+    return [
+        ((s.job_id, s.http_status, s.message, s.model, s.finish_reason, s.input_tokens,
+          s.output_tokens, s.latency_ms, s.request_id), s.body, codecs.get(s.run_id))
+        for s in cycle.settles
+        if s.is_attempt and s.outcome is not None
+    ]  # fmt: skip
+
+
+def _responses(answers: Iterable[_Answer]) -> Iterator[_Statement]:
+    rows = [
+        (*row, body, None) if codec is None or body is None else (*row, *codec.row(body))
+        for row, body, codec in answers
+    ]
+    yield from _rows(_RESPONSE, _RESPONSE_AGAIN, rows)
 
 
 def _days(settles: Iterable[Settle]) -> list[tuple[int, ...]]:
@@ -355,14 +385,14 @@ def _claim(
 ) -> tuple[LaneClaim | bytes, int]:
     """Claim jobs of one lane; return them, or packed as the database wrote them, and how many."""
     lane = (ask.run_id, ask.model_id)
-    if not ask.look_due and min(planned) == max(planned):
+    if not ask.look_due and not ask.codecs and min(planned) == max(planned):
         fresh = (*lane, ask.n)
         (packed,) = conn.execute(_FRESH_PACKED, (*fresh, MAX_CLAIM_BYTES)).fetchone()
         if packed is not None:
             n = conn.execute(_CLAIM_FRESH, (*fresh, planned[0])).rowcount
             return packed, n
     jobs: list[ClaimedJob] = []
-    budget = _Budget(conn, MAX_CLAIM_BYTES)
+    budget = _Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
     n_due = 0
     if ask.look_due and ask.n_due:
         n_due = budget.take(_DUE, (*lane, now, ask.n_due, 0), jobs)
@@ -399,16 +429,20 @@ def _unpacked(packed: bytes | str) -> list[ClaimedJob]:
 class _Budget:
     """Takes jobs until their payloads reach a bound; the first always fits."""
 
-    def __init__(self, conn: sqlite3.Connection, n_bytes: int) -> None:
+    def __init__(self, conn: sqlite3.Connection, n_bytes: int, codecs: Mapping[int, bytes]) -> None:
         self._conn = conn
         self._left = n_bytes
+        self._codecs = codecs
         self.spent = False
 
     def take(self, source: str, values: tuple[int, ...], into: list[ClaimedJob]) -> int:
         """Append jobs of ``source`` to ``into`` and return how many."""
         n = 0
         for row in self._conn.execute(source, values):
-            job = ClaimedJob._make(row)
+            job = ClaimedJob._make(row[:-1])
+            if (codec := row[-1]) is not None:
+                body = plain_body(self._codecs, codec, job.body, part="request", key=job.key)
+                job = job._replace(body=body)
             if into and len(job.body) > self._left:
                 self.spent = True
                 break

@@ -85,11 +85,14 @@ class Database:
         self._writer = _engine(lambda: _connect(path), "BEGIN IMMEDIATE")
 
     @classmethod
-    def open(cls, path: Path, *, create: bool) -> Database:
+    def open(
+        cls, path: Path, *, create: bool, upgraded: Callable[[Path], None] = lambda _copy: None
+    ) -> Database:
         """Open the database at ``path``; build it first where there is none and ``create`` is true.
 
-        An older schema is upgraded after a copy beside it. Raises :class:`NoDatabaseError`,
-        :class:`BusyError` (an upgrade while a process runs on it), :class:`DatabaseError`.
+        An older schema is upgraded after a copy beside it, which ``upgraded`` is told of. Raises
+        :class:`NoDatabaseError`, :class:`BusyError` (an upgrade while a process runs on it),
+        :class:`DatabaseError`.
         """
         _check_sqlite()
         path = Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would move the locks of a linked file
@@ -104,7 +107,9 @@ class Database:
                 _build(path)
             else:
                 _refuse_network(path)
-            _settle_standing(path, create=create)
+            copy = _settle_standing(path, create=create)
+        if copy is not None:
+            upgraded(copy)
         return cls(path)
 
     @contextmanager
@@ -297,16 +302,20 @@ def standing_of(path: Path) -> Standing:
             connection.close()
 
 
-def _settle_standing(path: Path, *, create: bool) -> None:
-    """Bring the database to the current schema, or say why it can't be used."""
+def _settle_standing(path: Path, *, create: bool) -> Path | None:
+    """Bring the database to the current schema, or say why it can't be used.
+
+    Returns the copy of an older one, ``None`` where nothing was upgraded.
+    """
     match standing_of(path):
         case Standing.CURRENT:
-            return
+            return None
         case Standing.EMPTY if create:
             with write_lock(path):
                 _migrate(path)
+            return None
         case Standing.OLDER:
-            upgrade(path)
+            return _upgrade(path)
         case Standing.NEWER:
             raise DatabaseError(
                 f"The database {path} was written by a newer version of batchrunner.",
@@ -322,11 +331,8 @@ def _settle_standing(path: Path, *, create: bool) -> None:
             )
 
 
-def upgrade(path: Path) -> Path | None:
-    """Bring an older schema up to date; return the copy made before, ``None`` if it was current.
-
-    Raises :class:`BusyError` while any process runs on the database.
-    """
+def _upgrade(path: Path) -> Path | None:
+    """Bring an older schema up to date; return the copy made before, ``None`` if it was current."""
     sender = FileLock(sender_lock_path(path))
     if not sender.try_acquire():
         raise _busy(path)
@@ -346,7 +352,12 @@ def _copy_and_migrate(path: Path) -> Path | None:
             return None
         (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         copy = _free_path(path.with_name(f"{path.name}.before-{schema.REVISIONS[-1]}-{version}"))
-        copy_database(connection, copy)
+        # Under another name until it is whole: a copy that was broken off must not look like one.
+        partial = path.with_name(f"{path.name}.upgrade.partial")
+        partial.unlink(missing_ok=True)
+        copy_database(connection, partial)
+        partial.rename(copy)
+        sync(copy.parent)
     finally:
         connection.close()
     hit("upgrade.copied")
@@ -375,6 +386,15 @@ def copy_database(source: sqlite3.Connection, destination: Path) -> None:
         raise
     finally:
         target.close()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _missing(path: Path) -> NoDatabaseError:

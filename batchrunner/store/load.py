@@ -18,9 +18,11 @@ from typing import Final, Self
 
 import sqlalchemy as sa
 
+from batchrunner.core.bodies import SAMPLE
 from batchrunner.errors import UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import SEQ_BITS, JobLine, LineFault, RunId, job_id
+from batchrunner.store.codecs import Codec, made_codec
 from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import (
@@ -56,8 +58,8 @@ _DELETE_JOBS: Final = 2_000
 
 _INSERT_JOB: Final = "INSERT INTO job (id, run_id, key, model_id) VALUES (?, ?, ?, ?)"
 _INSERT_PAYLOAD: Final = (
-    "INSERT INTO payload (job_id, shape, method, url, headers, body, metadata)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO payload (job_id, shape, method, url, headers, body, codec, metadata)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _GENERATED_KEY: Final = re.compile(r"line-\d+")
 
@@ -81,11 +83,15 @@ class Loader:
         now_ms: int,
         loader_process_id: int,
         gentle: Callable[[], bool] = lambda: False,
+        is_compressed: bool = False,
     ) -> None:
-        """Begin a run that is being read in."""
+        """Begin a run that is being read in; ``is_compressed``: its requests are kept so."""
         self._db = db
         self._name = name
         self._gentle = gentle
+        self._is_compressed = is_compressed
+        #: Made of the first jobs that are stored.
+        self._codec: Codec | None = None
         self._models: dict[str | None, int] = {}
         self._n_jobs = 0
         self._generated = False
@@ -203,19 +209,25 @@ class Loader:
         else:
             faults = []
         conn.execute("RELEASE piece")
+        if self._is_compressed and self._codec is None and jobs:
+            self._codec = made_codec(conn, run_id, "request", [job.body for job in jobs[:SAMPLE]])
         conn.executemany(
             _INSERT_PAYLOAD,
             [
-                (id_, job.shape._value_, job.method, job.url, job.headers, job.body, job.metadata)
+                (id_, job.shape._value_, job.method, job.url, job.headers, *self._body(job),
+                 job.metadata)
                 for id_, job in enumerate(jobs, first)
             ],
-        )
+        )  # fmt: skip
         self._n_jobs += len(jobs)
         if not self._generated:
             self._generated = any(
                 job.key.startswith("line-") and _GENERATED_KEY.fullmatch(job.key) for job in jobs
             )
         return faults
+
+    def _body(self, job: JobLine) -> tuple[bytes, int | None]:
+        return (job.body, None) if self._codec is None else self._codec.row(job.body)
 
     def _store_apart(
         self, conn: sqlite3.Connection, jobs: Sequence[JobLine]

@@ -1,4 +1,4 @@
-"""Looking after the database file: ``db check``, ``db backup``, ``db upgrade``."""
+"""Looking after the database file: ``db check``, ``db backup``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from batchrunner.errors import UsageError
 from batchrunner.failpoints import hit
-from batchrunner.store.database import Database, copy_database, upgrade
+from batchrunner.store.codecs import DamagedBodyError, Part, plain_body
+from batchrunner.store.database import Database, copy_database, sync
 from batchrunner.store.faults import translated
 from batchrunner.store.locks import is_alive, sender_lock_path
 from batchrunner.store.runs import driver
 
-__all__ = ["backup", "check", "someone_sends", "upgrade"]
+__all__ = ["backup", "check", "someone_sends"]
 
 #: Problems of one sort that are listed one by one.
 _LISTED: Final = 20
@@ -69,9 +71,25 @@ def _problems(conn: sqlite3.Connection) -> Iterator[str]:
         for statement, sentence in _INVARIANTS:
             for row in conn.execute(statement.format(limit=_LISTED)):
                 yield sentence.format(*row)
+        yield from islice(_unreadable(conn), _LISTED)
         yield from _wrong_counters(conn)
     except sqlite3.DatabaseError as error:
         yield f"the file is damaged: {error}"
+
+
+def _unreadable(conn: sqlite3.Connection) -> Iterator[str]:
+    """Read every compressed body back."""
+    codecs = dict(conn.execute("SELECT id, bytes FROM dictionary"))
+    parts: tuple[Part, ...] = ("request", "response")
+    for part, table in zip(parts, ("payload", "response"), strict=True):
+        for name, key, codec, body in conn.execute(
+            f"SELECT r.name, j.key, b.codec, b.body FROM {table} b JOIN job j ON j.id = b.job_id"  # noqa: S608 (constants)
+            " JOIN run r ON r.id = j.run_id WHERE b.codec IS NOT NULL"
+        ):
+            try:
+                plain_body(codecs, codec, body, part=part, key=key)
+            except DamagedBodyError as error:
+                yield f"run {name}: {error.message}"
 
 
 def _wrong_counters(conn: sqlite3.Connection) -> Iterator[str]:
@@ -104,7 +122,7 @@ def backup(db: Database, destination: Path) -> None:
             copy_database(driver(connection), partial)
         with translated(destination):
             _forget_processes(partial)
-            _sync(partial)
+            sync(partial)
             hit("backup.copied")
             # A link fails where the name was taken meanwhile; a rename would replace it.
             os.link(partial, destination)
@@ -123,14 +141,6 @@ def _forget_processes(path: Path) -> None:
         connection.execute("UPDATE run SET runner_id = NULL")
     finally:
         connection.close()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def someone_sends(db: Database) -> bool:

@@ -20,6 +20,7 @@ from batchrunner.models import JobState, RunId, job_id
 from batchrunner.options import JobFilter
 from batchrunner.store import holder
 from batchrunner.store.choose import JOB, chosen, run_range
+from batchrunner.store.codecs import Codec, codecs_of, plain_body, register_plain
 from batchrunner.store.commands import refuse_unknown_keys
 from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.load import model_id
@@ -47,7 +48,9 @@ _COMPARE: Final = """
     WITH matched AS (
         SELECT j.state, j.key,
                NOT (p.method IS n.method AND p.url IS n.url AND p.headers IS n.headers
-                    AND p.body IS n.body AND p.metadata IS n.metadata) AS differs
+                    AND CASE WHEN p.codec IS NULL AND n.codec IS NULL THEN p.body IS n.body
+                             ELSE plain(j.key, p.codec, p.body) = plain(k.key, n.codec, n.body) END
+                    AND p.metadata IS n.metadata) AS differs
         FROM job k JOIN job j ON j.run_id = ?1 AND j.key = k.key
         JOIN payload n ON n.job_id = k.id JOIN payload p ON p.job_id = j.id
         WHERE k.id > ?2 AND k.id < ?3
@@ -73,9 +76,11 @@ def compare(db: Database, run_id: RunId, loading_run_id: RunId) -> Diff:
 
 def _compare(db: Database, run_id: RunId, loading_run_id: RunId) -> _Comparison:
     with db.read() as connection:
+        refuse_damage = register_plain(driver(connection))
         row = connection.exec_driver_sql(
             _COMPARE, (run_id, *run_range(loading_run_id), *run_range(run_id))
         ).one()
+        refuse_damage()
     matched, changed, changed_completed, n_shifted, n_new, n_old = row
     return _Comparison(
         Diff(
@@ -117,7 +122,7 @@ def merge_update(
         while after is not None:
             with session.transaction() as connection:
                 _refuse_busy(connection, db, run_id)
-                after = _merge_some(driver(connection), run_id, after, high)
+                after = _merge_some(driver(connection), run_id, loading_run_id, after, high)
             hit("merge.chunk")
         hit("merge.finish")
         with session.transaction() as connection:
@@ -171,7 +176,9 @@ def _refuse_busy(connection: sa.Connection, db: Database, run_id: RunId) -> None
         )
 
 
-def _merge_some(conn: sqlite3.Connection, run_id: RunId, after: int, high: int) -> int | None:
+def _merge_some(
+    conn: sqlite3.Connection, run_id: RunId, loading_run_id: RunId, after: int, high: int
+) -> int | None:
     """Merge the next chunk of the new content; return its last id, ``None`` at the end."""
     rows = conn.execute(
         "SELECT n.id, j.id, j.state FROM job n LEFT JOIN job j ON j.run_id = ? AND j.key = n.key"
@@ -182,9 +189,12 @@ def _merge_some(conn: sqlite3.Connection, run_id: RunId, after: int, high: int) 
         return None
     renewed = [(new, old) for new, old, state in rows if old is not None and state != "completed"]
     appended = [new for new, old, _ in rows if old is None]
+    if renewed or appended:
+        # The new lines lie here as they were compressed; what with goes along with the first.
+        conn.execute("UPDATE dictionary SET run_id = ? WHERE run_id = ?", (run_id, loading_run_id))
     conn.executemany(
-        "UPDATE payload SET (shape, method, url, headers, body, metadata) ="
-        " (SELECT shape, method, url, headers, body, metadata FROM payload WHERE job_id = ?)"
+        "UPDATE payload SET (shape, method, url, headers, body, codec, metadata) ="
+        " (SELECT shape, method, url, headers, body, codec, metadata FROM payload WHERE job_id = ?)"
         " WHERE job_id = ?",
         renewed,
     )
@@ -201,8 +211,9 @@ def _merge_some(conn: sqlite3.Connection, run_id: RunId, after: int, high: int) 
         [(id_, run_id, new) for id_, new in placed],
     )
     conn.executemany(
-        "INSERT INTO payload (job_id, shape, method, url, headers, body, metadata)"
-        " SELECT ?, shape, method, url, headers, body, metadata FROM payload WHERE job_id = ?",
+        "INSERT INTO payload (job_id, shape, method, url, headers, body, codec, metadata)"
+        " SELECT ?, shape, method, url, headers, body, codec, metadata FROM payload"
+        " WHERE job_id = ?",
         placed,
     )
     was = dict.fromkeys(JobState, 0)
@@ -254,7 +265,7 @@ def apply_sets(
                 ids = list(connection.scalars(statement))
                 if not ids:
                     break
-                n_changed += _rewrite(driver(connection), ids, replace, model_of)
+                n_changed += _rewrite(driver(connection), run.id, ids, replace, model_of)
             after = ids[-1]
             left = None if left is None else left - len(ids)
     return n_changed
@@ -262,19 +273,27 @@ def apply_sets(
 
 def _rewrite(
     conn: sqlite3.Connection,
+    run_id: RunId,
     ids: list[int],
     replace: Callable[[bytes], bytes],
     model_of: Callable[[bytes], str | None],
 ) -> int:
     models: dict[str | None, int] = {}
+    codecs = codecs_of(conn, run_id)
     n = 0
     for id_ in ids:
-        (body,) = conn.execute("SELECT body FROM payload WHERE job_id = ?", (id_,)).fetchone()
+        key, codec, stored = conn.execute(
+            "SELECT j.key, p.codec, p.body FROM payload p JOIN job j ON j.id = p.job_id"
+            " WHERE p.job_id = ?",
+            (id_,),
+        ).fetchone()
+        body = plain_body(codecs, codec, stored, part="request", key=key)
         new = replace(body)
         if new == body:
             continue
         n += 1
-        conn.execute("UPDATE payload SET body = ? WHERE job_id = ?", (new, id_))
+        row = (new, None) if codec is None else Codec(codec, codecs[codec]).row(new)
+        conn.execute("UPDATE payload SET body = ?, codec = ? WHERE job_id = ?", (*row, id_))
         model = model_of(new)
         if model not in models:
             models[model] = model_id(conn, model)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
 from batchrunner.core.admission import DirtySlot
 from batchrunner.models import JobId, ModelId, RunId, ScopeId
+from batchrunner.store.codecs import Codec
 
 __all__ = [
     "Ask",
@@ -66,6 +68,9 @@ class Settle(msgspec.Struct, kw_only=True):
     latency_ms: int | None = None
 
 
+_NONE: Final[Mapping[int, bytes]] = MappingProxyType({})
+
+
 class Ask(NamedTuple):
     """How many jobs of one lane to claim: due retries first up to ``n_due``, fresh ones, due again."""
 
@@ -77,6 +82,8 @@ class Ask(NamedTuple):
     look_due: bool = False
     #: Whether the due go out before the fresh: where there is room for one, it is the first's.
     due_first: bool = False
+    #: The run's dictionaries; none: every request of it is plain.
+    codecs: Mapping[int, bytes] = _NONE
 
 
 class ClaimedJob(NamedTuple):
@@ -157,6 +164,8 @@ class Cycle:
     organizations: Sequence[tuple[ScopeId, str]] = ()
     #: What a pool's provider said last of its limits: the headers as a JSON object.
     said: Sequence[tuple[ScopeId, bytes]] = ()
+    #: What the answers of runs that keep them compressed are written with.
+    codecs: Mapping[RunId, Codec] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

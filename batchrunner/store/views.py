@@ -7,7 +7,8 @@ each a short read of its own, so that a slow reader holds nothing up.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from batchrunner.errors import UsageError
 from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.options import JobFilter
 from batchrunner.store.choose import JOB, PAYLOAD, RESPONSE, chosen
+from batchrunner.store.codecs import codecs_of, plain_body
 from batchrunner.store.database import Database
 from batchrunner.store.limits import (
     DayZone,
@@ -24,7 +26,7 @@ from batchrunner.store.limits import (
     requests_in_last_minute,
     utc,
 )
-from batchrunner.store.runs import StoredRun, all_runs, find_run, runner_of, state_of
+from batchrunner.store.runs import StoredRun, all_runs, driver, find_run, runner_of, state_of
 from batchrunner.views import (
     JobDetail,
     JobView,
@@ -151,11 +153,13 @@ _COLUMNS: Final = (
     RESPONSE.c.latency_ms,
     RESPONSE.c.request_id,
     RESPONSE.c.body.label("response"),
+    RESPONSE.c.codec.label("response_codec"),
     PAYLOAD.c.shape,
     PAYLOAD.c.method,
     PAYLOAD.c.url,
     PAYLOAD.c.headers,
     PAYLOAD.c.body.label("request"),
+    PAYLOAD.c.codec.label("request_codec"),
     PAYLOAD.c.metadata,
     sa.literal_column("(SELECT name FROM model WHERE model.id = job.model_id)", sa.String).label(
         "asked_model"
@@ -185,11 +189,21 @@ def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE)
         )
         with db.read() as connection:
             rows: Sequence[Any] = connection.execute(statement).all()
+            codecs = codecs_of(driver(connection), run_id)
         if not rows:
             return
-        yield from rows
+        yield from (_plain_row(row, codecs) for row in rows) if codecs else rows
         after = rows[-1].id
         left = None if left is None else left - len(rows)
+
+
+def _plain_row(row: Any, codecs: Mapping[int, bytes]) -> Any:
+    """Return a row with its bodies as they were."""
+    if row.request_codec is None and row.response_codec is None:
+        return row
+    request = plain_body(codecs, row.request_codec, row.request, part="request", key=row.key)
+    response = plain_body(codecs, row.response_codec, row.response, part="response", key=row.key)
+    return SimpleNamespace(**{**row._asdict(), "request": request, "response": response})
 
 
 def job_view(row: Any, output_text: OutputText | None) -> JobView:

@@ -34,6 +34,10 @@ _TRUNCATE_WAIT_MS: Final = 1000
 _CLOSE_WAIT_S: Final = 30.0
 
 
+def _nothing() -> None:
+    """Have nothing to do before a transaction."""
+
+
 class ThreadConnection(aiosqlite.Connection):
     """An aiosqlite connection that also runs whole functions on its thread."""
 
@@ -58,14 +62,18 @@ class Writer:
         #: One transaction at a time.
         self._turn = asyncio.Lock()
 
-    async def transact(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def transact(
+        self, function: Callable[[sqlite3.Connection], T], *, before: Callable[[], None] = _nothing
+    ) -> T:
         """Run ``function`` in one ``BEGIN IMMEDIATE`` transaction and return its value once committed.
 
+        ``before`` is called on the same thread, while nothing is locked yet.
         Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
         Raises :class:`DatabaseError` (``DiskFullError`` where space ran out).
         """
 
         def transaction(connection: sqlite3.Connection) -> T:
+            before()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 value = function(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from batchrunner.app import Batchrunner
+from batchrunner.errors import DatabaseError
 from batchrunner.store import choose, runs, schema
 from batchrunner.store.database import Database
+from batchrunner.store.load import Loader
+from tests.unit.stored import NOW, line
 
 
 def config(connection: sa.Connection | None = None) -> Config:
@@ -31,6 +36,98 @@ def shape(connection: sa.Connection) -> dict[str, str]:
             "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
         ).all()  # type: ignore[arg-type]
     )
+
+
+def released(path: Path) -> Path:
+    """Make the database that the first version left: five of eight jobs answered."""
+    connection = sqlite3.connect(path)
+    connection.executescript((Path(__file__).parent / "stored_0001.sql").read_text())
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    return path
+
+
+def test_first_version_is_what_0001_makes(tmp_path: Path) -> None:
+    """The stored database has the schema of its migration, statement by statement."""
+    kept = sqlite3.connect(released(tmp_path / "kept.db"))
+    made = sa.create_engine(f"sqlite:///{tmp_path / 'made.db'}")
+    with made.begin() as connection:
+        schema.migrate(connection, "0001")
+        expected = shape(connection)
+    made.dispose()
+    rows = kept.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+    )
+    assert dict(rows.fetchall()) == expected
+    kept.close()
+
+
+def test_database_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """The next command upgrades it, says so, keeps the old one, and everything in it is there."""
+    path = released(tmp_path / "jobs.db")
+    told: list[str] = []
+    app = Batchrunner(path, notice=told.append)
+    before = sqlite3.connect(path)
+    answers = before.execute("SELECT job_id, body FROM response").fetchall()
+    before.close()
+    assert (app.status().jobs.completed, app.status().jobs.pending) == (5, 3)
+    copy = tmp_path / "jobs.db.before-0002-0001"
+    assert told == [f"{path} was upgraded to this version's schema; the old one is kept as {copy}"]
+    assert app.db_check() == []
+    assert [row.output_text for row in app.jobs()][:2] == [
+        "You said: ask k-1 end", "You said: ask k-2 end",
+    ]  # fmt: skip
+    kept = sqlite3.connect(copy)
+    assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    assert kept.execute("SELECT job_id, body FROM response").fetchall() == answers
+    kept.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", "jobs.db.before-0002-0001"]
+
+
+def test_upgrade_says_what_it_did(tmp_path: Path) -> None:
+    """``db upgrade`` names the copy; a second one has nothing to do."""
+    path = released(tmp_path / "jobs.db")
+    app = Batchrunner(path)
+    assert app.db_upgrade().endswith(f"the old one is kept as {path}.before-0002-0001")
+    assert app.db_upgrade() == f"{path} is up to date"
+
+
+def test_newer_schema_is_refused_by_upgrade_too(tmp_path: Path) -> None:
+    """A database of a later version is never said to be up to date."""
+    path = released(tmp_path / "jobs.db")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(DatabaseError, match="newer version") as caught:
+        Batchrunner(path).db_upgrade()
+    assert caught.value.exit_code == 5
+
+
+def test_copy_that_was_broken_off_is_not_taken_for_one(tmp_path: Path) -> None:
+    """What a death left of a copy goes; only a whole one has the name of a copy."""
+    path = released(tmp_path / "jobs.db")
+    (tmp_path / "jobs.db.upgrade.partial").write_bytes(b"half")
+    Batchrunner(path).status()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", "jobs.db.before-0002-0001"]
+
+
+def test_downgrade_writes_compressed_bodies_plainly(tmp_path: Path) -> None:
+    """Going back to the first schema loses no body."""
+    db = Database.open(tmp_path / "jobs.db", create=True)
+    jobs = [line(f"k{n}", "the same words again and again " * 3) for n in range(20)]
+    with Loader(
+        db, name="run", uid="uid", provider="anthropic", options_json="{}", priority=0,
+        now_ms=NOW, loader_process_id=1, is_compressed=True,
+    ) as loader:  # fmt: skip
+        loader.add(jobs)
+        loader.finish(b"d")
+    with db.write() as connection:
+        assert connection.exec_driver_sql("SELECT min(codec) FROM payload").scalar() == 1
+        command.downgrade(config(connection), "0001")
+        bodies = connection.exec_driver_sql("SELECT body FROM payload ORDER BY job_id").scalars()
+        assert list(bodies) == [job.body for job in jobs]
 
 
 def test_program_knows_every_revision_in_order() -> None:

@@ -315,7 +315,8 @@ class TestUpgrade:
         migrations = tmp_path / "migrations"
         (migrations / "versions").mkdir(parents=True)
         source = schema.migrations_directory()
-        for name in ("env.py", "script.py.mako", f"versions/{self._first(source)}"):
+        versions = [f"versions/{path.name}" for path in (source / "versions").glob("0*.py")]
+        for name in ("env.py", "script.py.mako", *versions):
             (migrations / name).write_text((source / name).read_text())
         (migrations / "versions" / "next.py").write_text(
             "from __future__ import annotations\nfrom alembic import op\n"
@@ -325,11 +326,6 @@ class TestUpgrade:
         monkeypatch.setattr(schema, "migrations_directory", lambda: migrations)
         monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "next"))
         return path
-
-    @staticmethod
-    def _first(source: Path) -> str:
-        (name,) = (path.name for path in (source / "versions").glob("0001*.py"))
-        return name
 
     def test_keeps_a_copy_and_the_rows(self, older: Path) -> None:
         """The next command upgrades; the copy beside is the database as it was."""
