@@ -6,10 +6,11 @@ away, and defects. No exception leaves.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ``argv`` is without the program's name; ``None`` takes the process's own.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    own = sys.__stderr__
+    if own is not None and sys.stderr is own:
+        sys.stderr = _forgiving(own)
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end a run that took hours.
         if hasattr(stream, "reconfigure"):
@@ -71,6 +75,28 @@ def _failed(error: Exception, *, as_json: bool) -> int:
     except OSError:
         _discard_stdout()
         return report(error, as_json=False)
+
+
+class _Forgiving(io.FileIO):
+    """A descriptor of messages: where they can't be written (a full disk) they are gone."""
+
+    def write(self, data: Any, /) -> int:
+        """Write, or not; nothing that is asked of a program fails for its messages."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(memoryview(data).cast("B"))
+
+
+def _forgiving(stream: TextIO) -> TextIO:
+    """Return a stream for messages on the same descriptor; the stream where it has none."""
+    try:
+        raw = _Forgiving(stream.fileno(), "w", closefd=False)
+    except (OSError, ValueError):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True
+    )
 
 
 def _discard_stdout() -> None:

@@ -15,7 +15,7 @@ from batchrunner.views import Event, Progress
 class Events:
     """A :class:`batchrunner.views.Listener` for programs.
 
-    A reader that goes away ends the events, never the run.
+    A reader that goes away, or a full disk, ends the events, never the run.
     """
 
     def __init__(self, stdout: TextIO, stderr: TextIO, *, quiet: bool = False) -> None:
@@ -37,9 +37,14 @@ class Events:
         try:
             self._stdout.write(msgspec.json.encode(event_object(event)).decode() + "\n")
             self._stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
             # What is buffered would fail again at every later line, and at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self.notice(
+                    f"Events can't be written any more: {error.strerror}. The run goes on without;"
+                    " look at it with: batchrunner status"
+                )
 
     def progress(self, progress: Progress) -> None:
         """Write nothing: events tell all that is committed."""

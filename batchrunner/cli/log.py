@@ -17,7 +17,10 @@ from batchrunner.views import Event, Listener, Progress
 
 
 class Logged:
-    """A listener that tells another one, and writes down what it told."""
+    """A listener that tells another one, and writes down what it told.
+
+    A log that can't be written any more (a full disk) ends, never the run.
+    """
 
     wants_jobs = True
 
@@ -25,6 +28,7 @@ class Logged:
         """Take whom to tell and the file to append to; it is opened on entry."""
         self._watcher = watcher
         self._path = path
+        self._has_ended = False
 
     def __enter__(self) -> Self:
         """Open the file, 0600 where it is new. Raises :class:`UsageError` where it can't be."""
@@ -63,4 +67,13 @@ class Logged:
         self._told.notice(text)
 
     def _write(self, value: object) -> None:
-        self._file.write(msgspec.json.encode(value) + b"\n")
+        if self._has_ended:
+            return
+        try:
+            self._file.write(msgspec.json.encode(value) + b"\n")
+        except OSError as error:
+            self._has_ended = True
+            self._told.notice(
+                f"--log-file {self._path} can't be written any more: {error.strerror}."
+                " The run goes on without it; make room before the next call."
+            )

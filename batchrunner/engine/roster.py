@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
 from batchrunner.core.pause import lift
+from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
-from batchrunner.engine.live import CallLimits, Lane, LiveRun
+from batchrunner.engine.live import AUTO_MOST, CallLimits, Lane, LiveRun
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES
@@ -319,6 +320,12 @@ class Roster:
                 # A person may have raised it; who asks for the run asks the provider again, once.
                 scope.pause = lift(scope.pause)
         self._runs[run_id] = run
+        asked = row.options.get("concurrency") or AUTO_MOST
+        if is_own and isinstance(run.concurrency, int) and run.concurrency < asked:
+            self._feed.notice(
+                f"This process may have too few files open for {asked} requests in flight, so there are"
+                f" {run.concurrency} at most; more with: ulimit -n {asked + RESERVE}"
+            )
         self._feed.started(run)
 
     async def rebind(self) -> None:
@@ -467,7 +474,14 @@ def _with_defaults(row: RunRow, limits: CallLimits) -> RunRow:
 def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.max_attempts = options.get("max_attempts") or DEFAULT_MAX_ATTEMPTS
     run.concurrency = options.get("concurrency") or "auto"
+    run.concurrency = _affordable(run.concurrency)
     run.max_failures = options.get("max_failures")
+
+
+def _affordable(concurrency: int | Literal["auto"]) -> int | Literal["auto"]:
+    """Return ``-c``, or as much of it as this process may have connections open."""
+    most = most_connections()
+    return most if most < (AUTO_MOST if concurrency == "auto" else concurrency) else concurrency
 
 
 def _load_codecs(conn: DriverConnection, run: LiveRun) -> None:

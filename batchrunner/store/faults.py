@@ -8,6 +8,7 @@ subject (a duplicate key) or a defect.
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,11 @@ _IO: Final = _Meaning(
     "Look at the disk's health (its lines in `dmesg`, `smartctl -H`); where it is sound again give the"
     " same command. What was committed before stays: `batchrunner db check`.",
 )
+_TOO_MANY: Final = _Meaning(
+    DatabaseError,
+    "can't be opened: this process has as many files open as it may",
+    "Allow more (`ulimit -n 1024`), then give the same command again.",
+)
 
 #: Primary result codes of SQLite (https://sqlite.org/rescode.html).
 _BY_CODE: Final = {
@@ -92,6 +98,9 @@ _BY_ERRNO: Final = {
         "Make the directory, or choose another place with --db.",
     ),
     errno.ENOTDIR: _CANT_OPEN,
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
+    errno.EFBIG: _FULL,
 }
 
 
@@ -104,6 +113,9 @@ def database_error(error: BaseException, path: Path) -> DatabaseError | None:
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
         meaning = _BY_CODE.get(code & 0xFF)
+        if meaning is _CANT_OPEN and _no_file_is_left():
+            # SQLite keeps the system's reason to itself.
+            meaning = _TOO_MANY
     elif isinstance(error, OSError):
         meaning = _BY_ERRNO.get(error.errno or 0, _IO)
     else:
@@ -112,6 +124,14 @@ def database_error(error: BaseException, path: Path) -> DatabaseError | None:
         # SQLITE_ERROR is a wrong statement, and so a defect; it must not look like a sick disk.
         return None
     return meaning.error(f"The database {path} {meaning.what} ({error}).", fix=meaning.fix)
+
+
+def _no_file_is_left() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 @contextmanager

@@ -172,7 +172,8 @@ async def open_writer(
             yield writer
         finally:
             await writer.settle()
-            with suppress(sqlite3.Error):
+            # What could not be emptied is there for the next process.
+            with suppress(sqlite3.Error, OSError):
                 await thread.run(lambda connection: _close_log(connection, lock))
     finally:
         await held.close()
