@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--only", type=_names, metavar="A,B", help="these tools alone (default: all)")
-    add("--jobs", type=int, default=2_000, help="jobs of a run at full speed (default: 2000)")
+    add("--jobs", type=int, default=1_500, help="jobs of a run at full speed (default: 1500)")
     add("--rounds", type=int, default=3, help="runs and kills of each (default: 3)")
     add("--killed", type=int, default=1_000, help="jobs of a run that is killed (default: 1000)")
     add("--rpm", type=int, default=600, help="the limit, requests a minute (default: 600)")
