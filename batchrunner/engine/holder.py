@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -54,6 +55,8 @@ DISK_TRIES: Final = 10
 SEEN_MS: Final = 1_000.0
 #: The log is copied into the database once it has grown by so many bytes.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+#: A log of so many times that size, which a reader keeps from being emptied, is told of.
+LARGE_LOG: Final = 8
 #: A holder with nothing to send for so long gives way to a process that could (milliseconds).
 IDLE_MS: Final = 5_000.0
 #: Of several processes that all wait each holds the lock for so long (milliseconds).
@@ -120,6 +123,8 @@ class Holder:
         #: When the steady time was last stored.
         self._seen_at = float("-inf")
         self._version = -1
+        #: The log's size that was told last, and may be passed by twice as much, in CHECKPOINT_BYTES.
+        self._log_told = LARGE_LOG
         self._began_at = clock.now()
 
     @property
@@ -378,8 +383,10 @@ class Holder:
             for run in self._roster.live:
                 for task in run.senders:
                     task.cancel()
-        if _size(self._wal) > CHECKPOINT_BYTES:
-            await self._writer.checkpoint("PASSIVE")
+        if (size := _size(self._wal)) > CHECKPOINT_BYTES:
+            is_copied = await self._writer.checkpoint("PASSIVE")
+            if not is_copied and size > self._log_told * CHECKPOINT_BYTES:
+                self._tell_large_log(size)
         version = await self._writer.data_version()
         if version != self._version:
             self._version = version
@@ -387,6 +394,16 @@ class Holder:
             self._gate.wake()
         for run in self._roster.live:
             await self._show(run)
+
+    def _tell_large_log(self, size: int) -> None:
+        """Say that the log can't be emptied: at 128 MB, and each time it has doubled."""
+        while size > self._log_told * CHECKPOINT_BYTES:
+            self._log_told *= 2
+        path = shlex.quote(str(self._wal))
+        self._feed.notice(
+            f"The database's log has grown to {size / 1e6:,.0f} MB, since another program keeps reading an"
+            f" old state of it (a browser of SQLite, a backup). Close that; who it is tells: lsof {path}"
+        )
 
     async def _show(self, run: LiveRun) -> None:
         now, wall = self._clock.now(), self._clock.wall()
