@@ -279,9 +279,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     #: What a person should do, where the rule knows (account-level verdicts).
     fix: str = ""
-    #: What helps if the address is to blame and not the job; empty: it is not. While nothing has
-    #: succeeded there the run halts on it.
-    if_address: str = ""
+    #: The base URL that was likely meant, where the address leads nowhere; empty: unknown.
+    meant_base: str = ""
     #: Another way takes over: the job goes back uncharged, and it is no outage.
     elsewhere: bool = False
 

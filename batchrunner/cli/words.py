@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from batchrunner.cli.text import local_time, number, printable, when
-from batchrunner.core.wordings import ADDRESS_SAYS
 from batchrunner.models import ExitCode, Waiting
 from batchrunner.views import Event, Progress, RunView
 
@@ -65,8 +64,7 @@ def reason_words(waiting: Waiting) -> str:
     detail = printable(waiting.detail).rstrip(".")
     if not detail:
         return reason
-    is_said = reason in detail.lower() or detail.startswith(ADDRESS_SAYS)
-    return detail if is_said else f"{reason}: {detail}"
+    return detail if reason in detail.lower() else f"{reason}: {detail}"
 
 
 def waiting_words(waiting: Waiting, now_ms: float) -> str:

@@ -27,7 +27,7 @@ from batchrunner.core.headers import parse_wait
 from batchrunner.core.key_forms import NEEDED
 from batchrunner.core.outcomes import HALTS, Halt
 from batchrunner.core.rules import SHOULD_RETRY, Form, Reset, Rule
-from batchrunner.core.wordings import CHECK_KEY, GATEWAY_KEY, OTHER_ADDRESS
+from batchrunner.core.wordings import CHECK_KEY, GATEWAY_KEY, MEANT
 from batchrunner.models import Decision, ErrorKind, Reply, Usage, Verdict
 
 __all__ = ["HALTS", "Answer", "Facts", "Halt", "Rule", "Tongue", "classify"]
@@ -331,6 +331,8 @@ def _decide(
         "location": one_line(facts.headers.get("location", "nowhere"), secrets, bound=200),
         "base_rule": tongue.base_rule,
     }
+    base = one_line(tongue.meant_base(url), secrets, bound=200) if rule.of_address else ""
+    fill |= {"meant": f" {MEANT.format(base=base)}" if base else "", "base": base or "URL"}
     is_gateways = rule.fix is CHECK_KEY and not tongue.is_own(url)
     return Decision(
         verdict=verdict,
@@ -340,9 +342,7 @@ def _decide(
         reset_at=_reset_at(rule, retry_at, now_wall, tongue.day_zone),
         account_wide=rule.account_wide,
         fix=facts.fix or (GATEWAY_KEY if is_gateways else rule.fix).format_map(fill),
-        if_address=OTHER_ADDRESS.format(base=one_line(tongue.meant_base(url), secrets) or "URL")
-        if rule.of_address
-        else "",
+        meant_base=base,
     )
 
 

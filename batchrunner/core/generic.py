@@ -409,8 +409,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
         of_address=True,
-        says=f"{NOTHING_SAYS} {{url}}. {{base_rule}}",
-        fix="Correct the base URL: batchrunner retry --base-url URL",
+        says=f"{NOTHING_SAYS} {{url}}. {{base_rule}}{{meant}}",
+        fix="Correct the base URL: batchrunner retry --base-url {base}",
     ),
     Rule(
         # A web server that only gives files out says so to every request for an answer.
@@ -419,8 +419,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
         of_address=True,
-        says=f"{NO_API_SAYS} {{url}}, which does not take the request's method. {{base_rule}}",
-        fix="Correct the base URL: batchrunner retry --base-url URL",
+        says=f"{NO_API_SAYS} {{url}}, which does not take the request's method. {{base_rule}}{{meant}}",
+        fix="Correct the base URL: batchrunner retry --base-url {base}",
     ),
     Rule(
         id="daily-limit",
@@ -465,8 +465,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.SERVER_ERROR,
         of_address=True,
-        says=f"{NO_API_SAYS} {{url}}, or it lacks what the request asks for. {{base_rule}}",
-        fix="Correct the base URL: batchrunner retry --base-url URL",
+        says=f"{NO_API_SAYS} {{url}}, or it lacks what the request asks for. {{base_rule}}{{meant}}",
+        fix="Correct the base URL: batchrunner retry --base-url {base}",
     ),
     Rule(
         id="server-error",
@@ -510,8 +510,8 @@ _STATUSES: Final[Sequence[Rule]] = (
         verdict=Verdict.FAIL_JOB,
         kind=ErrorKind.INVALID_REQUEST,
         of_address=True,
-        says=f"{NO_API_SAYS} {{url}}, but a web server with a page. {{base_rule}}",
-        fix="Correct the base URL: batchrunner retry --base-url URL",
+        says=f"{NO_API_SAYS} {{url}}, but a web server with a page. {{base_rule}}{{meant}}",
+        fix="Correct the base URL: batchrunner retry --base-url {base}",
     ),
     Rule(
         id="invalid-request",

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from batchrunner.models import ErrorKind, ExitCode, WaitingReason
 
-__all__ = ["HALTS", "NOWHERE", "Halt"]
+__all__ = ["HALTS", "Halt"]
 
 
 class Halt(NamedTuple):
@@ -48,7 +48,3 @@ HALTS: Final[Mapping[ErrorKind, Halt]] = {
     ErrorKind.INTERRUPTED: Halt(WaitingReason.INTERRUPTED, False, ExitCode.INTERRUPT),
     ErrorKind.CANCELLED: Halt(WaitingReason.INTERRUPTED, False, _LEFT),
 }
-
-#: An address that leads to no API: to a run the same as a model that is not there, since what is
-#: asked for is not found, and the next request would not find it either.
-NOWHERE: Final = Halt(WaitingReason.MODEL_NOT_FOUND, True, _ACCOUNT)

@@ -69,7 +69,7 @@ class Rule:
     when: Callable[[Facts], bool] | None = None
     #: The pause or the wait is the whole account's, not the model pool's.
     account_wide: bool = False
-    #: With ``FAIL_JOB``: while nothing has succeeded at the address, the address is to blame.
+    #: The address may be to blame: the message says which base URL was likely meant.
     of_address: bool = False
     reset: Reset = Reset.NOT_SAID
     #: What a person should do; ``{url}``, ``{provider}``, ``{key}`` (the variable that holds it),

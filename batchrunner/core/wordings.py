@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADDRESS",
-    "ADDRESS_SAYS",
     "ASK_DOCTOR",
     "A_MODEL",
     "A_THING",
@@ -27,12 +26,12 @@ __all__ = [
     "GATEWAY_KEY",
     "LISTED_PLACE",
     "MAY_NOT_SAYS",
+    "MEANT",
     "NETWORK_FIX",
     "NEW_KEY",
     "NOTHING_SAYS",
     "NO_API_SAYS",
     "NO_FIELD",
-    "OTHER_ADDRESS",
     "OTHER_MODEL",
     "OTHER_PLACE",
     "OVERLOADED",
@@ -109,9 +108,8 @@ MAY_NOT_SAYS: Final = "The key is good, but may not do this"
 BEYOND_PLAN_SAYS: Final = "The account's plan does not include this"
 NOTHING_SAYS: Final = "There is nothing at"
 NO_API_SAYS: Final = "It is no API that answers at"
-#: How a message begins that is about an address, whatever the reason that a run stands for.
-ADDRESS_SAYS: Final = (NOTHING_SAYS, NO_API_SAYS)
-OTHER_ADDRESS: Final = "Correct the base URL: batchrunner resume --base-url {base}"
+#: What of a message names the base URL that was likely meant.
+MEANT: Final = "Did you mean --base-url {base}?"
 REGION_SAYS: Final = (
     "The provider refuses the country or region that this machine connects from, not the key"
 )

@@ -15,7 +15,7 @@ from batchrunner.core.admission import Ledger
 from batchrunner.core.backoff import retry_delay_ms
 from batchrunner.core.lifecycle import JobEvent, after_failure, step
 from batchrunner.core.outage import FAULTS
-from batchrunner.core.outcomes import HALTS, NOWHERE
+from batchrunner.core.outcomes import HALTS
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
 from batchrunner.core.wordings import OTHER_MODEL
 from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
@@ -121,8 +121,6 @@ class Judge:
         settles = self._streak_over(run)
         run.proved = True
         run.successes += 1
-        if outcome.reply is not None:
-            run.ways_proved.add(outcome.reply.way)
         if run.stop is None:
             run.first_failures.clear()
         if run.refused:
@@ -220,8 +218,6 @@ class Judge:
 
     def _fail(self, outcome: Outcome, decision: Decision) -> list[Settle]:
         run = outcome.claim.run
-        if decision.if_address and not self._is_proved(outcome):
-            return self._stop(outcome, decision, NOWHERE.reason, decision.if_address)
         settles = self._streak_over(run)
         run.proved = True
         settles.append(_settle(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
@@ -247,37 +243,18 @@ class Judge:
         if kind is ErrorKind.PERMISSION and run.wire.profile.allow_any_url and run.successes:
             # Of any addresses one may be forbidden; the account that others succeed with is not.
             return self._fail(outcome, decision)
-        return self._stop(outcome, decision, HALTS[kind].reason, decision.fix)
-
-    # --- what they share
-
-    def _stop(
-        self, outcome: Outcome, decision: Decision, reason: WaitingReason, fix: str
-    ) -> list[Settle]:
-        """Stop the run, unless it has been, and give the job back uncharged."""
         self.n_changes += 1
-        run = outcome.claim.run
         if run.stop is None:
-            run.stop = Waiting(reason=reason, until=None, detail=decision.message, fix=fix)
+            halt = HALTS[kind]
+            run.stop = Waiting(
+                reason=halt.reason, until=None, detail=decision.message, fix=decision.fix
+            )
             run.recent_errors.append(
-                (
-                    outcome.ended_wall,
-                    outcome.claim.job.key,
-                    str(decision.kind or ErrorKind.PERMISSION),
-                    decision.message,
-                )
+                (outcome.ended_wall, outcome.claim.job.key, kind.value, decision.message)
             )
         return [self._uncharged(outcome, decision)]
 
-    @staticmethod
-    def _is_proved(outcome: Outcome) -> bool:
-        """Whether what a job met at its address can be laid on the job.
-
-        Where any address may be asked, each job has its own.
-        """
-        run = outcome.claim.run
-        way = outcome.reply.way if outcome.reply is not None else 0
-        return run.wire.profile.allow_any_url or way in run.ways_proved
+    # --- what they share
 
     def _is_the_job(self, claim: Claim) -> bool:
         """Note a 429 of this job, and tell whether it is by now the job's own failure."""
@@ -366,13 +343,7 @@ class Judge:
                 until=None,
                 detail=f"the first {SAME_ERROR_JOBS} jobs all failed alike ({decision.kind.value}"
                 f"{f', HTTP {status}' if status else ''}): {decision.message}",
-                fix=(
-                    "check the base URL and what answers there"
-                    if decision.kind in _NOT_THE_REQUESTS
-                    else "mend what they share (a wrong field can be replaced with"
-                    " --set FIELD=VALUE)"
-                )
-                + f", then: batchrunner resume {run.typed_name}",
+                fix=_fix_of_all(decision, run.typed_name),
             )
 
     @staticmethod
@@ -380,6 +351,19 @@ class Judge:
         run.ramp_successes += 1
         if run.ramp_successes >= run.ramp:
             run.ramp, run.ramp_successes = min(run.ramp * 2, 4096), 0
+
+
+def _fix_of_all(decision: Decision, run: str) -> str:
+    """Return what helps where all jobs failed alike."""
+    resume = f"batchrunner resume {run}"
+    if decision.meant_base:
+        return f"correct the base URL: {resume} --base-url {decision.meant_base}"
+    if decision.kind in _NOT_THE_REQUESTS:
+        return f"check the base URL and what answers there, then: {resume}"
+    return (
+        "mend what they share (a wrong field can be replaced with --set FIELD=VALUE), then:"
+        f" {resume}"
+    )
 
 
 def _settle(

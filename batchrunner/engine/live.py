@@ -230,8 +230,6 @@ class LiveRun:
     #: Jobs that met a 429 and have not succeeded since.
     refused: dict[JobId, Refused] = field(default_factory=dict)
     successes: int = 0
-    #: The ways on which a job was answered since this call began.
-    ways_proved: set[int] = field(default_factory=set)
     #: 429s since this call began.
     refusals: int = 0
 

@@ -5,11 +5,12 @@ The sentences of rules are filled in as :class:`batchrunner.core.rules.Rule` say
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Final
 
-from batchrunner.core.wordings import FIELD_SAYS, NO_API_SAYS, NOTHING_SAYS, OTHER_MODEL
+from batchrunner.core.wordings import FIELD_SAYS, MEANT, NO_API_SAYS, NOTHING_SAYS, OTHER_MODEL
 from batchrunner.models import ErrorKind
 
 __all__ = [
@@ -67,6 +68,7 @@ _FIXES: Final[Mapping[ErrorKind, str]] = {
 }
 
 
+_MEANT: Final = re.compile(re.escape(MEANT).replace(re.escape("{base}"), r"(\S+)"))
 #: How a message begins whose cause is known better than by its kind → what helps.
 _KNOWN: Final[Mapping[str, str]] = {
     SAMPLING_SAYS: "take them out, and submit the file with --update; or, if a newer API version was"
@@ -74,8 +76,8 @@ _KNOWN: Final[Mapping[str, str]] = {
     FIELD_SAYS: "take the field out and submit the mended file with --update, or replace it: "
     + _RETRY
     + " --set FIELD=VALUE",
-    NOTHING_SAYS: "correct the address: " + _RETRY + " --base-url URL",
-    NO_API_SAYS: "correct the address: " + _RETRY + " --base-url URL",
+    NOTHING_SAYS: "correct the address: " + _RETRY + " --base-url {base}",
+    NO_API_SAYS: "correct the address: " + _RETRY + " --base-url {base}",
     DEAR_SAYS: "ask for less: " + _RETRY + " --set max_tokens=N; or add credit",
 }
 
@@ -84,4 +86,5 @@ def fix_of(kind: ErrorKind, run: str, message: str = "") -> str:
     """Return what helps against failures of ``kind``, one of which said ``message``, in run ``run``."""
     known = (fix for start, fix in _KNOWN.items() if message.startswith(start))
     fix = next(known, _FIXES.get(kind, f"try them again: {_RETRY}"))
-    return fix.format(run=shlex.quote(run), kind=kind.value)
+    meant = _MEANT.search(message)
+    return fix.format(run=shlex.quote(run), kind=kind.value, base=meant[1] if meant else "URL")

@@ -6,7 +6,6 @@ import shlex
 
 import pytest
 
-from batchrunner.models import RunState
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -158,26 +157,42 @@ PAGE = {
     ],
     ids=["404-page", "404-text", "404-json", "405", "501-page", "400-page"],
 )
-def test_an_address_with_nothing_behind_it_halts_at_the_first_answer(
+def test_an_address_with_nothing_behind_it_is_told_with_the_one_that_was_meant(
     house: House, api: ApiServer, rule: dict[str, object]
 ) -> None:
-    """One request, exit 4, no job fails, and the command of the fix, pasted, runs them all."""
+    """A few jobs fail with the address; the command that errors gives, pasted, runs them all."""
     api.script([{"path": "/chat/completions", **rule}])
     house.jobs(3)
     done = house.run(
         "submit", "jobs.jsonl", "--provider", "openai", "--model", "sim-1",
-        "--base-url", api.url, "--name", "n b", code=4,
+        "--base-url", api.url, "--name", "n b", "--max-attempts", "1", code=1,
     )  # fmt: skip
-    assert len(api.requests()) == 1
-    assert f"{api.url}/chat/completions" in done.err
-    fix = next(line for line in done.err.splitlines() if line.startswith("fix: "))
-    command = shlex.split(fix.partition("batchrunner ")[2])
-    assert command == ["resume", "n b", "--base-url", f"{api.url}/v1"]
-    view = house.status()
-    assert (view.state, view.jobs.pending, view.jobs.failed) == (RunState.HALTED, 3, 0)
+    assert "try again: " in done.err.replace("    ", " ")
+    row = house.rows()["j0"]
+    assert f"{api.url}/chat/completions" in str(row.error_message)
+    (group,) = house.run("errors", "--json").json["errors"]
+    command = shlex.split(group["fix"].partition("batchrunner ")[2])
+    assert command[0] == "retry"
+    assert command[-2:] == ["--base-url", f"{api.url}/v1"]
     house.run(*command)
     assert house.counts().completed == 3
-    assert {job.attempts for job in house.rows().values()} == {1}
+
+
+def test_many_jobs_at_an_address_with_nothing_behind_it_stop_with_it(
+    house: House, api: ApiServer
+) -> None:
+    """After ten that fail alike the run stops, nothing has failed, and the fix has the address."""
+    api.script([{"path": "/chat/completions", "status": 404, **PAGE}])
+    house.jobs(30)
+    house.run(
+        "submit", "jobs.jsonl", "--provider", "openai", "--model", "sim-1",
+        "--base-url", api.url, code=3,
+    )  # fmt: skip
+    waiting = house.status().waiting
+    assert waiting is not None
+    assert (waiting.reason, house.counts().pending) == ("same_error", 30)
+    house.run(*shlex.split(waiting.fix.partition("batchrunner ")[2]))
+    assert house.counts().completed == 30
 
 
 def test_a_404_at_an_address_that_has_answered_is_the_jobs_own(
