@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 #: What may not reach a terminal: C0, DEL and C1 controls, bidirectional overrides and isolates,
-#: line and paragraph separators, zero-width marks, lone surrogates. Joiners stay: scripts need them.
+#: line and paragraph separators, zero-width marks, marks of annotations, unseen tags, lone
+#: surrogates. Joiners stay: scripts need them.
 _HARMFUL: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 _BLANKS: Final = re.compile(r"[\t\n\r\v\f\x85\u2028\u2029]+")
 
@@ -32,7 +34,9 @@ def printable(text: str, *, limit: int | None = None) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match.group())
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def printable_block(text: str) -> str:

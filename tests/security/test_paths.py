@@ -1,0 +1,177 @@
+"""Names from outside never lead out of the folder, and files are their owner's alone."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.house import House
+
+BAD_LINE = '{"prompt": 1}\n{"prompt": "good", "id": "g"}\n'
+
+
+def everything(folder: Path) -> set[str]:
+    """Return every file under a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../out", "../../out", "/tmp/batchrunner-out", "a/b", "..", ".", "a\nb", "-", "con", "x" * 5_000, "\u202e", "~/x"],
+    ids=lambda name: repr(name[:20]),
+)  # fmt: skip
+def test_a_runs_name_is_no_path(house: House, name: str) -> None:
+    """Whatever a run is called, its rejects file is in the working folder and nothing is elsewhere."""
+    outside = house.folder.parent
+    (house.folder / "jobs.jsonl").write_text(BAD_LINE)
+    before = everything(outside)
+    house.run(
+        "submit",
+        "jobs.jsonl",
+        "--skip-invalid",
+        "--no-run",
+        *house.to_api,
+        f"--name={name}",
+        code=None,
+    )
+    new = everything(outside) - before
+    assert {Path(path).parent.name for path in new} == {house.folder.name}
+    assert len([path for path in new if path.endswith(".rejects.jsonl")]) == 1
+    assert not Path("/tmp/batchrunner-out.rejects.jsonl").exists()
+    house.run("status", f"--db={house.db}", "--", name)
+
+
+def test_the_rejects_file_takes_no_others_place(house: House) -> None:
+    """A link or a folder with its name is refused; its own earlier file is replaced, unread by others."""
+    (house.folder / "jobs.jsonl").write_text(BAD_LINE)
+    precious = house.folder / "precious"
+    precious.write_text("mine")
+    place = house.folder / "jobs.rejects.jsonl"
+    place.symlink_to(precious)
+    refused = house.run("submit", "jobs.jsonl", "--skip-invalid", "--no-run", *house.to_api, code=2)
+    assert "jobs.rejects.jsonl" in refused.err
+    assert precious.read_text() == "mine"
+    place.unlink()
+    place.write_text("old")
+    place.chmod(0o666)
+    house.run("submit", "jobs.jsonl", "--skip-invalid", "--no-run", *house.to_api, code=None)
+    assert "not a string" in place.read_text()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000], ids=["022", "000"])
+def test_every_file_is_its_owners_alone(house: House, umask: int) -> None:
+    """Database, journal, locks, logs, exports, backups, rejects: 0600, whatever the umask, while it runs too."""
+    house.jobs(3)
+    (house.folder / "bad.jsonl").write_text(BAD_LINE)
+    sealed = house.run("submit", "jobs.jsonl", *house.to_api, "--no-run")
+    assert sealed.code == 0
+    before = os.umask(umask)
+    try:
+        running = house.start_submit("-o", "out.csv", "--log-file", "log", "--rpm", "1")
+        running.sees("job.completed")
+        during = modes(house.folder)
+        running.send(signal.SIGINT)
+        running.ended(130)
+        for command in (
+            ("export", "-o", "again.jsonl"), ("export", "-f", "input", "-o", "in.jsonl"), ("db", "backup", "backup.db"),
+            ("submit", "bad.jsonl", "--skip-invalid", "--no-run", *house.to_api),
+            ("demo", "-o", "demo.csv"),
+        ):  # fmt: skip
+            house.run(*command, code=None)
+        after = modes(house.folder)
+    finally:
+        os.umask(before)
+    names = {"batchrunner.db-wal", "batchrunner.db-shm", "batchrunner.db.lock"}
+    assert names <= set(during)
+    assert {
+        "out.csv",
+        "log",
+        "again.jsonl",
+        "in.jsonl",
+        "backup.db",
+        "bad.rejects.jsonl",
+        "demo.csv",
+    } <= set(after)
+    for found in (during, after):
+        open_ones = {
+            n: oct(mode)
+            for n, mode in found.items()
+            if mode != 0o600 and not n.endswith(("jobs.jsonl", "bad.jsonl"))
+        }
+        assert not open_ones
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Return the mode of every file in a folder."""
+    found = {}
+    for path in folder.iterdir():
+        try:
+            found[path.name] = stat.S_IMODE(path.stat().st_mode)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [("../x.csv", 0), ("/dev/null", 0), ("no/such/x.csv", 2), (".", 2), ("x\u202e.csv", 0)],
+)
+def test_an_output_goes_where_it_was_typed(house: House, place: str, code: int) -> None:
+    """``-o`` is a person's own word: it is followed as typed, or refused by name; a device is written."""
+    house.jobs(1)
+    house.run("submit", "jobs.jsonl", "--no-run", *house.to_api)
+    done = house.run("export", "-f", "csv", "-o", place, code=code)
+    assert done.code == 0 or place in done.err or "directory" in done.err
+
+
+def test_an_output_that_is_a_link_is_written_through_only_by_force(house: House) -> None:
+    """A link in the place of an export is not followed unless ``--force`` says so."""
+    house.jobs(1)
+    house.run("submit", "jobs.jsonl", "--no-run", *house.to_api)
+    precious = house.folder / "precious"
+    precious.write_text("mine")
+    (house.folder / "out.csv").symlink_to(precious)
+    house.run("export", "-o", "out.csv", code=2)
+    assert precious.read_text() == "mine"
+    house.run(
+        "submit",
+        "jobs.jsonl",
+        "--name",
+        "o",
+        "--new",
+        "--no-run",
+        "-o",
+        "out.csv",
+        *house.to_api,
+        code=2,
+    )
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", ["a pipe nobody writes to", "blank lines without end"])
+def test_reading_ends_with_ctrl_c(house: House, what: str) -> None:
+    """Ctrl-C is seen while a file is read, though nothing comes, or nothing but blank lines."""
+    blank = house.folder / "blank.gz"
+    blank.write_bytes(gzip.compress(b"\n" * 500_000_000, 1) if what.startswith("blank") else b"")
+    file = blank.name if what.startswith("blank") else "-"
+    command = [sys.executable, "-m", "batchrunner", "submit", file, "--no-run", *house.to_api]
+    reading = subprocess.Popen(
+        command, cwd=house.folder, env=house.environ, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        while not house.db.exists():
+            assert reading.poll() is None
+        reading.send_signal(signal.SIGINT)
+        assert reading.wait(20) == 2
+        assert b"Interrupted while the file was read" in reading.stderr.read()  # type: ignore[union-attr]
+    finally:
+        reading.kill()
+        reading.communicate()
