@@ -95,11 +95,10 @@ class Running:
         return Usage(code, wall_s, used.ru_utime + used.ru_stime, peak)
 
     def last_words(self) -> str:
-        """Return the last line it said."""
-        lines = self._said.read_text(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing said")[
-            :200
-        ]
+        """Return the last lines it said, as one."""
+        lines = self._said.read_text(errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()]
+        return " / ".join(said[-3:])[-400:] or "nothing said"
 
 
 @contextmanager
