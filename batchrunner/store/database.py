@@ -354,7 +354,8 @@ def _copy_and_migrate(path: Path) -> Path | None:
         copy = _free_path(path.with_name(f"{path.name}.before-{schema.REVISIONS[-1]}-{version}"))
         # Under another name until it is whole: a copy that was broken off must not look like one.
         partial = path.with_name(f"{path.name}.upgrade.partial")
-        partial.unlink(missing_ok=True)
+        for left in (partial, partial.with_name(f"{partial.name}-journal")):
+            left.unlink(missing_ok=True)
         copy_database(connection, partial)
         partial.rename(copy)
         sync(copy.parent)

@@ -6,6 +6,8 @@ left in peace until its run is finished and judged:
     submit   a long file is being read        drain   requests go out as fast as they can
     pace     --rpm holds the sends back       pause   the provider said 429, retry-after
     wait     the day's allowance is used up   follow  a second process waits to take over
+    export   over an earlier file             backup  to a new file
+    upgrade  of a database of the first version
 
 What is killed is the process, its whole process group, or only the shell that started it (the
 process then goes on alone, and whoever comes next follows it). The same seed gives the same rounds,
@@ -28,6 +30,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tests.crash.chores import CHORES, Chore
 from tests.crash.judge import Judge
 from tests.crash.scene import LONGEST_S, Done, Scene, ended, looked_at
 from tests.fakes import running_server
@@ -42,7 +45,8 @@ class Situation(NamedTuple):
     """What a round is like."""
 
     n_jobs: int
-    #: How long a process may live (seconds): killed at a random time up to this.
+    #: How long a process may live (seconds): killed at a random time up to this. A chore's is
+    #: counted from when it first touches anything.
     longest_s: float
     deaths: int
     server: Mapping[str, Any]
@@ -51,6 +55,8 @@ class Situation(NamedTuple):
     #: Given to the last command, which runs in peace.
     last: tuple[str, ...] = ()
     followed: bool = False
+    #: What is killed in the place of what sends.
+    chore: Chore | None = None
 
 
 SITUATIONS: Final[Mapping[str, Situation]] = {
@@ -69,6 +75,12 @@ SITUATIONS: Final[Mapping[str, Situation]] = {
         ((40, 86_400.0),), ("--rpd", "none"),
     ),
     "follow": Situation(600, 2.0, 3, {"latency_s": 0.03}, followed=True),
+    **{
+        name: Situation(
+            3_000, 0.25, 8, {"latency_s": 0.002}, ("--no-run",), last=("-c", "16"), chore=chore
+        )
+        for name, chore in CHORES.items()
+    },
 }  # fmt: skip
 
 
@@ -86,8 +98,15 @@ def play_round(situation: str, seed: int, folder: Path, *, deaths: int | None = 
             limits=told.limits,
         )
         judge = Judge(scene)
-        for _ in range(told.deaths if deaths is None else deaths):
-            _one_life(scene, judge, told, rand)
+        if told.chore is not None:
+            done = scene.run(*scene.submit_words("-c", "16"))
+            if done.code != 0:
+                judge.problems.append(f"exit {done.code} at first: {done.err.strip()[-400:]}")
+        for n in range(told.deaths if deaths is None else deaths):
+            if told.chore is None:
+                _one_life(scene, judge, told, rand)
+            else:
+                _one_chore(scene, judge, told.longest_s, told.chore, rand, n)
         _in_peace(scene, judge, told)
         return judge.problems
 
@@ -97,14 +116,7 @@ def _one_life(scene: Scene, judge: Judge, told: Situation, rand: random.Random) 
     how = rand.choice(("process", "group", "shell"))
     process = scene.start(*_words(scene), shell=how != "process")
     second = scene.start("resume") if told.followed and scene.db.exists() else None
-    # The one wait of these tests that is for nothing but time: dying at any of it is the point.
-    try:
-        process.wait(_STARTING_S + rand.random() * told.longest_s)
-    except subprocess.TimeoutExpired:
-        if how == "group":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+    _killed_within(process, how, _STARTING_S + rand.random() * told.longest_s)
     if how == "shell":
         # The pipes stay open in the process that goes on: they are closed here, not read.
         process.wait(LONGEST_S)
@@ -122,6 +134,36 @@ def _one_life(scene: Scene, judge: Judge, told: Situation, rand: random.Random) 
         judge.crashes += second is not None
     elif done.code not in (0, 3):
         judge.problems.append(f"exit {done.code}: {done.err.strip()[-400:]}")
+
+
+def _one_chore(
+    scene: Scene, judge: Judge, longest_s: float, chore: Chore, rand: random.Random, n: int
+) -> None:
+    """Start the chore, kill it at a random time, and see whether the old or the new is whole."""
+    chore.prepare(scene)
+    names = set(scene.folder.iterdir())
+    process = scene.start(*chore.words(scene, n))
+    while process.poll() is None and set(scene.folder.iterdir()) == names:
+        # Nothing is worth dying in before it has touched anything.
+        time.sleep(0.001)
+    _killed_within(process, "process", rand.random() * longest_s)
+    done = ended(process)
+    if done.died:
+        judge.died()
+    elif done.code != 0:
+        judge.problems.append(f"exit {done.code}: {done.err.strip()[-400:]}")
+    judge.problems += chore.problems(scene)
+
+
+def _killed_within(process: subprocess.Popen[str], how: str, seconds: float) -> None:
+    # The one wait of these tests that is for nothing but time: dying at any of it is the point.
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        if how == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def _kill_group_later(process: subprocess.Popen[str], rand: random.Random) -> None:

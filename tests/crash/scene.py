@@ -160,7 +160,10 @@ class Scene:
         return sorted(
             path.name
             for path in self.folder.iterdir()
-            if path.name not in mine and path.name.startswith(self.db.name)
+            if path.name not in mine
+            and path.name.startswith(self.db.name)
+            # Copies that an upgrade keeps.
+            and ".before-" not in path.name
         )
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from tests.crash.chores import make_older, upgrade_problems
 from tests.crash.judge import Judge
 from tests.crash.scene import Done, Scene, looked_at
 
@@ -201,6 +202,29 @@ def _backup(scene: Scene, judge: Judge, point: str) -> bool:
     return done.died
 
 
+def _upgrade(scene: Scene, judge: Judge, point: str) -> bool:
+    """Die with jobs in flight; let it be a database of the first version; die while it is upgraded."""
+    first = scene.run(*scene.submit_words(), point="settle.committed:4")
+    assert first.died, first.err
+    judge.died()
+    make_older(scene.db)
+    words = ("resume", "--compress") if _by_resume(point) else ("db", "upgrade")
+    done = scene.run(*words, point=point)
+    if done.died:
+        judge.died()
+        judge.crashes -= 1  # it sent nothing
+        judge.problems += upgrade_problems(scene)
+        _expect(judge, scene.run(*words))
+    else:
+        _expect(judge, done)
+    judge.problems += upgrade_problems(scene)
+    if not list(scene.folder.glob(f"{scene.db.name}.before-*")):
+        judge.problems.append("no copy of the old database was kept")
+    _expect(judge, scene.run("resume", "--compress"))
+    judge.judge()
+    return done.died
+
+
 def _expect_states(scene: Scene, judge: Judge, state: str) -> None:
     with looked_at(scene.db) as connection:
         states = dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state"))
@@ -229,4 +253,5 @@ STORIES: Final[Mapping[str, Story]] = {
     "retry": Story(("retry.chunk",), _retry, MANY),
     "export": Story(("export.rows", "export.rename", "export.renamed"), _export),
     "backup": Story(("backup.copied",), _backup),
+    "upgrade": Story(("upgrade.copied", "upgrade.migrated"), _upgrade),
 }  # fmt: skip

@@ -108,7 +108,8 @@ def test_newer_schema_is_refused_by_upgrade_too(tmp_path: Path) -> None:
 def test_copy_that_was_broken_off_is_not_taken_for_one(tmp_path: Path) -> None:
     """What a death left of a copy goes; only a whole one has the name of a copy."""
     path = released(tmp_path / "jobs.db")
-    (tmp_path / "jobs.db.upgrade.partial").write_bytes(b"half")
+    for name in ("jobs.db.upgrade.partial", "jobs.db.upgrade.partial-journal"):
+        (tmp_path / name).write_bytes(b"half")
     Batchrunner(path).status()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", "jobs.db.before-0002-0001"]
 
