@@ -1,0 +1,1 @@
+"""Days of simulated time with the real engine, and a judge that reads only the server's log."""
