@@ -19,9 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 #: Key that the canned servers take; nothing else does.
 API_KEY = "sk-bench-0000000000000000"
@@ -64,6 +64,13 @@ class Usage(NamedTuple):
     cpu_s: float
     #: The most memory it ever had (the kernel's VmHWM).
     peak_mb: float
+
+
+class Watcher(Protocol):
+    """Looks at a running process."""
+
+    def watching(self, pid: int) -> AbstractContextManager[None]:
+        """Look while the context lasts."""
 
 
 class Threads:
@@ -146,7 +153,7 @@ def run_process(
     *,
     env: Mapping[str, str] | None = None,
     codes: Sequence[int] = (0,),
-    threads: Threads | None = None,
+    threads: Watcher | None = None,
 ) -> Usage:
     """Run ``python ARGUMENTS`` to its end and return what it took; ``threads`` takes notes.
 
@@ -177,7 +184,7 @@ def batchrunner(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     codes: Sequence[int] = (0,),
-    threads: Threads | None = None,
+    threads: Watcher | None = None,
 ) -> Usage:
     """Run the command line to its end, without progress on stderr."""
     return run_process(
@@ -209,16 +216,19 @@ class Nginx:
 
     def served(self) -> Served:
         """Return what was answered, in order; only after the server has stopped."""
-        times = []
+        times = list(self.times())
+        if len(times) < 2:
+            raise RuntimeError(f"nginx answered {len(times)} requests")
+        return Served(len(times), min(times), max(times))
+
+    def times(self) -> Iterator[float]:
+        """Yield when each answer was given, as ``time.time``; only after the server has stopped."""
         with self._log.open() as lines:
             for line in lines:
                 at, _, status = line.partition(" ")
                 if status.strip() != "200":
                     raise RuntimeError(f"nginx answered {status.strip()}")
-                times.append(float(at))
-        if len(times) < 2:
-            raise RuntimeError(f"nginx answered {len(times)} requests")
-        return Served(len(times), min(times), max(times))
+                yield float(at)
 
 
 @contextmanager
@@ -316,7 +326,7 @@ def resume(
     loop: str,
     keeps_buffers: bool = False,
     codes: Sequence[int] = (0,),
-    threads: Threads | None = None,
+    threads: Watcher | None = None,
 ) -> Usage:
     """Drain the run at full speed, 100 at a time."""
     return batchrunner(
