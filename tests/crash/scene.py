@@ -57,10 +57,10 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def looked_at(db: Path) -> Iterator[sqlite3.Connection]:
-    """Give a connection to a copy of a database and its log, as they lie there."""
+    """Give a connection to a copy of a database and its log or journal, as they lie there."""
     with tempfile.TemporaryDirectory(prefix="look-") as folder:
         copy = Path(folder, db.name)
-        for suffix in ("", "-wal"):
+        for suffix in ("", "-wal", "-journal"):
             source = db.with_name(db.name + suffix)
             if source.exists():
                 shutil.copyfile(source, copy.with_name(copy.name + suffix))
