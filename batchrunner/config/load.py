@@ -13,6 +13,7 @@ from typing import Final
 
 from batchrunner.config.decode import ConfigFile, Setting, decode
 from batchrunner.config.resolve import Config, Layer, LookedAt
+from batchrunner.core.credentials import redact
 from batchrunner.errors import InputError, UsageError
 from batchrunner.models import LineFault
 from batchrunner.providers.registry import Providers
@@ -155,7 +156,8 @@ def _unknown_providers(
             if said is not None:
                 providers.profile(said.value)
         except UsageError as error:
-            reason = f"provider: {error.message} {error.fix}"
+            # Whoever put a key there must not find it in a message.
+            reason = redact(f"provider: {error.message} {error.fix}")
             yield LineFault(file=_shown(file.path), line=said.line if said else 1, reason=reason)
 
 
