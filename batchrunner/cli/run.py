@@ -31,6 +31,7 @@ from batchrunner.cli.watch import watched
         "batchrunner submit jobs.jsonl --no-wait --max-time 2h30m",
         "batchrunner submit jobs.jsonl --update --set temperature=0",
         "batchrunner submit jobs.jsonl --proxy socks5h://127.0.0.1:7890",
+        "batchrunner submit jobs.jsonl --compress --db large.db",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
 )

@@ -38,9 +38,13 @@ class DamagedError(ValueError):
 
 def dictionary_of(bodies: Sequence[bytes]) -> bytes:
     """Return a dictionary for bodies like these; empty where they are too few to tell."""
-    bodies = bodies[:SAMPLE]
     if len(bodies) < FEWEST:
         return b""
+    # Of a long one only what can be used is carried about.
+    bodies = [
+        body if len(body) <= 2 * _SHARED else body[:_SHARED] + body[-_SHARED:]
+        for body in bodies[:SAMPLE]
+    ]
     begin = _begin(bodies)[:_SHARED]
     rests = [body[len(begin) :] for body in bodies]
     end = _begin([rest[::-1] for rest in rests])[: _SHARED - len(begin)][::-1]

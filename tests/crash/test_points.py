@@ -119,6 +119,15 @@ def test_death_while_the_provider_is_faulty(tmp_path: Path, point: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("point", STORIES["drain"].points)
+def test_death_while_bodies_are_compressed(tmp_path: Path, point: str) -> None:
+    """What dictionaries are made of and when changes nothing: with enough answers for one of theirs."""
+    verdict = play("drain", f"{point}:1", tmp_path, options=("--compress",), n_jobs=60)
+    assert verdict.problems == []
+    assert verdict.died
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_deaths_at_random(tmp_path: Path, situation: str) -> None:

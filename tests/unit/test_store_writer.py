@@ -40,6 +40,25 @@ async def test_transact_is_one_hop_to_the_thread(
     assert hops == 1
 
 
+async def test_what_comes_before_a_transaction_locks_nothing(tmp_path: Path) -> None:
+    """Work that needs no database is done on the thread, while others may still write."""
+    db = database(tmp_path)
+    seen: list[int] = []
+    async with db.writer() as writer:
+
+        def before() -> None:
+            with db.write() as other:
+                other.exec_driver_sql("INSERT INTO meta VALUES ('other', '1')")
+            seen.append(threading.get_ident())
+
+        await writer.transact(insert, before=before)
+        assert await writer.query(lambda c: c.execute("SELECT count(*) FROM meta").fetchone()) == (
+            2,
+        )
+    assert len(seen) == 1
+    assert seen[0] != threading.get_ident()
+
+
 async def test_transact_runs_off_the_event_loop(tmp_path: Path) -> None:
     """A commit never holds the loop up."""
     async with database(tmp_path).writer() as writer:
