@@ -58,6 +58,7 @@ _SCHEMES: Final[Mapping[str, _Scheme]] = {
     "socks4": _Scheme(True, 1080, False),
     "socks4a": _Scheme(True, 1080, True),
 }
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,11}")
 _ALIASES: Final[Mapping[str, str]] = {"socks": "socks5h"}
 _VARIABLES: Final = ("https_proxy", "http_proxy", "all_proxy")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -231,7 +232,9 @@ def _proxy(source: str, parts: _Parts, environ: Mapping[str, str]) -> Proxy:
     scheme = _ALIASES.get(parts.scheme, parts.scheme)
     if (kind := _SCHEMES.get(scheme)) is None:
         raise UnusableProxyError(
-            f"The proxy in {source} is of a kind that is not known: {scheme[:20]}://.",
+            # What stands there may be a login that was put in the wrong place.
+            f"The proxy in {source} is of a kind that is not known"
+            f"{f': {scheme}://' if _SCHEME.fullmatch(scheme) else ''}.",
             f"Write it like http://HOST:PORT; known are {', '.join(_SCHEMES)}.",
         )
     # Without the login, so that nothing below can show it; a password that was not escaped

@@ -52,7 +52,7 @@ HEADERS: Final = st.dictionaries(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@fuzzed(250)
+@fuzzed(50)
 @given(STATUSES, HEADERS, BODIES)
 @example(200, {}, b'{"error":{"code":"\xc2\xb2"}}')
 @example(200, {}, b'{"error":{"code":"' + b"4" * 5000 + b'"}}')
@@ -88,7 +88,7 @@ def test_every_answer_is_a_decision_that_can_be_stored(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@fuzzed(150)
+@fuzzed(40)
 @given(BODIES)
 def test_an_answers_text_is_text(name: str, body: bytes) -> None:
     """Whatever is stored, an export gets text or nothing out of it, and each view shows it harmless."""
@@ -109,7 +109,7 @@ LISTS: Final = (
 )
 
 
-@fuzzed(250)
+@fuzzed(120)
 @given(
     st.one_of(
         bytes_like(*LISTS),
@@ -134,7 +134,7 @@ def test_a_list_of_models_is_one_or_none(body: bytes, wanted: str) -> None:
 SECRET: Final = "s3cr3t/with+signs="
 
 
-@fuzzed(300)
+@fuzzed(150)
 @given(
     st.one_of(
         texts(SECRET, "sk-ant-", "Bearer ", "cookie: ", "?key=", "://a:b@", "eyJ", "x-api-key", "=", max_size=20),

@@ -70,7 +70,7 @@ def lines_of(data: bytes, name: str = "jobs.jsonl") -> list[tuple[int, bytes]]:
         return [(raw.line, raw.data) for raw in open_lines([str(path)])]
 
 
-@fuzzed(200)
+@fuzzed(80)
 @given(WHOLE, st.sampled_from(["plain", "gz", "zst"]))
 def test_no_line_of_a_file_is_lost(data: bytes, how: str) -> None:
     """Packed or not, a file gives its lines that are not blank, with their numbers, in order."""
@@ -91,7 +91,7 @@ def test_no_line_of_a_file_is_lost(data: bytes, how: str) -> None:
         assert found == wanted
 
 
-@fuzzed(250)
+@fuzzed(80)
 @given(
     st.sampled_from(["gz", "zst"]).flatmap(
         lambda how: mutated([packed(b"\n".join(LINES) * 3, how), packed(b"", how)])
@@ -119,7 +119,7 @@ def read(lines: Sequence[bytes], provider: str, fill: Fill = FILL) -> list[JobLi
 
 
 @pytest.mark.parametrize("provider", NAMES)
-@fuzzed(200)
+@fuzzed(80)
 @given(
     st.lists(ONE.filter(lambda line: b"\n" not in line and line.strip()), min_size=1, max_size=3)
 )
@@ -131,6 +131,8 @@ def test_each_line_is_a_job_or_a_fault(provider: str, lines: list[bytes]) -> Non
     if lines[0].startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
         with pytest.raises(InputError):
             read(lines, provider)
+        return
+    if not lines[0].removeprefix(b"\xef\xbb\xbf").strip():
         return
     try:
         with within():
@@ -161,7 +163,7 @@ STATUSES: Final = st.sampled_from(["pending", "completed", "failed", "cancelled"
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-@fuzzed(150)
+@fuzzed(60)
 @given(
     st.sampled_from(NAMES),
     st.sampled_from(LINES),
@@ -213,7 +215,7 @@ def test_an_export_is_whole_whatever_was_answered(
     assert key in {value.get(name) for name in ("key", "custom_id", "id")}
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(st.sampled_from(NAMES), st.lists(st.sampled_from(LINES), min_size=1, max_size=4), KEYS)
 def test_an_exported_input_makes_the_same_jobs(provider: str, lines: list[bytes], key: str) -> None:
     """``-f input`` gives lines that make the same request, metadata and key as the first ones."""

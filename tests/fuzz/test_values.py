@@ -45,7 +45,7 @@ READERS: Final[dict[str, tuple[Callable[[str], Any], Callable[[Any], bool]]]] = 
 
 
 @pytest.mark.parametrize("name", READERS)
-@fuzzed(300)
+@fuzzed(120)
 @given(TYPED)
 @example("9" * 400)
 @example("9" * 300 + "GB")
@@ -68,7 +68,7 @@ def test_a_typed_value_is_in_its_range_or_refused(name: str, text: str) -> None:
     assert not isinstance(value, float) or math.isfinite(value)
 
 
-@fuzzed(200)
+@fuzzed(100)
 @given(texts("America/", "New_York", "UTC", "../", "/etc/passwd", "posix/", "Europe", "rolling"))
 @example("../../etc/passwd")
 @example("/etc/localtime")
@@ -82,7 +82,7 @@ def test_a_zone_is_one_of_the_list(name: str) -> None:
         check_options(RunOptions(), LimitOptions(day_resets=f"../{name}"))
 
 
-@fuzzed(300)
+@fuzzed(120)
 @given(
     texts("http://", "https://", "host", ":80", ":99999", "[::1]", "[", "@", "user:pw@", "/v1", "?a=", "#", "%", "xn--", " ")
 )  # fmt: skip
@@ -98,7 +98,7 @@ def test_a_base_url_is_taken_or_refused(url: str) -> None:
 BODIES: Final = json_values("a", "b", "messages", "0").map(msgspec.json.encode)
 
 
-@fuzzed(300)
+@fuzzed(120)
 @given(
     st.one_of(texts("a", "b", ".", "=", "0", "1", "[1]", "{}", "null", "messages"), TYPED), BODIES
 )

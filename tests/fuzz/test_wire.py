@@ -36,7 +36,7 @@ def certificate() -> bytes:
         return ssl.PEM_cert_to_DER_cert(Path(folder, "1.pem").read_text())
 
 
-@fuzzed(500)
+@fuzzed(200)
 @given(st.one_of(st.deferred(lambda: mutated([certificate()])), st.binary(max_size=60)))
 @example(b"")
 @example(b"\x30\x84\xff\xff\xff\xff")
@@ -106,7 +106,7 @@ def asked(answers: list[bytes], scheme: str | None) -> Reply:
 
 
 @pytest.mark.parametrize("scheme", [None, "http", "socks5h", "socks5", "socks4a"])
-@fuzzed(25)
+@fuzzed(10)
 @given(st.lists(SAID, min_size=1, max_size=4))
 @example([b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08"])
 @example([b"\x05\x00", b"\x05\x00\x00\x03\x05\xff\xff\xff\xff\xff\x00\x50", b"\x15"])
