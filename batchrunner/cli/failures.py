@@ -69,6 +69,14 @@ def _ours(error: Exception) -> BatchrunnerError:
         return DatabaseError(
             f"no space is left on the disk: {error}", fix="free some space and run it again"
         )
+    if isinstance(error, MemoryError):
+        return DefectError(
+            "the memory that this process may have is used up; where that was is in"
+            f" {save_traceback(error)}",
+            fix="have fewer and shorter answers at once: batchrunner resume -c 4 --max-response 8MB;"
+            " everything committed is kept",
+            kind="memory",
+        )
     return DefectError(
         f"a defect in batchrunner: {type(error).__name__}; its traceback is in "
         f"{save_traceback(error)}",

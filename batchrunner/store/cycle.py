@@ -371,7 +371,8 @@ def _count(s: Settle, delta: Delta) -> None:
         setattr(delta, s.state, getattr(delta, s.state) + 1)
     if s.outcome is None:
         return
-    delta.sent += 1
+    # What met its end before its first byte (no name, no connection) was a try, but no request.
+    delta.sent += s.sent_at is not None
     if counter := _COUNTED.get(s.outcome):
         setattr(delta, counter, getattr(delta, counter) + 1)
     if s.input_tokens is not None:

@@ -145,7 +145,10 @@ class Judge:
 
     def _days(self, connection: sqlite3.Connection) -> None:
         """The day's counts are the send log's, and the ledger never knows of less than arrived."""
-        (rows,) = connection.execute("SELECT count(*) FROM send").fetchone()
+        # A try that found no way to the server is a row too, and no request.
+        (rows,) = connection.execute(
+            "SELECT count(*) FROM send WHERE sent_at IS NOT NULL OR maybe_executed"
+        ).fetchone()
         (days,) = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage_day").fetchone()
         (runs,) = connection.execute("SELECT coalesce(sum(n_sent), 0) FROM run").fetchone()
         if not rows == days == runs:

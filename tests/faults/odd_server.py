@@ -135,6 +135,7 @@ ODDNESSES: Final[dict[str, Callable[[socket.socket, str], None]]] = {
     "gzip_bomb": _gzip_bomb,
     "zstd_bomb": _zstd_bomb,
     "brotli": _brotli,
+    "heavy": _send(lambda text: answer(good(text + "x" * 25_000_000))),
     "no_gzip": _send(lambda _: _packed("gzip", b"this is no gzip")),
     "not_utf8": _send(lambda text: answer(good(text).replace(b" end", b" \xff\xfe\xed\xa0\x80 end"))),
     "deep": _send(lambda _: answer(b'{"type":"message","content":' + b"[" * 100_000)),
@@ -188,11 +189,16 @@ class OddServer:
             threading.Thread(target=self._talk, args=(link,), daemon=True).start()
 
     def close(self) -> None:
-        """End every conversation."""
+        """End every conversation, and take no more."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for link in self._links:
+        self.drop()
+
+    def drop(self) -> None:
+        """End every conversation."""
+        links, self._links = self._links, []
+        for link in links:
             with suppress(OSError):
                 link.shutdown(socket.SHUT_RDWR)
             link.close()

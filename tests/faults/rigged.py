@@ -13,6 +13,7 @@ Everything else is the real program: nothing of this ships with it.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import time
@@ -35,6 +36,8 @@ def _rig_clock(error: str) -> None:
 
 def _rig_names(told: Mapping[str, str]) -> None:
     true, gone = socket.getaddrinfo, Path(told["gone"])
+    # uvloop asks the system by itself.
+    os.environ["BATCHRUNNER_LOOP"] = "asyncio"
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
         if host != told["host"]:
@@ -44,6 +47,10 @@ def _rig_names(told: Mapping[str, str]) -> None:
         return true("127.0.0.1", *args, **kwargs)
 
     socket.getaddrinfo = getaddrinfo
+    from aiohttp import connector  # noqa: PLC0415 (the rig comes first)
+
+    # A name is kept for ten seconds; here a test would wait for their end.
+    connector._DNSCacheTable.expired = lambda _table, _key: True
 
 
 def _rig_engine(told: Mapping[str, Any]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.crash.judge import Judge
 from tests.crash.scene import Done, Scene, environment
 from tests.faults.conftest import MakeScene
+from tests.faults.odd_server import running_odd_server
 
 
 def bounded(scene: Scene, bound: Callable[[], None], *words: str) -> Done:
@@ -67,3 +71,29 @@ def test_no_open_file_left_is_told(make_scene: MakeScene) -> None:
         raise AssertionError(f"never said: {codes}")
     assert scene.run("resume").code == 0
     assert Judge(scene).judge() == []
+
+
+@pytest.mark.parametrize("megabytes", [250, pytest.param(120, marks=pytest.mark.slow)])
+def test_too_little_memory_is_told_and_loses_nothing(tmp_path: Path, megabytes: int) -> None:
+    """Answers that don't fit end the process with what to type; that, or more memory, finishes the run."""
+    with running_odd_server() as server:
+        scene = Scene(folder=tmp_path, api=server, n_jobs=0, prefix="m", concurrency=16)  # type: ignore[arg-type]
+        scene.keys = [f"m-{n}-heavy" if n % 2 else f"m-{n}" for n in range(32)]
+        with scene.file.open("w") as file:
+            for key in scene.keys:
+                job = {"id": key, "prompt": f"ask {key} end", "model": "sim-1"}
+                file.write(json.dumps(job) + "\n")
+        assert scene.run(*scene.submit_words("--no-run")).code == 0
+        most = megabytes << 20
+        done = bounded(scene, of(resource.RLIMIT_DATA, most, most), "resume")
+        judge = Judge(scene)
+        judge.died()
+        # Where memory is gone for Python itself it aborts, and the kernel says so.
+        assert done.code in (70, -signal.SIGABRT, -signal.SIGSEGV), done
+        if done.code == 70:
+            assert "memory that this process may have is used up" in done.err
+            assert "resume -c 4 --max-response 8MB" in done.err
+            assert "a defect in batchrunner" not in done.err
+        again = scene.run("resume", "-c", "2")
+        assert again.code == 0, again.err
+        assert judge.judge(answered=False) == []
