@@ -76,6 +76,7 @@ FAULTS: Final[Sequence[Row]] = (
     Row(aiohttp.InvalidURL, ErrorKind.INVALID_REQUEST, False, "{at} is not an address that can be asked"),
     Row(aiohttp.NonHttpUrlClientError, ErrorKind.INVALID_REQUEST, False, "{at} is not an http address"),
     Row(aiohttp.TooManyRedirects, ErrorKind.REDIRECT, False, "{at} redirects in a circle"),
+    Row(aiohttp.ClientResponseError, ErrorKind.BAD_RESPONSE, True, "The answer of {at} is packed in a way that was not asked for: {why}", ContentEncodingError),
     Row(aiohttp.ClientResponseError, ErrorKind.BAD_RESPONSE, True, "{at} answered with something that is not HTTP: {why}"),
     Row(aiohttp.ClientConnectionError, ErrorKind.CONNECTION_RESET, True, "The connection to {at} broke: {why}"),
     Row(aiohttp.ClientError, ErrorKind.BAD_RESPONSE, True, "The exchange with {at} failed: {why}"),

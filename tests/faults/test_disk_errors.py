@@ -91,7 +91,7 @@ def test_a_disk_that_fails_at_any_call_loses_nothing(
     make_scene: MakeScene, tmp_path: Path, what: str, how: str, times: int
 ) -> None:
     """The same at each of many calls, until the run passes fewer than that."""
-    step = {"open": 1, "truncate": 1}.get(what, 5)
+    step = {"open": 2, "truncate": 2}.get(what, 13)
     for first in range(1, 150, step):
         folder = tmp_path / f"{first}"
         folder.mkdir()
