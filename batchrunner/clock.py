@@ -2,20 +2,42 @@
 
 Two readings, both in epoch milliseconds as floats:
 
-``now``   *steady*: a monotonic clock that counts suspend where the system has one, plus an offset
-          taken once at start, so that it reads like a date but never steps. Minute windows,
-          pacing and backoff live on it.
+``now``   *steady*: a monotonic clock that counts suspend where the system has one, plus an offset,
+          so that it reads like a date but never steps. Minute windows, pacing and backoff live on
+          it, also over processes: whoever comes soon after another on the same database, in the
+          same boot of the machine, takes over its offset, wherever the calendar was set meanwhile.
 ``wall``  what the calendar says now; it may step. Days, resets and pauses follow it.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 #: Counts the time a machine was suspended, which ``time.monotonic`` does not on Linux.
 #: macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC already counts sleep.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+#: Names this boot of the machine; only Linux tells.
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+#: After so long without a send no window looks back at what was before (ms): the steady time may
+#: read like a date again.
+_LONGEST_MS: Final = 3_600_000.0
+
+
+class LastSeen(NamedTuple):
+    """What former processes stored of steady time."""
+
+    #: The latest that was stored; 0: none was.
+    at: float = 0.0
+    #: What they added to the monotonic clock, and in which boot; empty: not known.
+    offset: float = 0.0
+    boot: str = ""
+
+
+NEVER: Final = LastSeen()
 
 
 class Clock(Protocol):
@@ -31,23 +53,42 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks; ``now`` starts at the later of wall time and ``last_seen``.
+    """The machine's clocks; ``now`` goes on from where former processes were.
 
-    ``last_seen`` is the steady time a former process stored, so that a clock set back between
-    two runs does not open a window twice.
+    In another boot, or long after, it starts at the later of wall time and the last that was
+    stored. So a clock that was set, forward or back, between two processes or in the life of the
+    first, opens no window twice.
     """
 
-    def __init__(self, last_seen: float = 0.0) -> None:
-        """Take the offset between the monotonic and the wall clock."""
-        self._offset = max(time.time() * 1000.0, last_seen) - time.clock_gettime(_CLOCK) * 1000.0
+    def __init__(self, last_seen: LastSeen = NEVER, *, is_alone: bool = True) -> None:
+        """Take the offset between the monotonic and the steady clock.
+
+        Where another process may be sending (not ``is_alone``) its offset is taken however long
+        it has sent nothing.
+        """
+        ticks = time.clock_gettime(_CLOCK) * 1000.0
+        self.boot = _boot()
+        since = ticks + last_seen.offset - last_seen.at
+        longest = _LONGEST_MS if is_alone else float("inf")
+        if self.boot == last_seen.boot != "" and 0.0 <= since < longest:
+            self.offset = last_seen.offset
+        else:
+            self.offset = max(time.time() * 1000.0, last_seen.at) - ticks
 
     def now(self) -> float:
         """Return steady time, epoch milliseconds."""
-        return time.clock_gettime(_CLOCK) * 1000.0 + self._offset
+        return time.clock_gettime(_CLOCK) * 1000.0 + self.offset
 
     def wall(self) -> float:
         """Return wall time, epoch milliseconds."""
         return time.time() * 1000.0
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
 
 
 def wall_ms() -> int:

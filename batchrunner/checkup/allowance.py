@@ -165,7 +165,7 @@ class Allowance:
             account = self._account_of(conn)
             if account is None:
                 return ""
-            clock = SystemClock(holder.seen_at(conn))
+            clock = SystemClock(holder.last_seen(conn))
             orphan_at = errands.last_orphan_at(conn)
             if orphan_at is not None and clock.now() - orphan_at < _ORPHANS_MS:
                 return "a process died a moment ago with requests in flight; ask again in a minute"

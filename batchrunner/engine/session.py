@@ -19,8 +19,8 @@ from batchrunner.models import ExitCode, RunId, Waiting, WaitingReason
 from batchrunner.options import WAY, CallOptions
 from batchrunner.store import processes
 from batchrunner.store.database import Database
-from batchrunner.store.holder import seen_at
-from batchrunner.store.locks import FileLock, sender_lock_path
+from batchrunner.store.holder import go_on_from
+from batchrunner.store.locks import FileLock, is_alive, sender_lock_path
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
 from batchrunner.views import Listener, Runner
@@ -47,8 +47,9 @@ async def run_session(
     process's way there from another's (``ways``). ``process`` is registered already; its lock is
     held as long as the caller holds it.
     """
-    with db.read() as connection:
-        clock = SystemClock(seen_at(driver(connection)))
+    with db.write() as connection:
+        is_alone = not is_alive(sender_lock_path(db.path))
+        clock = go_on_from(driver(connection), is_alone=is_alone)
     deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
     longest_s = call.longest_wait_s
     own = {

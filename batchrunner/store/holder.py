@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from batchrunner.clock import LastSeen, SystemClock
 from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.store import scopes
@@ -76,10 +77,32 @@ class Rescued:
     runs: Mapping[RunId, int]
 
 
-def seen_at(conn: sqlite3.Connection) -> float:
-    """Return the last steady time a holder stored, 0 where none did."""
-    row = conn.execute("SELECT value FROM meta WHERE key = 'seen_at'").fetchone()
-    return float(row[0]) if row else 0.0
+def last_seen(conn: sqlite3.Connection) -> LastSeen:
+    """Return what former processes stored of steady time."""
+    stored = dict(
+        conn.execute("SELECT key, value FROM meta WHERE key IN ('seen_at', 'clock')").fetchall()
+    )
+    offset, boot = json.loads(stored.get("clock", '[0.0, ""]'))
+    return LastSeen(float(stored.get("seen_at", 0.0)), offset, boot)
+
+
+def go_on_from(conn: sqlite3.Connection, *, is_alone: bool) -> SystemClock:
+    """Return the clock of a process that begins, and store what the next one goes on from.
+
+    ``is_alone`` is false where another sends.
+    """
+    last = last_seen(conn)
+    clock = SystemClock(last, is_alone=is_alone)
+    if clock.boot and (clock.offset, clock.boot) != last[1:]:
+        conn.executemany(
+            "INSERT INTO meta (key, value) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET value = excluded.value",
+            [
+                ("clock", json.dumps([clock.offset, clock.boot])),
+                ("seen_at", str(int(clock.now()))),
+            ],
+        )
+    return clock
 
 
 def rescue(

@@ -158,7 +158,7 @@ def _rescue_orphans(
     try:
         with session.transaction() as connection:
             conn = driver(connection)
-            clock = SystemClock(holder.seen_at(conn))
+            clock = SystemClock(holder.last_seen(conn))
             holder.rescue(conn, now=int(clock.now()), wall=int(clock.wall()), pool_of=pool_of)
     finally:
         sender.release(unlink=True)

@@ -118,6 +118,8 @@ class Weather:
     latency_s: tuple[float, float] = (0.3, 2.5)
     #: Seconds from the first byte written to its receipt.
     wire_s: tuple[float, float] = (0.005, 0.06)
+    #: The limit a minute that headers name.
+    named: int | None = None
     #: This share of the connections takes up to 3 s to make.
     stalls: float = 0.001
 
@@ -148,10 +150,10 @@ class Provider:
         until = t + float(int(wait) + 1) if said else None
         status = 429 if wait else 200
         self.log.append(Seen(t, key, model, key.partition("-")[0], status, until))
-        return _refusal(t, until) if wait else _answer(model)
+        return _refusal(t, until) if wait else _answer(t, model, self.weather.named)
 
 
-def _answer(model: str) -> Reply:
+def _answer(t: float, model: str, named: int | None) -> Reply:
     message = {
         "type": "message",
         "model": model,
@@ -159,7 +161,12 @@ def _answer(model: str) -> Reply:
         "content": [{"type": "text", "text": "yes"}],
         "usage": {"input_tokens": 9, "output_tokens": 1},
     }
-    return Reply(status=200, headers={}, body=json.dumps(message).encode())
+    headers = {}
+    if named is not None:
+        reset = datetime.fromtimestamp(t + 60.0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        told = {"limit": str(named), "remaining": str(named - 1), "reset": reset}
+        headers = {f"anthropic-ratelimit-requests-{name}": word for name, word in told.items()}
+    return Reply(status=200, headers=headers, body=json.dumps(message).encode())
 
 
 def _refusal(t: float, until: float | None) -> Reply:

@@ -127,6 +127,21 @@ NAMED: Final[Mapping[str, Story]] = {
             runs=(RunOf(0.0, 1_000),), windows=_plain_day, weather=Weather(hinted=0.0), look_s=60.0,
         ),
         Story(
+            name="limit is learned", begins=_BEGINS, days=0.03, told=((0.0, Told(rpm=40, learned=True)),),
+            runs=(RunOf(0.0, 2_000),), windows=partial(_server, Sliding, 40), weather=Weather(named=40),
+            deaths=(Death(700.0, "kill", 2.0), Death(1_500.0, "stop", 20.0)),
+        ),
+        *(
+            Story(
+                name=f"clock set {word}", begins=_BEGINS, days=0.03, told=((0.0, Told(rpm=3)),),
+                runs=(RunOf(0.0, 500),), skew=skew, steps=((600.0, 0.0),), look_s=1.0,
+                deaths=tuple(
+                    Death(700.0 + 151.0 * n, "kill" if n % 2 else "stop", 1.0) for n in range(10)
+                ),
+            )
+            for word, skew in (("forward", -HOUR * 1_000), ("back", HOUR * 1_000))
+        ),
+        Story(
             name="runs and deaths", begins=_BEGINS, days=0.11,
             told=((0.0, Told(rpm=20)), (0.9 * HOUR, Told(rpm=40)), (1.8 * HOUR, Told(rpm=10))),
             runs=(

@@ -22,7 +22,7 @@ from batchrunner.store import database
 from batchrunner.store.database import Database
 from batchrunner.store.writer import ThreadConnection, Writer
 
-__all__ = ["Killed", "VirtualClock", "VirtualDatabase", "VirtualLoop", "commit_times"]
+__all__ = ["Killed", "VirtualDatabase", "VirtualLoop", "VirtualTime", "commit_times"]
 
 T = TypeVar("T")
 
@@ -100,22 +100,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
 
-class VirtualClock:
-    """The machine's clocks on a virtual loop: ``skew`` is how far (ms) its calendar is ahead."""
+class VirtualTime:
+    """What :mod:`batchrunner.clock` takes from the ``time`` of the machine; its calendar may step."""
 
-    def __init__(self, loop: VirtualLoop, skew: float, last_seen: float) -> None:
-        """As :class:`batchrunner.clock.SystemClock` begins."""
+    CLOCK_BOOTTIME = CLOCK_MONOTONIC = 0
+
+    def __init__(self, loop: VirtualLoop, skew_s: float) -> None:
+        """Take how far the calendar is ahead."""
         self._loop = loop
-        self._skew = skew
-        self._ahead = max(0.0, last_seen - self.wall())
+        self.skew_s = skew_s
 
-    def now(self) -> float:
-        """Return steady time."""
-        return self.wall() + self._ahead
+    def time(self) -> float:
+        """Return what the calendar says."""
+        return self._loop.time() + self.skew_s
 
-    def wall(self) -> float:
-        """Return wall time."""
-        return self._loop.time() * 1000.0 + self._skew
+    def clock_gettime(self, _: int) -> float:
+        """Return the time since a start, which never steps."""
+        return self._loop.time() - 1e6
 
 
 class _Connection:

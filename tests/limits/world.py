@@ -26,6 +26,7 @@ from unittest import mock
 
 import msgspec
 
+from batchrunner import clock
 from batchrunner.core.credentials import Secrets
 from batchrunner.engine import follow, holder, session
 from batchrunner.engine.stops import Stops
@@ -40,7 +41,7 @@ from batchrunner.store.holder import RunRow
 from batchrunner.store.load import Loader
 from batchrunner.store.runs import all_runs
 from tests.limits.provider import CLEAR, Provider, Seen, Way, Weather, Window
-from tests.limits.virtual import Killed, VirtualClock, VirtualDatabase, VirtualLoop, commit_times
+from tests.limits.virtual import Killed, VirtualDatabase, VirtualLoop, VirtualTime, commit_times
 
 __all__ = ["Death", "Played", "RunOf", "Story", "Told", "play"]
 
@@ -55,12 +56,14 @@ class Told(NamedTuple):
     rpd: int | None = None
     zone: str = "UTC"
     interval_s: float = 0.0
+    #: Nobody types the minute's limit: headers name it.
+    learned: bool = False
 
     @property
     def options(self) -> LimitOptions:
         """As a person would type them, all of them."""
         return LimitOptions(
-            rpm="none" if self.rpm is None else self.rpm,
+            rpm="auto" if self.learned else "none" if self.rpm is None else self.rpm,
             rpd="none" if self.rpd is None else self.rpd,
             day_resets=self.zone,
             min_interval_s=self.interval_s,
@@ -103,6 +106,8 @@ class Story:
     windows: Callable[[], tuple[Window, ...]] = tuple
     #: How far (ms) our calendar is ahead of the server's.
     skew: float = 0.0
+    #: When our calendar is set, and to what it is ahead (ms) from then on.
+    steps: tuple[tuple[float, float], ...] = ()
     #: How often processes look for what others changed (seconds); the product's is 0.25.
     look_s: float = 10.0
     #: How often a follower looks whether the lock is free (seconds); the product's is 0.25.
@@ -129,27 +134,22 @@ class Played:
 def play(story: Story, folder: Path) -> Played:
     """Play a story in an empty folder."""
     loop = VirtualLoop(story.begins)
-    with closing(loop), _on(story, loop):
-        stage = _Stage(story, loop, folder / "days.db")
+    with closing(loop), _on(story, loop) as machine:
+        stage = _Stage(story, loop, machine, folder / "days.db")
         loop.run_until_complete(stage.direct())
         return stage.played()
 
 
 @contextmanager
-def _on(story: Story, loop: VirtualLoop) -> Iterator[None]:
+def _on(story: Story, loop: VirtualLoop) -> Iterator[VirtualTime]:
     """Have sessions read the virtual clock, and look around as seldom as the story wants."""
     random.seed(f"engine {story.name} {story.seed}")  # what spreads pauses and backoff
     with ExitStack() as stack:
-        stack.enter_context(
-            mock.patch.object(
-                session,
-                "SystemClock",
-                lambda last_seen=0.0: VirtualClock(loop, story.skew, last_seen),
-            )
-        )
+        machine = VirtualTime(loop, story.skew / 1000.0)
+        stack.enter_context(mock.patch.object(clock, "time", machine))
         stack.enter_context(mock.patch.object(holder, "LOOK_S", story.look_s))
         stack.enter_context(mock.patch.object(follow, "LOOK_S", story.follow_s))
-        yield
+        yield machine
 
 
 @dataclass(slots=True, eq=False)
@@ -172,8 +172,8 @@ class _Process:
 class _Stage:
     """Where a story happens."""
 
-    def __init__(self, story: Story, loop: VirtualLoop, path: Path) -> None:
-        self._story, self._loop, self._path = story, loop, path
+    def __init__(self, story: Story, loop: VirtualLoop, machine: VirtualTime, path: Path) -> None:
+        self._story, self._loop, self._machine, self._path = story, loop, machine, path
         self._provider = Provider(
             weather=story.weather,
             rand=random.Random(f"server {story.name} {story.seed}"),
@@ -194,6 +194,8 @@ class _Stage:
         events: list[tuple[float, int, Callable[[], Any]]] = []
         for order, (at, told) in enumerate(story.told):
             events.append((at, order, partial(self._tell, told)))
+        for order, (at, skew) in enumerate(story.steps, 50):
+            events.append((at, order, partial(setattr, self._machine, "skew_s", skew / 1000.0)))
         for order, run in enumerate(story.runs, 100):
             events.append((run.at, order, partial(self._submit, run)))
         for order, death in enumerate(story.deaths, 1000):
@@ -229,7 +231,7 @@ class _Stage:
     # --- what happens
 
     def _wall(self) -> int:
-        return int(self._loop.time() * 1000 + self._story.skew)
+        return int(self._machine.time() * 1000)
 
     def _tell(self, told: Told) -> None:
         store_limits(self._db, self._scope, told.options, now_ms=self._wall())
