@@ -83,8 +83,8 @@ def distrust(
         "place": f"{host}:{port}",
         "issuer": found.issuer if found else "an authority",
         "names": _listed(found.names) if found else "other names",
-        "from": f"{found.valid_from:%Y-%m-%d %H:%M} UTC" if found else "later",
-        "until": f"{found.valid_until:%Y-%m-%d %H:%M} UTC" if found else "earlier",
+        "from": f"before {found.valid_from:%Y-%m-%d %H:%M} UTC" if found else "yet",
+        "until": f" on {found.valid_until:%Y-%m-%d %H:%M} UTC" if found else "",
     }
     said = why.format_map(fill)
     if found is not None:
@@ -115,8 +115,8 @@ _FIX_NAME: Final = (
 _UNKNOWN: Final = "it is issued by {issuer}, an authority that is not known here: as with a company that inspects TLS"
 #: X509_V_ERR code → (why, what to do).
 _REASONS: Final[Mapping[int, tuple[str, str]]] = {
-    9: ("it is not valid before {from}", _FIX_CLOCK),
-    10: ("it has expired on {until}", _FIX_CLOCK),
+    9: ("it is not valid {from}", _FIX_CLOCK),
+    10: ("it has expired{until}", _FIX_CLOCK),
     18: ("it is signed by itself, and nobody vouches for it", _FIX_OWN),
     19: (_UNKNOWN, _FIX_UNKNOWN),
     20: (_UNKNOWN, _FIX_UNKNOWN),

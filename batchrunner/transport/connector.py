@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import Any, Final
 
 import aiohttp
@@ -101,10 +102,24 @@ class Connector(TimedConnector):
             raise TunnelError(NOT_HTTP, None) from error
         except (aiohttp.ServerDisconnectedError, OSError) as error:
             raise TunnelError(CLOSED, None) from error
+        except aiohttp.ClientConnectionError as error:
+            # asyncio (3.11) has a defect in TLS within TLS: it fails while it refuses a certificate.
+            if (refused := _refused_certificate(error)) is not None:
+                raise aiohttp.ClientConnectorCertificateError(
+                    req.connection_key, refused
+                ) from error
+            raise
         if made[0].is_closing():
             # uvloop, in a TLS within a proxy's TLS: closed in the handshake, and not raised.
             raise aiohttp.ClientConnectorError(req.connection_key, ConnectionResetError())
         return made
+
+
+def _refused_certificate(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, ssl.SSLCertVerificationError):
+        seen = seen.__cause__ or seen.__context__
+    return seen
 
 
 def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -56,7 +56,7 @@ class Distrusts:
         proxy: Proxy | None,
     ) -> Fault:
         whose, at, way = str(url.origin()), url, proxy
-        if proxy is not None and not proxy.is_socks and error.host == proxy.url.raw_host:
+        if proxy is not None and _is_of(proxy, error):
             whose, at, way = f"the proxy {proxy}", proxy.url, None
         cause = error.certificate_error
         told = distrust(
@@ -74,6 +74,12 @@ class Distrusts:
             fix=told.fix,
             halts=True,
         )
+
+
+def _is_of(proxy: Proxy, error: aiohttp.ClientConnectorCertificateError) -> bool:
+    """Whether it is the proxy's own certificate: a server may have the proxy's host, never its port."""
+    peer = (error.host, error.port)
+    return proxy.url.scheme == "https" and peer == (proxy.url.raw_host, proxy.url.port)
 
 
 class _SeenError(aiohttp.ClientError):
@@ -98,6 +104,9 @@ class _Glance(aiohttp.Fingerprint):
 async def _certificate(
     session: aiohttp.ClientSession, url: URL, proxy: Proxy | None
 ) -> Certificate | None:
+    if proxy is not None and proxy.url.scheme == "https":
+        # The glance would be the proxy's, and a login would go to one that nobody has verified.
+        return None
     glance = _Glance()
     is_http = proxy is not None and not proxy.is_socks
     with suppress(aiohttp.ClientError, OSError, ValueError):

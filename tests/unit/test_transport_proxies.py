@@ -381,6 +381,25 @@ async def test_an_https_proxys_certificate_is_the_proxys(https: str, authority: 
     assert proxy.asked == []
 
 
+@needs_openssl
+@pytest.mark.parametrize("kind", ["http", "https", "socks5"])
+async def test_a_servers_certificate_is_not_the_proxys_on_the_same_host(
+    kind: str, server: ApiServer, authority: Authority
+) -> None:
+    """A server beside its proxy is named itself, with what its certificate says."""
+    tls = authority.context("IP:127.0.0.1") if kind == "https" else None
+    with (
+        tls_front(server.port, authority.context("DNS:elsewhere.example")) as url,
+        running_proxy(kind, tls=tls) as proxy,
+    ):
+        beside = url.replace("localhost", "127.0.0.1")
+        reply = await send(beside, proxy=proxy.url, ca_file=authority.file)
+    fault = fault_in(reply, ErrorKind.TLS, halts=True)
+    assert f"The certificate of {beside} is not trusted: it is not for" in fault.message
+    # Behind a proxy's TLS there is no second look: a login would go to whom nobody has verified.
+    assert ("elsewhere.example" in fault.message) == (kind != "https")
+
+
 @pytest.mark.parametrize("is_variable", [True, False], ids=["SSL_CERT_FILE", "--ca-file"])
 @pytest.mark.parametrize(
     ("content", "says"),
