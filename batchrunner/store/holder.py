@@ -134,7 +134,10 @@ def rescue(
             key=pool_of(provider, model),
             parent_id=account,
         )
-        _move_usage(conn, pool, planned_at, min(now, planned_at + MAX_LATE_MS))
+        latest = min(now, planned_at + MAX_LATE_MS)
+        # Minutes are on steady time, days on the calendar's.
+        _move_usage(conn, pool, _GRAIN_MS, planned_at, latest)
+        _move_usage(conn, pool, _MINUTE_MS, planned_at + wall - now, latest + wall - now)
         conn.execute(
             "INSERT INTO send (job_id, claim, scope_id, planned_at, ended_at, outcome, kind,"
             " message, maybe_executed) VALUES (?, ?, ?, ?, ?, 'interrupted', 'interrupted',"
@@ -144,7 +147,7 @@ def rescue(
         conn.execute(
             "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
             " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
-            (planned_at // _MS_A_DAY, account, model_id, run_id),
+            ((planned_at + wall - now) // _MS_A_DAY, account, model_id, run_id),
         )
     hit("rescue.inside")
     conn.execute(
@@ -163,27 +166,28 @@ def rescue(
     return Rescued(n_jobs=len(orphans), runs=runs)
 
 
-def _move_usage(conn: sqlite3.Connection, pool_id: int, planned_at: int, latest: int) -> None:
-    for grain in (_GRAIN_MS, _MINUTE_MS):
-        old, new = planned_at // grain, latest // grain
-        if old == new:
-            continue
-        for (scope_id,) in conn.execute(
-            "SELECT id FROM scope WHERE id = ?1"
-            " UNION SELECT parent_id FROM scope WHERE id = ?1 AND parent_id IS NOT NULL",
-            (pool_id,),
-        ).fetchall():
-            moved = conn.execute(
-                "UPDATE usage_slot SET n = n - 1 WHERE scope_id = ? AND unit = 'requests'"
-                " AND grain = ? AND slot = ? AND n > 0",
-                (scope_id, grain, old),
-            ).rowcount
-            if moved:
-                conn.execute(
-                    "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
-                    " VALUES (?, 'requests', ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
-                    (scope_id, grain, new),
-                )
+def _move_usage(
+    conn: sqlite3.Connection, pool_id: int, grain: int, planned_at: int, latest: int
+) -> None:
+    old, new = planned_at // grain, latest // grain
+    if old == new:
+        return
+    for (scope_id,) in conn.execute(
+        "SELECT id FROM scope WHERE id = ?1"
+        " UNION SELECT parent_id FROM scope WHERE id = ?1 AND parent_id IS NOT NULL",
+        (pool_id,),
+    ).fetchall():
+        moved = conn.execute(
+            "UPDATE usage_slot SET n = n - 1 WHERE scope_id = ? AND unit = 'requests'"
+            " AND grain = ? AND slot = ? AND n > 0",
+            (scope_id, grain, old),
+        ).rowcount
+        if moved:
+            conn.execute(
+                "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
+                " VALUES (?, 'requests', ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
+                (scope_id, grain, new),
+            )
 
 
 _RUN_COLUMNS = (
