@@ -25,9 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ``argv`` is without the program's name; ``None`` takes the process's own.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    own = sys.__stderr__
-    if own is not None and sys.stderr is own:
-        sys.stderr = _forgiving(own)
+    messages, data = sys.__stderr__, sys.__stdout__
+    if messages is not None and sys.stderr is messages:
+        sys.stderr = _forgiving(messages)
+    if data is not None and sys.stdout is data:
+        sys.stdout = _whole(data)
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end a run that took hours.
         if hasattr(stream, "reconfigure"):
@@ -94,6 +96,20 @@ def _forgiving(stream: TextIO) -> TextIO:
         raw = _Forgiving(stream.fileno(), "w", closefd=False)
     except (OSError, ValueError):
         return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True
+    )
+
+
+def _whole(stream: TextIO) -> TextIO:
+    """Return a stream for data that writes all of it or raises.
+
+    With ``PYTHONUNBUFFERED`` (as in many containers) Python's own leaves off without a word where
+    the disk is full.
+    """
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        return stream
+    raw = io.FileIO(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True
     )

@@ -24,7 +24,7 @@ from batchrunner.models import LineFault
 #: Faulty lines that are shown; the rest is counted.
 MAX_FAULTS: Final = 20
 _EXCERPT: Final = 80
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def report(error: Exception, *, as_json: bool) -> int:
@@ -67,7 +67,8 @@ def _ours(error: Exception) -> BatchrunnerError:
         return UsageError(error.format_message(), fix=f"see {command} --help")
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return DatabaseError(
-            f"no space is left on the disk: {error}", fix="free some space and run it again"
+            f"no space is left on the disk: {error}",
+            fix="free some space (or allow larger files: ulimit -f) and run it again",
         )
     if isinstance(error, MemoryError):
         return DefectError(

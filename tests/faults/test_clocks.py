@@ -152,7 +152,7 @@ def _more_than(scene: Scene, n: int, *, seconds: float) -> None:
 def _asleep(scene: Scene, seconds: float, *more: str, after: int = 12) -> None:
     """Stop the process in mid-run for so long, with requests in flight, and let it go on to its end."""
     process = scene.start(*scene.submit_words(*more))
-    until(lambda: len(scene.requests()) >= after, f"{after} requests")
+    until(lambda: len(scene.requests()) >= after, f"{after} requests", seconds=90)
     os.killpg(process.pid, signal.SIGSTOP)
     try:
         time.sleep(seconds)

@@ -28,13 +28,14 @@ def loud(
     out: str | None = None,
     err: str | None = None,
     bound: Callable[[], None] | None = None,
+    unbuffered: str = "",
 ) -> Done:
     """Run a command that says all it has to say, with its streams where they are told to be."""
     streams = [open(path, "ab") if path else subprocess.PIPE for path in (out, err)]  # noqa: PTH123, SIM115
     try:
         done = subprocess.run(
             [sys.executable, "-m", "batchrunner", "--db", str(scene.db), *words],
-            env=environment(), cwd=scene.folder, stdin=subprocess.DEVNULL,
+            env=environment(PYTHONUNBUFFERED=unbuffered), cwd=scene.folder, stdin=subprocess.DEVNULL,
             stdout=streams[0], stderr=streams[1], preexec_fn=bound, check=False, timeout=60,
         )  # fmt: skip
     finally:
@@ -104,6 +105,26 @@ def test_an_export_that_does_not_fit_leaves_the_earlier_one(make_scene: MakeScen
     assert "has room" in done.err
     assert output.read_text() == "earlier\n"
     assert not [path for path in scene.folder.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", [["export", "run", "-f", "jsonl"], ["jobs", "run", "--json"]], ids=" ".join
+)
+def test_data_that_is_cut_is_told(make_scene: MakeScene, words: list[str], unbuffered: str) -> None:
+    """Where only the first part of what was asked for fits, it is exit 5, however Python buffers."""
+    scene = make_scene(n_jobs=400)
+    assert scene.run(*scene.submit_words("--no-run")).code == 0
+    bound = 60_000
+
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bound, bound))
+
+    cut = scene.folder / "cut"
+    done = loud(scene, *words, out=str(cut), bound=bounded, unbuffered=unbuffered)
+    assert cut.stat().st_size == bound
+    assert done.code == 5, done
+    assert "ulimit -f" in done.err
 
 
 def _at_size(api: ApiServer, folder: Path, left: int) -> None:
