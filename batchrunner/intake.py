@@ -21,7 +21,7 @@ from batchrunner.core.credentials import redact
 from batchrunner.errors import InputError, UsageError
 from batchrunner.formats.detect import detect_provider, peek
 from batchrunner.formats.identity import Digest
-from batchrunner.formats.lines import Fill, Notes, read_lines
+from batchrunner.formats.lines import Fill, Notes, Rows, read_lines
 from batchrunner.formats.sources import RawLine, open_lines
 from batchrunner.models import JobLine, LineFault, RunId
 from batchrunner.providers import Profile, Providers, detect, pool_of
@@ -68,6 +68,8 @@ class Order:
     skips_invalid: bool
     #: Whether the requests are kept compressed, of the run that they are taken into, if any.
     is_compressed: Callable[[Profile, StoredRun | None], bool]
+    #: How rows of data become prompts, and which field is the key.
+    rows: Rows = field(default_factory=Rows)
 
 
 class Taken(NamedTuple):
@@ -134,6 +136,15 @@ def _rejects_file(path: Path) -> BinaryIO:
         ) from error
 
 
+def rows_of(template: str | None, key: str | None) -> Rows:
+    """Return what ``--template`` and ``--key`` say; a template that is none is refused."""
+    if template is None:
+        return Rows(key=key)
+    from batchrunner.formats.template import load_template  # noqa: PLC0415 (Jinja, only for rows)
+
+    return Rows(template=load_template(template), key=key)
+
+
 def rejects_path(name: str) -> Path:
     """Return where a run's rejected lines go: here, whatever the run is called."""
     return Path(f"{_NOT_IN_NAMES.sub('_', name)[:200]}.rejects.jsonl")
@@ -165,9 +176,7 @@ class Intake:
 
     def provider(self) -> tuple[Profile, Iterator[RawLine]]:
         """Return the provider the order is for, and its lines, none lost."""
-        first, lines = peek(
-            open_lines(self._order.files, stdin=self._order.stdin, tick=self._check_stopped)
-        )
+        first, lines = peek(self._lines(self._order.stdin))
         name = self._order.provider or detect_provider(first, detect, model=self._order.fill.model)
         if name is None:
             raise UsageError(
@@ -189,7 +198,7 @@ class Intake:
             if same is not None:
                 return self._as_same(same)
             self._notes = Notes()
-            lines = open_lines(self._order.files, stdin=None, tick=self._check_stopped)
+            lines = self._lines(None)
         return self._store(rules, lines)
 
     # --- finding the same content
@@ -304,7 +313,7 @@ class Intake:
         if loader.n_jobs == 0:
             raise InputError(
                 f"There are no jobs in {', '.join(order.files)}. Nothing was stored.",
-                fix="give a file with one JSON object a line",
+                fix="give a file with one JSON object a line, or one with rows under a heading",
             )
         if not order.is_new and (same := find_by_digest(self._db, digest)) is not None:
             return self._as_same(same)
@@ -334,6 +343,14 @@ class Intake:
 
     # --- reading
 
+    def _lines(self, stdin: BinaryIO | None) -> Iterator[RawLine]:
+        return open_lines(
+            self._order.files,
+            stdin=stdin,
+            tick=self._check_stopped,
+            are_rows=self._order.rows.template is not None,
+        )
+
     def _read(self, rules: Profile, lines: Iterator[RawLine]) -> Iterator[JobLine | LineFault]:
         return read_lines(
             self._noted(lines),
@@ -341,6 +358,7 @@ class Intake:
             self._order.fill,
             base_url=self._order.address(rules),
             notes=self._notes,
+            rows=self._order.rows,
         )
 
     def _noted(self, lines: Iterator[RawLine]) -> Iterator[RawLine]:
@@ -364,7 +382,7 @@ def name_of(files: Sequence[str]) -> str:
     if first == "-":
         return "stdin"
     name = Path(first).name
-    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json"):
+    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab"):
         if name.lower().endswith(ending) and len(name) > len(ending):
             name = name[: -len(ending)]
     return name

@@ -114,6 +114,10 @@ class CallOptions:
     new: bool = False
     update: bool = False
     skip_invalid: bool = False
+    #: The file of a template that makes prompts of rows.
+    template: str | None = None
+    #: The field of a line or row that is its key.
+    key: str | None = None
     #: (dotted body field, value as JSON text).
     sets: tuple[tuple[str, str], ...] = ()
 

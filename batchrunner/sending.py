@@ -24,8 +24,16 @@ from batchrunner.core.credentials import Secrets
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
-from batchrunner.formats.lines import Fill
-from batchrunner.intake import Intake, InterruptedIntakeError, Order, Taken, name_of, notices_of
+from batchrunner.formats.lines import Fill, Rows
+from batchrunner.intake import (
+    Intake,
+    InterruptedIntakeError,
+    Order,
+    Taken,
+    name_of,
+    notices_of,
+    rows_of,
+)
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.preparing import set_fields, stored_options
@@ -73,8 +81,9 @@ async def submit(
     check_variables(run, target.environ, target.config.headers(named))
     known = target.providers.profile(named) if named else None
     check_routes(run, target.config.run_defaults(named) if named else {}, target.environ, known)
+    rows = rows_of(target.call.template, target.call.key)
     async with _calling(target, run, create=True) as this:
-        taken = await _take(this, files, run, stdin)
+        taken = await _take(this, files, run, stdin, rows)
         this.tell(notices_of(taken))
         stored = stored_run(this.db, taken.run_id)
         if taken.how == "same" and stored.state is StoredRunState.CANCELLED:
@@ -111,6 +120,7 @@ async def retry(
     check_routes(run, {}, target.environ, None)
     async with _calling(target, run) as this:
         stored = find_run(this.db, name)
+        commands.refuse_pruned(this.db, stored, jobs)
         if this.call.sets:
             # Before they are put back: a failed job must not go with its old request.
             set_fields(this.db, stored, _retried(jobs), this.call.sets, this.notice)
@@ -181,7 +191,9 @@ def _attached(target: Target, *, create: bool) -> tuple[Database, processes.Proc
             # Another call had made it for a file that was refused, and took it away meanwhile.
 
 
-async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None) -> Taken:
+async def _take(
+    this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None, rows: Rows
+) -> Taken:
     call = this.call
     check_output(this.db, run.output, call.name or name_of(files))
     provider = run.provider or this.config.provider
@@ -205,6 +217,7 @@ async def _take(this: Call, files: Sequence[str], run: RunOptions, stdin: Binary
         is_update=call.update,
         skips_invalid=call.skip_invalid,
         is_compressed=partial(_is_compressed, this, run),
+        rows=rows,
     )
     intake = Intake(
         this.db,

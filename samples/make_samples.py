@@ -8,6 +8,8 @@ things and amounts meet in ever new ways.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
@@ -47,6 +49,18 @@ TICKETS = [
     ("¿El {product} se puede reparar fuera de garantía? Lo compré en 2021.", "email"),
     ("Two-factor codes never reach my phone since I moved to another carrier, so I am locked out.", "phone"),
 ]  # fmt: skip
+
+OPINIONS = [
+    ("Does what it says. After three months the {product} still looks new.", 5),
+    ("Came late, and the manual is in Swedish only, but it works.", 3),
+    ("Ich würde den {product} wieder kaufen, nur nicht in dieser Farbe.", 4),
+    ("“Waterproof”, they said. It is not, and the seam came apart\non day two.", 1),
+    ("Good value; the lid rattles, though. Would give 3.5 stars if I could.", 4),
+    ("Returned it: too loud, too heavy, and it smells of glue.", 2),
+    ("A gift for my father, who has used it every day since.", 5),
+    ("Le {product} est arrivé rayé; le service a répondu en une heure.", 4),
+    ("Broke in its first week, repaired free of charge, fine so far.", 3),
+]
 
 VENDORS = [
     ("Hansen & Lund ApS", "DKK"), ("Papeterie Moreau SARL", "EUR"), ("Kowalski Transport Sp. z o.o.", "PLN"),
@@ -260,6 +274,20 @@ def places() -> Iterator[Line]:
                 yield line | {"method": "POST", "url": "/geocode", "body": {"q": place}}
 
 
+def reviews() -> Iterator[Line]:
+    """Yield 99 reviews as a shop's table has them, for a template."""
+    for k in range(99):
+        product = PRODUCTS[k * 5 % len(PRODUCTS)]
+        opinion, stars = OPINIONS[k * 4 % len(OPINIONS)]
+        yield {
+            "review": f"R-{k + 1:03d}",
+            "product": product,
+            "stars": stars,
+            "buyer": PEOPLE[k * 7 % len(PEOPLE)],
+            "text": opinion.format(product=product),
+        }
+
+
 FILES = {
     "classify-tickets.jsonl": tickets,
     "extract-invoices.jsonl": invoices,
@@ -267,6 +295,19 @@ FILES = {
     "embed-faq.jsonl": embeddings,
     "http-geocode.jsonl": places,
 }
+
+
+TABLES = {"summarize-reviews.csv": reviews}
+
+
+def table(rows: Iterable[Line]) -> bytes:
+    """Return rows as CSV in UTF-8."""
+    first, *rest = rows
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, list(first), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([first, *rest])
+    return out.getvalue().encode()
 
 
 def encoded(lines: Iterable[Line]) -> bytes:
@@ -278,6 +319,8 @@ def main() -> None:
     """Write every file."""
     for name, make in FILES.items():
         (HERE / name).write_bytes(encoded(make()))
+    for name, make in TABLES.items():
+        (HERE / name).write_bytes(table(make()))
 
 
 if __name__ == "__main__":

@@ -267,6 +267,16 @@ _DOCTOR_HELPS: Final = {
 #: Options about the files, of ``submit`` alone.
 _SUBMIT: Final = (
     _row("--name", metavar="NAME", help="The run's name. [default: from the first file]"),
+    _row(
+        "--template",
+        metavar="FILE",
+        help='Make a prompt of each row of JSONL, CSV or TSV with this Jinja template: {{ field }}, {{ row["a b"] }}.',
+    ),
+    _row(
+        "--key",
+        metavar="FIELD",
+        help="The field that is a job's key. [default: custom_id, else id, else line-N]",
+    ),
     _flag(
         "--skip-invalid",
         "skip_invalid",

@@ -32,6 +32,7 @@ from batchrunner.cli.watch import watched
         "batchrunner submit jobs.jsonl --update --set temperature=0",
         "batchrunner submit jobs.jsonl --proxy socks5h://127.0.0.1:7890",
         "batchrunner submit jobs.jsonl --compress --db large.db",
+        "batchrunner submit tickets.csv --template prompt.j2 --key ticket --model claude-haiku-4-5",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
 )
@@ -42,8 +43,8 @@ from batchrunner.cli.watch import watched
 def submit_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any) -> int:
     """Validate, store and run the jobs of one or more files.
 
-    FILE is JSONL, plain, .gz or .zst; - is standard input. Several files are one input. A file is
-    taken whole or not at all. Submitting the same again continues its run and pays for nothing
+    FILE is JSONL, CSV or TSV, plain, .gz or .zst; - is standard input. Several files are one input. A
+    file is taken whole or not at all. Submitting the same again continues its run and pays for nothing
     twice.
     """
     typed = typed_options(values)

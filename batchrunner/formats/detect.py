@@ -29,13 +29,14 @@ def detect_provider(
             line = object_of(raw.data)
         except (RefusedLineError, RecursionError):
             continue
-        if "params" in line:
-            return "anthropic"
-        if "url" in line:
-            return "openai"
-        if line.keys() >= {"key", "request"}:
-            # Read as Gemini's, it is told how to become a line of ours.
-            return "gemini"
+        if not raw.is_row:
+            if "params" in line:
+                return "anthropic"
+            if "url" in line:
+                return "openai"
+            if line.keys() >= {"key", "request"}:
+                # Read as Gemini's, it is told how to become a line of ours.
+                return "gemini"
         told = line.get("model") or model
         return of_model(told) if isinstance(told, str) else None
     return of_model(model) if model is not None else None

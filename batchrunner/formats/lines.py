@@ -30,11 +30,12 @@ from batchrunner.formats.faults import (
     fault_of,
     printable,
 )
+from batchrunner.formats.prompts import Rows, keyed, line_of_row
 from batchrunner.formats.requests import check_headers, check_method, check_url
 from batchrunner.formats.sources import MAX_LINE, RawLine
 from batchrunner.models import JobLine, LineFault, Shape
 
-__all__ = ["Fill", "LineRules", "Notes", "object_of", "read_lines"]
+__all__ = ["Fill", "LineRules", "Notes", "Rows", "object_of", "read_lines"]
 
 _MESSAGES_PATH: Final = "/v1/messages"
 _NO_BODY_METHODS: Final = frozenset(("GET", "HEAD"))
@@ -81,15 +82,17 @@ def read_lines(
     *,
     base_url: str | None = None,
     notes: Notes | None = None,
+    rows: Rows | None = None,
 ) -> Iterator[JobLine | LineFault]:
     """Yield one job or one fault a line, in order.
 
-    ``base_url`` is what absolute URLs are held to. ``notes`` collects warnings and counts.
+    ``base_url`` is what absolute URLs are held to. ``notes`` collects warnings and counts. ``rows``
+    says how data becomes prompts, and which field is the key.
 
     Raises :class:`~batchrunner.errors.UsageError` at the first line that names no model where the
     provider needs one and ``fill`` has none: that is one mistake, not one a line.
     """
-    reader = _Reader(provider, fill, base_url, notes or Notes())
+    reader = _Reader(provider, fill, base_url, notes or Notes(), rows or Rows())
     for raw in lines:
         yield reader.read(raw)
 
@@ -97,7 +100,10 @@ def read_lines(
 class _Reader:
     """Turns raw lines into jobs for one provider."""
 
-    def __init__(self, rules: LineRules, fill: Fill, base_url: str | None, notes: Notes) -> None:
+    def __init__(
+        self, rules: LineRules, fill: Fill, base_url: str | None, notes: Notes, rows: Rows
+    ) -> None:
+        self._rows = rows
         self._rules = rules
         self._fill = fill
         self._base_url = base_url
@@ -109,7 +115,12 @@ class _Reader:
         try:
             if len(raw.data) > MAX_LINE:
                 raise RefusedLineError(f"longer than {MAX_LINE // 2**20} MB")
-            return self._job(raw, object_of(raw.data))
+            if raw.reason is not None:
+                raise RefusedLineError(raw.reason)
+            line = object_of(raw.data)
+            if raw.is_row:
+                return self.prompt(raw, line_of_row(line, self._rows, file=raw.file), Shape.PROMPT)
+            return self._job(raw, line if self._rows.key is None else keyed(line, self._rows.key))
         except RefusedLineError as refused:
             is_secret = isinstance(refused, SecretLineError)
             return fault_of(raw, str(refused), is_secret=is_secret)

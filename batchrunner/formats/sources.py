@@ -1,10 +1,11 @@
-"""Bytes of job files, line by line: plain, gzip, zstd, or standard input.
+"""Bytes of job files, line by line or row by row: plain, gzip, zstd, or standard input.
 
 Blank lines are skipped but counted, a byte order mark and CR before LF are taken off. What a file
 holds is told by its first bytes, so that a compressed stream on standard input works too. A file
 that can't be read or unpacked raises :class:`~batchrunner.errors.InputError`, naming the file, why,
 and what to do. A single line is held to :data:`MAX_LINE` bytes: what is longer comes out cut at one
-byte more, which a reader takes for a fault, so that no input can take all memory.
+byte more, which a reader takes for a fault, so that no input can take all memory. CSV and TSV are
+told by their endings, and come out as the JSON lines that say the same (:mod:`.tables`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import select
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from batchrunner.errors import InputError, UsageError
+from batchrunner.formats.tables import records, separators_of
 
 __all__ = ["MAX_LINE", "STDIN", "RawLine", "open_lines"]
 
@@ -52,8 +55,12 @@ class RawLine(NamedTuple):
     line: int
     #: Counted from 1 over the whole input, blank lines included.
     overall: int
-    #: Without line end and byte order mark.
+    #: Without line end and byte order mark; of CSV and TSV the row as JSON.
     data: bytes
+    #: Whether it is data to make a prompt of.
+    is_row: bool = False
+    #: Why it can become no job, where that is known already.
+    reason: str | None = None
 
 
 def _go_on() -> None:
@@ -61,12 +68,17 @@ def _go_on() -> None:
 
 
 def open_lines(
-    paths: Sequence[str], *, stdin: BinaryIO | None = None, tick: Callable[[], None] = _go_on
+    paths: Sequence[str],
+    *,
+    stdin: BinaryIO | None = None,
+    tick: Callable[[], None] = _go_on,
+    are_rows: bool = False,
 ) -> Iterator[RawLine]:
     """Return the lines of all ``paths``, one after the other.
 
     Whether each file is there is looked at before the first line is read. ``tick`` is called for
-    each block and while nothing comes; what it raises ends the reading.
+    each block and while nothing comes; what it raises ends the reading. ``are_rows``: JSON lines
+    are data to make prompts of, too, and standard input may be CSV.
 
     Raises :class:`~batchrunner.errors.InputError`, also while iterating, where a file can't be
     read or unpacked, and :class:`~batchrunner.errors.UsageError` where ``-`` is named twice.
@@ -76,7 +88,7 @@ def open_lines(
     for path in paths:
         if path != STDIN:
             _look_at(path)
-    return _lines_of_all(paths, stdin, tick)
+    return _lines_of_all(paths, stdin, tick, are_rows)
 
 
 def _look_at(path: str) -> None:
@@ -98,15 +110,53 @@ def _unreadable(path: str, error: Exception) -> InputError:
 
 
 def _lines_of_all(
-    paths: Sequence[str], stdin: BinaryIO | None, tick: Callable[[], None]
+    paths: Sequence[str], stdin: BinaryIO | None, tick: Callable[[], None], are_rows: bool
 ) -> Iterator[RawLine]:
-    overall = 0
+    before = 0
     for path in paths:
-        number = 0
-        for number, data in enumerate(_lines(path, _blocks(path, stdin, tick)), start=1):
-            if data and not data.isspace():
-                yield RawLine(path, number, overall + number, data)
-        overall += number
+        separators, whole = _told(path, _lines(path, _blocks(path, stdin, tick)), are_rows)
+        lines = _Counted(whole)
+        if separators is None:
+            for line in lines:
+                data = _cut(line)
+                if data and not data.isspace():
+                    yield RawLine(path, lines.n, before + lines.n, data, are_rows)
+        else:
+            for record in records(lines, separators, file=path, longest=MAX_LINE):
+                yield RawLine(
+                    path, record.line, before + record.line, record.data, True, record.reason
+                )
+        before += lines.n
+
+
+class _Counted:
+    """Lines, and how many there were so far."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self.n = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        line = next(self._lines)
+        self.n += 1
+        return line
+
+
+def _told(path: str, lines: Iterator[bytes], are_rows: bool) -> tuple[str | None, Iterator[bytes]]:
+    """Return what separates a file's cells (``None``: JSON lines), and its lines, none lost."""
+    if path != STDIN or not are_rows:
+        return separators_of(path), lines
+    # What is blank is counted, not kept: there may be any number.
+    n_blank, first = 0, b""
+    for first in lines:
+        if first and not first.isspace():
+            break
+        n_blank, first = n_blank + 1, b""  # noqa: PLW2901
+    head = [first] if first else []
+    return separators_of(path, first), chain(repeat(b"", n_blank), head, lines)
 
 
 def _lines(path: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -128,13 +178,12 @@ def _lines(path: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
             waiting += len(head)
         if not rest:
             continue
-        yield _cut(b"".join(parts))
+        yield b"".join(parts)
         *whole, tail = rest
-        for data in whole:
-            yield _cut(data)
+        yield from whole
         parts, waiting = [tail], len(tail)
     if waiting:
-        yield _cut(b"".join(parts))
+        yield b"".join(parts)
 
 
 def _cut(data: bytes) -> bytes:

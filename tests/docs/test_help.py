@@ -201,7 +201,7 @@ def test_a_view_loads_no_http(tmp_path: Path) -> None:
     (tmp_path / "batchrunner.toml").write_text('proxy = "socks5h://127.0.0.1:1080"\n')
     script = (
         "import sys; from batchrunner.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'aiohttp', 'aiohttp_socks', 'truststore', 'keyring', 'jsonschema', 'alembic'};"
+        "heavy = {'aiohttp', 'aiohttp_socks', 'truststore', 'keyring', 'jsonschema', 'alembic', 'jinja2'};"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(

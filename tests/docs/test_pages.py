@@ -101,6 +101,20 @@ async def test_sample_submits(name: str, tmp_path: Path) -> None:
     assert result.run.jobs.total == result.run.jobs.pending == len(file.read_bytes().splitlines())
 
 
+async def test_sample_with_a_template_submits(tmp_path: Path) -> None:
+    """The table among the samples is stored whole through its template, with its own keys."""
+    samples = ROOT / "samples"
+    app = Batchrunner(tmp_path / "b.db", environ={})
+    result = await app.submit(
+        [str(samples / "summarize-reviews.csv")],
+        run=RunOptions(provider="simulator", model="sim-1"),
+        call=CallOptions(no_run=True, template=str(samples / "summarize-reviews.j2"), key="review"),
+    )
+    assert result.run.jobs.total == 99
+    job = app.show(result.run.name, "R-001")
+    assert b"Bergfink 45 l backpack" in (job.request or b"")
+
+
 def test_every_sample_is_tried() -> None:
     """No sample is left out above."""
     assert {path.stem for path in (ROOT / "samples").glob("*.jsonl")} == set(SAMPLES)
