@@ -127,7 +127,9 @@ NAMED: Final[Mapping[str, Story]] = {
             runs=(RunOf(0.0, 1_000),), windows=_plain_day, weather=Weather(hinted=0.0), look_s=60.0,
         ),
         Story(
-            name="limit is learned", begins=_BEGINS, days=0.03, told=((0.0, Told(rpm=40, learned=True)),),
+            name="limit is learned",
+            begins=_BEGINS,
+            days=0.022, told=((0.0, Told(rpm=40, learned=True)),),
             runs=(RunOf(0.0, 2_000),), windows=partial(_server, Sliding, 40), weather=Weather(named=40),
             deaths=(Death(700.0, "kill", 2.0), Death(1_500.0, "stop", 20.0)),
         ),
