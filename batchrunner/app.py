@@ -31,7 +31,7 @@ from batchrunner.config import EMPTY, Config
 from batchrunner.core.credentials import Secrets
 from batchrunner.errors import RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
-from batchrunner.formats.export import format_of
+from batchrunner.formats.export import check_choice, format_of
 from batchrunner.models import ErrorKind, StoredRunState
 from batchrunner.options import (
     CallOptions,
@@ -283,10 +283,19 @@ class Batchrunner:
         run = find_run(db, name)
         commands.refuse_unknown_keys(db, run, options.jobs)
         chosen = format_of(options.output, options.format)
+        check_choice(chosen, options.columns, excel=options.excel)
+
+        def write(out: BinaryIO) -> int:
+            return write_run(
+                db, run, options.jobs, chosen, out, providers=self._providers,
+                columns=options.columns, excel=options.excel,
+                tell=lambda text: self._say(None, text),
+            )  # fmt: skip
+
         if options.output is None:
-            return write_run(db, run, options.jobs, chosen, out, providers=self._providers)
+            return write(out)
         with atomic_file(options.output, force=options.force) as file:
-            return write_run(db, run, options.jobs, chosen, file, providers=self._providers)
+            return write(file)
 
     # --- keys
 

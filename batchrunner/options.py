@@ -153,3 +153,7 @@ class ExportOptions:
     output: Path | None = None
     force: bool = False
     jobs: JobFilter = JobFilter()
+    #: Names of columns in order; none: all of the format.
+    columns: tuple[str, ...] = ()
+    #: As a spreadsheet wants it.
+    excel: bool = False

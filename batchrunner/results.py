@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,7 +11,9 @@ import msgspec
 
 from batchrunner.errors import UsageError
 from batchrunner.formats.atomic import atomic_file
+from batchrunner.formats.columns import NAMES, named_metadata, needs_text
 from batchrunner.formats.export import format_of, write_rows
+from batchrunner.formats.spreadsheets import LONGEST, Cells
 from batchrunner.models import RunId
 from batchrunner.options import JobFilter
 from batchrunner.providers import Providers
@@ -24,6 +28,10 @@ __all__ = ["check_output", "write_output", "write_run"]
 _WITH_TEXT = ("csv", "jsonl")
 
 
+def _tell_nobody(_text: str) -> None:
+    """Say nothing."""
+
+
 def write_run(
     db: Database,
     run: StoredRun,
@@ -32,13 +40,37 @@ def write_run(
     out: BinaryIO,
     *,
     providers: Providers,
+    columns: Sequence[str] = (),
+    excel: bool = False,
+    tell: Callable[[str], None] = _tell_nobody,
 ) -> int:
     """Write the chosen jobs of a run in input order and return how many; streaming."""
     known = providers.profile(run.provider)
-    text = known.output_text if format_name in _WITH_TEXT else None
-    names = store_export.metadata_names(db, run.id, jobs) if format_name == "csv" else []
-    rows = store_export.export_rows(db, run.id, jobs, text)
-    return write_rows(rows, format_name, out, profile=known, metadata_names=names)
+    has_text = needs_text(columns) if columns else format_name in _WITH_TEXT
+    names: Sequence[str] = ()
+    bare = named_metadata(columns)
+    if bare is not None or (format_name == "csv" and not columns):
+        names = store_export.metadata_names(db, run.id, jobs)
+    for name in bare or ():
+        _tell_unknown(name, names, tell)
+    rows = store_export.export_rows(db, run.id, jobs, known.output_text if has_text else None)
+    cells = Cells() if excel else None
+    n_rows = write_rows(
+        rows, format_name, out, profile=known, metadata_names=names, columns=columns, cells=cells
+    )
+    if cells is not None and cells.n_cut:
+        were = "cell was" if cells.n_cut == 1 else "cells were"
+        tell(f"{cells.n_cut:,} {were} cut to the {LONGEST:,} characters that a spreadsheet holds")
+    return n_rows
+
+
+def _tell_unknown(name: str, names: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Say where a column is no field of anybody's: it may be misspelt, or of another run."""
+    if name in names or name.partition(".")[0] in names:
+        return
+    near = get_close_matches(name, [*NAMES, *names], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    tell(f"no job has a metadata field {name!r}, so that column is empty{hint}")
 
 
 def check_output(db: Database, output: str | None, name: str) -> None:

@@ -14,6 +14,7 @@ from batchrunner.cli.options import job_filter, job_options
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import write_json
 from batchrunner.cli.text import plural, printable
+from batchrunner.formats.columns import parse_columns
 from batchrunner.options import ExportOptions
 
 FORMATS: Final = ("csv", "jsonl", "openai", "anthropic", "input")
@@ -26,6 +27,7 @@ FORMATS: Final = ("csv", "jsonl", "openai", "anthropic", "input")
     examples=(
         "batchrunner export -o results.csv",
         "batchrunner export tickets -f jsonl --status completed > answers.jsonl",
+        "batchrunner export tickets --columns key,output_json.label,metadata.* --excel -o labels.csv",
         "batchrunner export tickets -f input --status failed -o failed.jsonl --force",
     ),
 )
@@ -38,6 +40,17 @@ FORMATS: Final = ("csv", "jsonl", "openai", "anthropic", "input")
     help="[default: told by the ending of FILE, else csv]",
 )
 @click.option("-o", "--output", metavar="FILE|-", help="Write there. [default: -, stdout]")
+@click.option(
+    "--columns",
+    metavar="NAME,…",
+    help="Only these, in this order: the CSV's names, input_text, request, response, output_json, a dotted"
+    " path into these, metadata.*; any other name is a metadata field.",
+)
+@click.option(
+    "--excel",
+    is_flag=True,
+    help="CSV for a spreadsheet: with a byte order mark, nothing taken for a formula, long cells cut.",
+)
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @job_options
 @click.pass_context
@@ -45,9 +58,12 @@ def export_command(
     ctx: click.Context,
     /,
     run: str | None,
+    *,
     format_name: str | None,
     output: str | None,
     force: bool,
+    columns: str | None,
+    excel: bool,
     **values: Any,
 ) -> int:
     """Write one row per job, in input order, successes and failures alike.
@@ -56,7 +72,10 @@ def export_command(
     """
     settings = Settings.of(ctx)
     target = None if output in {None, "-"} else Path(str(output))
-    options = ExportOptions(format=format_name, output=target, force=force, jobs=job_filter(values))
+    options = ExportOptions(
+        format=format_name, output=target, force=force, jobs=job_filter(values),
+        columns=() if columns is None else parse_columns(columns), excel=excel,
+    )  # fmt: skip
     n_rows = settings.app().export(run, options, sys.stdout.buffer)
     if target is None:
         sys.stdout.buffer.flush()

@@ -1,7 +1,7 @@
-"""Rows as CSV: the columns of CONTRACT §3, then one column a metadata field.
+"""Rows as CSV: the columns of CONTRACT §3, then one column a metadata field; or those chosen.
 
 UTF-8, lines end in ``\\n``, quoted where needed. Strings are raw, nested values compact JSON, what
-is unknown is empty.
+is unknown is empty. For a spreadsheet (:class:`.spreadsheets.Cells`) a byte order mark comes first.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from typing import Any
 
 import msgspec
 
+from batchrunner.formats.columns import Column, Parts, as_text
 from batchrunner.formats.rows import COLUMNS, Exported, rfc3339
+from batchrunner.formats.spreadsheets import Cells
 from batchrunner.views import JobView
 
-__all__ = ["csv_rows"]
+__all__ = ["chosen_csv_rows", "csv_rows"]
+
+_BOM = "\ufeff"
 
 
 class _Line:
@@ -44,6 +48,26 @@ def csv_rows(rows: Iterable[Exported], metadata_names: Sequence[str]) -> Iterato
             cells += [_cell(metadata.get(name)) for name in metadata_names]
         write(cells)
         yield line.take()
+
+
+def chosen_csv_rows(
+    rows: Iterable[Exported], columns: Sequence[Column], cells: Cells | None
+) -> Iterator[bytes]:
+    """Yield the heading, then one line a row of ``columns``; ``cells``: as a spreadsheet wants it."""
+    line = _Line()
+    write = csv.writer(line, lineterminator="\r\n").writerow
+    text_of = str if cells is None else cells.harmless
+    write([text_of(column.heading) for column in columns])
+    yield (_BOM.encode() if cells is not None else b"") + line.take()
+    for row in rows:
+        parts = Parts(row)
+        values = [column.value(parts) for column in columns]
+        write([text_of(value) if isinstance(value, str) else _plain(value) for value in values])
+        yield line.take()
+
+
+def _plain(value: Any) -> str:
+    return _dollars(value) if isinstance(value, float) else as_text(value)
 
 
 def _cells(job: JobView) -> list[Any]:

@@ -14,10 +14,12 @@ from typing import BinaryIO, Final
 from batchrunner.errors import UsageError
 from batchrunner.failpoints import hit
 from batchrunner.formats.batch_rows import anthropic_row, openai_row
-from batchrunner.formats.csv_rows import csv_rows
+from batchrunner.formats.columns import resolve
+from batchrunner.formats.csv_rows import chosen_csv_rows, csv_rows
 from batchrunner.formats.input_rows import input_row
-from batchrunner.formats.json_rows import json_row
+from batchrunner.formats.json_rows import chosen_json_row, json_row
 from batchrunner.formats.rows import COLUMNS, Exported, ExportRow, ExportRules, rfc3339
+from batchrunner.formats.spreadsheets import Cells
 
 __all__ = [
     "COLUMNS",
@@ -25,6 +27,7 @@ __all__ = [
     "ExportRow",
     "ExportRules",
     "Exported",
+    "check_choice",
     "format_of",
     "rfc3339",
     "write_rows",
@@ -40,6 +43,9 @@ _LINE_FORMATS: Final[Mapping[str, Callable[[Exported, ExportRules], bytes]]] = {
     "input": input_row,
 }
 FORMATS: Final = ("csv", *_LINE_FORMATS)
+#: Formats whose columns can be chosen.
+WITH_COLUMNS: Final = ("csv", "jsonl")
+_FOR_EXCEL: Final = ("csv",)
 _ENDINGS: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -63,6 +69,19 @@ def format_of(path: Path | str | None, name: str | None) -> str:
         ) from None
 
 
+def check_choice(format: str, columns: Sequence[str], *, excel: bool) -> None:  # noqa: A002
+    """Refuse ``--columns`` and ``--excel`` for a format that has none of them."""
+    for option, is_said, formats in (
+        ("--columns", bool(columns), WITH_COLUMNS),
+        ("--excel", excel, _FOR_EXCEL),
+    ):
+        if is_said and format not in formats:
+            raise UsageError(
+                f"{option} means nothing to -f {format}",
+                fix=f"leave it out, or export with -f {'|'.join(formats)}",
+            )
+
+
 def write_rows(
     rows: Iterable[Exported],
     format: str,  # noqa: A002
@@ -70,10 +89,13 @@ def write_rows(
     *,
     profile: ExportRules,
     metadata_names: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    cells: Cells | None = None,
 ) -> int:
     """Write rows in one of :data:`FORMATS`, and return how many there were; ``out`` stays open.
 
-    ``metadata_names`` are the CSV's metadata columns, in order; the other formats need none.
+    ``metadata_names`` are the metadata columns, in order. ``columns`` are those typed; none: all of
+    the format. ``cells`` makes a CSV fit for a spreadsheet, and counts what it cut.
     """
     n_rows = 0
 
@@ -82,8 +104,14 @@ def write_rows(
         for n_rows, row in enumerate(rows, start=1):  # noqa: B007
             yield row
 
-    if format == "csv":
+    chosen = resolve(columns or (*COLUMNS, "metadata.*"), metadata_names)
+    lines: Iterator[bytes]
+    if format == "csv" and not columns and cells is None:
         lines = csv_rows(counted(), metadata_names)
+    elif format == "csv":
+        lines = chosen_csv_rows(counted(), chosen, cells)
+    elif columns:
+        lines = (chosen_json_row(row, chosen) + b"\n" for row in counted())
     else:
         line_of = _LINE_FORMATS[format]
         lines = (line_of(row, profile) + b"\n" for row in counted())

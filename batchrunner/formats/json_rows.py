@@ -5,13 +5,22 @@ Unknown is ``null``. ``response`` is the stored answer as JSON, or as a string w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from batchrunner.formats.columns import Column, Parts
 from batchrunner.formats.rows import COLUMNS, Exported, ExportRules, answer, rfc3339
 
-__all__ = ["json_row"]
+__all__ = ["chosen_json_row", "json_row"]
 
 _INSTANTS = frozenset(("started_at", "finished_at"))
+
+
+def chosen_json_row(row: Exported, columns: Sequence[Column]) -> bytes:
+    """Return the chosen columns of a row as one line of JSON, without its end."""
+    parts = Parts(row)
+    return msgspec.json.encode({column.heading: column.value(parts) for column in columns})
 
 
 def json_row(row: Exported, _rules: ExportRules) -> bytes:

@@ -65,7 +65,15 @@ GLOBALS = [
 
 #: Command → the options that CONTRACT §1 and §3 give it.
 OPTIONS = {
-    "submit": [*RUN_OPTIONS, "--name", "--skip-invalid", "--update", "--new"],
+    "submit": [
+        *RUN_OPTIONS,
+        "--name",
+        "--skip-invalid",
+        "--update",
+        "--new",
+        "--template",
+        "--key",
+    ],
     "resume": [*RUN_OPTIONS, "--all"],
     "retry": [*RUN_OPTIONS, *FILTERS],
     "doctor": [
@@ -79,7 +87,7 @@ OPTIONS = {
         "--live",
     ],
     "jobs": FILTERS,
-    "export": [*FILTERS, "-f", "-o", "--force"],
+    "export": [*FILTERS, "-f", "-o", "--force", "--columns", "--excel"],
 }
 
 
