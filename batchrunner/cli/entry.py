@@ -73,6 +73,12 @@ def _failed(error: Exception, *, as_json: bool) -> int:
     from batchrunner.cli.failures import report  # noqa: PLC0415 (loads what --help must not)
 
     try:
+        sys.stdout.flush()
+    except OSError:
+        # What it did not take would fail again at the end, and make the exit code Python's.
+        _discard_stdout()
+        as_json = False
+    try:
         return report(error, as_json=as_json)
     except OSError:
         _discard_stdout()

@@ -85,7 +85,7 @@ def test_a_failure_is_told_by_its_code_where_nothing_can_be_said(make_scene: Mak
     """With no room for a message the exit code is still that of the failure."""
     scene = make_scene()
     assert loud(scene, "status", err=FULL).code == 2
-    assert loud(scene, "status", "--json", err=FULL, out=FULL).code == 2
+    assert loud(scene, "status", "--json", err=FULL, out=FULL, unbuffered="1").code == 2
 
 
 def test_an_export_that_does_not_fit_leaves_the_earlier_one(make_scene: MakeScene) -> None:
