@@ -259,6 +259,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: What of the input was read from the provider's cache.
+    cache_read_tokens: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -186,6 +186,7 @@ def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all
             finish_reason=message.stop_reason,
             input_tokens=sent,
             output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_input_tokens,
         ),
         False,
     )

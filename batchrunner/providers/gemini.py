@@ -28,6 +28,7 @@ _NATIVE: Final = f"/models/{MODEL}:generateContent"
 
 class _Usage(msgspec.Struct, rename="camel"):
     prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
     #: Prompt tokens that tools brought; not in ``promptTokenCount``.
     tool_use_prompt_token_count: int | None = None
     candidates_token_count: int | None = None
@@ -101,6 +102,7 @@ def _read(body: bytes, path: str) -> Answer:
                 usage.prompt_token_count, usage.tool_use_prompt_token_count, result.total_tokens
             ),
             output_tokens=_sum(usage.candidates_token_count, usage.thoughts_token_count),
+            cache_read_tokens=usage.cached_content_token_count,
         ),
         False,
     )

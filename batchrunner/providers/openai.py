@@ -97,11 +97,20 @@ RULES: Final = (
 )
 
 
+class _Details(msgspec.Struct):
+    """``prompt_tokens_details``."""
+
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: Not every server that speaks the language has the same in them.
+    prompt_tokens_details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    input_tokens_details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Choice(msgspec.Struct):
@@ -122,6 +131,7 @@ class _Result(msgspec.Struct):
 
 
 _decode: Final = msgspec.json.Decoder(_Result).decode
+_decode_details: Final = msgspec.json.Decoder(_Details).decode
 _NULL: Final = b"null"
 
 
@@ -129,20 +139,38 @@ def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all 
     """Read usage and presence of an error out of any answer of OpenAI's language."""
     result = _decode(body)
     usage = result.usage
-    sent = got = None
+    sent = got = cached = None
     if usage is not None:
         sent = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
         got = usage.output_tokens if usage.completion_tokens is None else usage.completion_tokens
+        cached = _cached(usage.prompt_tokens_details)
+        if cached is None:
+            cached = _cached(usage.input_tokens_details)
     reason = result.status
     if result.choices:
         reason = result.choices[0].finish_reason
     elif result.incomplete_details is not None:
         reason = result.incomplete_details.reason or reason
     return Answer(
-        Usage(model=result.model, finish_reason=reason, input_tokens=sent, output_tokens=got),
+        Usage(
+            model=result.model,
+            finish_reason=reason,
+            input_tokens=sent,
+            output_tokens=got,
+            cache_read_tokens=cached,
+        ),
         result.status == "failed"
         or (result.error is not msgspec.UNSET and bytes(result.error) != _NULL),
     )
+
+
+def _cached(details: msgspec.Raw | msgspec.UnsetType) -> int | None:
+    if details is msgspec.UNSET:
+        return None
+    try:
+        return _decode_details(details).cached_tokens
+    except msgspec.DecodeError:
+        return None
 
 
 class _Part(msgspec.Struct):

@@ -263,6 +263,24 @@ def test_an_answer_completes_whatever_it_says(stop_reason: str) -> None:
             {"model": "emb", "data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}},
             Usage(model="emb", input_tokens=3),
         ),
+        (
+            {
+                "usage": {
+                    "prompt_tokens": 9,
+                    "completion_tokens": 1,
+                    "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": None},
+                }
+            },
+            Usage(input_tokens=9, output_tokens=1, cache_read_tokens=8),
+        ),
+        (
+            {"usage": {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 8}}},
+            Usage(input_tokens=9, cache_read_tokens=8),
+        ),
+        (
+            {"usage": {"prompt_tokens": 9, "prompt_tokens_details": "none"}},
+            Usage(input_tokens=9),
+        ),
         ({"usage": {"prompt_tokens": "three"}, "choices": []}, Usage()),
         ({"odd": True}, Usage()),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
@@ -122,7 +124,7 @@ def test_what_is_no_text_counts_by_its_kind_not_its_length() -> None:
     """A megabyte of an image counts as an image, one of a document as pages, never as text."""
     blob = "A" * 1_000_000
 
-    def told(block: dict[str, object]) -> int:
+    def told(block: Mapping[str, object]) -> int:
         return estimate(body(messages=[{"role": "user", "content": [block]}])).input
 
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": blob}}
