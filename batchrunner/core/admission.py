@@ -5,7 +5,8 @@ and restarts need no conversion. A send passes two scopes, its account and its m
 :meth:`Ledger.reserve` books it in both or in none.
 
 A send at t is admitted if for each limit the sends in slots that end after t - T - 250 ms, bookings
-in the future included, plus one are no more than N. A send may therefore go up to
+in the future included, plus one are no more than N; and so are their tokens, with what is reserved for
+it until its answer tells (:meth:`Ledger.correct`). A send may therefore go up to
 :data:`LATE_MS` after its instant as it is; a later one asks :meth:`Ledger.rebook` first.
 
 Two times, both epoch ms: ``now`` is steady (minute windows, pacing, intervals), ``wall`` is the
@@ -17,18 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from batchrunner.core.caps import MIN_INTERVAL, RPD, RPM, Cap, Limit, effective_caps
-from batchrunner.core.scope import (
-    DAY_GRAIN,
-    LATE_MS,
-    MINUTE_GRAIN,
-    PAUSE,
-    REQUESTS,
-    LimitUse,
-    ScopeLedger,
-    SlotRow,
-)
+from batchrunner.core.caps import DAILY, METERS, MIN_INTERVAL, Cap, Limit, effective_caps
+from batchrunner.core.counting import NO_TOKENS, Charge
+from batchrunner.core.scope import LATE_MS, PAUSE, LimitUse, ScopeLedger
 from batchrunner.core.slots import FOREVER
+from batchrunner.core.token_use import DAY_GRAIN, MINUTE_GRAIN, SlotRow
 from batchrunner.models import ScopeId, WaitingReason
 
 __all__ = [
@@ -51,9 +45,9 @@ REBOOK_HORIZON_MS: Final = 5_000.0
 
 #: What a person is told a wait for a cap of our own is.
 _REASONS: Final = {
-    RPM: WaitingReason.RATE_LIMITED,
+    **dict.fromkeys(METERS, WaitingReason.RATE_LIMITED),
+    **dict.fromkeys(DAILY, WaitingReason.DAILY_LIMIT),
     MIN_INTERVAL: WaitingReason.RATE_LIMITED,
-    RPD: WaitingReason.DAILY_LIMIT,
 }
 
 
@@ -81,6 +75,8 @@ class Grant(NamedTuple):
     before: tuple[tuple[float, float], ...] = ()
     #: Moved by :meth:`Ledger.rebook`, which has paced its real send.
     moved: bool = False
+    #: What it takes of the tokens, as booked.
+    charge: Charge = NO_TOKENS
 
 
 class Blocked(NamedTuple):
@@ -91,7 +87,7 @@ class Blocked(NamedTuple):
     #: The same on the wall.
     until_wall: int | None
     reason: WaitingReason
-    #: ``rpm``, ``rpd``, ``min_interval`` or ``pause``.
+    #: The name of a limit, or ``pause``.
     limit: str
     scope: ScopeId
 
@@ -104,6 +100,8 @@ class Ledger:
         self.scopes: dict[ScopeId, ScopeLedger] = {scope.id: scope for scope in scopes}
         #: Grows whenever limits change: a grant given under others must be asked for anew.
         self.version = 0
+        #: Tokens that were told where no limit asks for them, by account, pool and slots.
+        self._told: dict[tuple[ScopeId, ScopeId | None, int, int], Charge] = {}
 
     def __getitem__(self, scope_id: ScopeId) -> ScopeLedger:
         """Return a scope."""
@@ -129,13 +127,21 @@ class Ledger:
         now: float,
         wall: float,
         horizon_ms: float,
+        *,
+        charge: Charge = NO_TOKENS,
     ) -> Grant | Blocked:
         """Book one send at the earliest instant that both scopes admit, at most ``horizon_ms`` ahead.
+
+        ``charge`` is reserved of the tokens.
 
         Returns:
             The grant, or ``Blocked``, and then nothing has changed.
         """
-        return self._place(account, pool, now, wall, horizon_ms, late_ms=None)
+        return self._place(account, pool, now, wall, horizon_ms, charge=charge, late_ms=None)
+
+    def counts_tokens(self, account: ScopeId, pool: ScopeId | None) -> bool:
+        """Whether a send of these must say what it takes of the tokens."""
+        return any(scope.tokens.is_limited for scope in self._chain(account, pool))
 
     def reserve_free(
         self, account: ScopeId, pool: ScopeId | None, now: float, wall: float, n: int
@@ -164,6 +170,7 @@ class Ledger:
         wall: float,
         horizon_ms: float,
         *,
+        charge: Charge,
         late_ms: float | None,
     ) -> Grant | Blocked:
         chain = self._chain(account, pool)
@@ -172,7 +179,7 @@ class Ledger:
         while True:
             start = t
             for scope in chain:
-                t, moved_by = scope.earliest(t, now=now, wall=wall, late_ms=late_ms)
+                t, moved_by = scope.earliest(t, now=now, wall=wall, late_ms=late_ms, charge=charge)
                 if t > last:
                     return _blocked(t, now, wall, moved_by, scope)
             # Two scopes may move each other on; once neither does, both admit it.
@@ -181,27 +188,60 @@ class Ledger:
         minute_slot, day_slot = int(t // MINUTE_GRAIN), int((t + wall - now) // DAY_GRAIN)
         before = tuple((scope.next_send_at, scope.planned_at) for scope in chain)
         for scope in chain:
-            scope.book(t, minute_slot, day_slot, moved=moved)
+            scope.book(t, minute_slot, day_slot, charge, moved=moved)
             scope.sweep(now, wall)
-        return Grant(t, account, pool, minute_slot, day_slot, before, moved)
+        return Grant(t, account, pool, minute_slot, day_slot, before, moved, charge)
 
     def release(self, grant: Grant) -> None:
         """Give back a grant that was not sent, once. Pacing stays unless it was the last grant."""
         for scope, before in zip(self._chain(grant.account, grant.pool), grant.before, strict=True):
-            scope.unbook(grant.minute_slot, grant.day_slot)
+            scope.unbook(grant.minute_slot, grant.day_slot, grant.charge)
             if not grant.moved:
                 scope.undo_plan(grant.instant, before)
 
-    def rebook(self, grant: Grant, now: float, wall: float) -> Grant | Blocked:
+    def rebook(
+        self, grant: Grant, now: float, wall: float, charge: Charge | None = None
+    ) -> Grant | Blocked:
         """Move a late send to now, or to the next instant within some seconds that is free.
+
+        ``charge`` is what it takes of the tokens by now; ``None``: what it did.
 
         Its own booking does not count. With ``Blocked`` its usage has been given back and the send
         must not go. It has been paced once and does not queue again behind what is planned by now.
         """
         for scope in self._chain(grant.account, grant.pool):
-            scope.unbook(grant.minute_slot, grant.day_slot)
+            scope.unbook(grant.minute_slot, grant.day_slot, grant.charge)
         late_ms = now - grant.instant
-        return self._place(grant.account, grant.pool, now, wall, REBOOK_HORIZON_MS, late_ms=late_ms)
+        return self._place(
+            grant.account,
+            grant.pool,
+            now,
+            wall,
+            REBOOK_HORIZON_MS,
+            charge=grant.charge if charge is None else charge,
+            late_ms=late_ms,
+        )
+
+    def correct(self, grant: Grant, charge: Charge) -> None:
+        """Have a send count what it took of the tokens, in place of what was reserved for it, once."""
+        if grant.charge == charge:
+            return
+        off = Charge(charge.input - grant.charge.input, charge.output - grant.charge.output)
+        if grant.charge == NO_TOKENS and not self.counts_tokens(grant.account, grant.pool):
+            # Nobody asks for it now: booked with others of its slots.
+            where = grant.account, grant.pool, grant.minute_slot, grant.day_slot
+            told = self._told.get(where, NO_TOKENS)
+            self._told[where] = Charge(told.input + off.input, told.output + off.output)
+            return
+        for scope in self._chain(grant.account, grant.pool):
+            scope.tokens.book(grant.minute_slot, grant.day_slot, off)
+
+    def book_told(self) -> None:
+        """Book the tokens that no limit asked for when they were told: one may from now on."""
+        told, self._told = self._told, {}
+        for (account, pool, minute_slot, day_slot), charge in told.items():
+            for scope in self._chain(account, pool):
+                scope.tokens.book(minute_slot, day_slot, charge)
 
     def may_send(self, grant: Grant, now: float) -> float:
         """Return how long (ms) the send must still wait for those before it; 0: send, and say so.
@@ -222,10 +262,11 @@ class Ledger:
 
     def take_dirty(self) -> list[DirtySlot]:
         """Return the slots to upsert, and take them as stored; see :meth:`put_back`."""
+        self.book_told()
         return [
-            DirtySlot(scope.id, REQUESTS, slots.grain, slot, n)
+            DirtySlot(scope.id, unit, slots.grain, slot, n)
             for scope in self.scopes.values()
-            for slots in (scope.minute, scope.day)
+            for unit, slots in scope.stored_slots()
             if slots.dirty
             for slot, n in slots.take_dirty()
         ]
@@ -233,10 +274,9 @@ class Ledger:
     def put_back(self, rows: Iterable[DirtySlot]) -> None:
         """Mark the slots of these rows dirty again, because their commit failed."""
         for row in rows:
-            scope = self.scopes[row.scope_id]
-            slots = scope.minute if row.grain == MINUTE_GRAIN else scope.day
-            if row.slot in slots.counts:
-                slots.dirty.add(row.slot)
+            for unit, slots in self.scopes[row.scope_id].stored_slots():
+                if (unit, slots.grain) == (row.unit, row.grain) and row.slot in slots.counts:
+                    slots.dirty.add(row.slot)
 
 
 def _blocked(t: float, now: float, wall: float, moved_by: str, scope: ScopeLedger) -> Blocked:

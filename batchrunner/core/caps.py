@@ -10,6 +10,10 @@ from typing import Final, NamedTuple
 
 RPM: Final = "rpm"
 RPD: Final = "rpd"
+TPM: Final = "tpm"
+ITPM: Final = "itpm"
+OTPM: Final = "otpm"
+TPD: Final = "tpd"
 MIN_INTERVAL: Final = "min_interval"
 #: No limit: a cap row of this name holds only the zone a person typed for the day.
 DAY_RESETS: Final = "day_resets"
@@ -19,6 +23,43 @@ DEFAULT_ZONE: Final = "UTC"
 
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
+
+REQUESTS: Final = "requests"
+INPUT_TOKENS: Final = "input_tokens"
+OUTPUT_TOKENS: Final = "output_tokens"
+#: What counts to ``tpm`` and ``tpd``: both, or input alone; derived from these, never stored.
+TOKENS: Final = "tokens"
+
+
+class Meter(NamedTuple):
+    """What a limit counts, and over how long."""
+
+    unit: str
+    window_ms: int
+
+
+#: Every limit that counts something. Those of a day have a zone.
+METERS: Final = {
+    RPM: Meter(REQUESTS, MINUTE_MS),
+    TPM: Meter(TOKENS, MINUTE_MS),
+    ITPM: Meter(INPUT_TOKENS, MINUTE_MS),
+    OTPM: Meter(OUTPUT_TOKENS, MINUTE_MS),
+    RPD: Meter(REQUESTS, DAY_MS),
+    TPD: Meter(TOKENS, DAY_MS),
+}
+#: Those that a day's zone belongs to.
+DAILY: Final = frozenset(name for name, meter in METERS.items() if meter.window_ms == DAY_MS)
+#: Those that count tokens.
+TOKEN_LIMITS: Final = frozenset(name for name, meter in METERS.items() if meter.unit != REQUESTS)
+#: A limit in a sentence: *the limit of 50 requests a minute*.
+WORDS: Final = {
+    RPM: "requests a minute",
+    TPM: "tokens a minute",
+    ITPM: "input tokens a minute",
+    OTPM: "output tokens a minute",
+    RPD: "requests a day",
+    TPD: "tokens a day",
+}
 
 #: The sources of a cap, the strongest first.
 SOURCES: Final = ("flag", "config", "header", "default")
@@ -31,18 +72,18 @@ class Cap(NamedTuple):
     """A row of the table ``cap``."""
 
     limit_name: str
-    #: Requests, or milliseconds for ``min_interval``; ``None``: told to be none.
+    #: Requests or tokens, or milliseconds for ``min_interval``; ``None``: told to be none.
     value: float | None
-    #: For ``rpd``: an IANA zone or ``rolling``; ``None``: not said.
+    #: For a day's: an IANA zone or ``rolling``; ``None``: not said.
     zone: str | None
     source: str
 
 
 class Limit(NamedTuple):
-    """One limit in force: at most ``n`` sends in a window, or in a day of ``zone``."""
+    """One limit in force: at most ``n`` sends or tokens in a window, or in a day of ``zone``."""
 
     name: str
-    #: Sends; for ``min_interval`` milliseconds between two.
+    #: Sends or tokens; for ``min_interval`` milliseconds between two.
     n: float
     source: str
     zone: str | None = None
@@ -79,7 +120,7 @@ def effective_caps(rows: Iterable[Cap], default_zone: str = DEFAULT_ZONE) -> tup
         if cap.value is None or (name == MIN_INTERVAL and cap.value <= 0):
             continue
         zone = None
-        if name == RPD:
+        if name in DAILY:
             zone = (typed_zone and typed_zone.zone) or cap.zone or default_zone
         limits.append(Limit(name, cap.value, cap.source, zone))
     return tuple(limits)

@@ -8,24 +8,28 @@ a burst.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from batchrunner.core.caps import (
     DAY_MS,
     MIN_INTERVAL,
     MINUTE_MS,
+    REQUESTS,
     ROLLING,
     RPD,
     RPM,
+    TOKEN_LIMITS,
     Cap,
     Limit,
     Pace,
     effective_caps,
     pace_of,
 )
+from batchrunner.core.counting import NO_TOKENS, Charge
 from batchrunner.core.pause import NO_PAUSE, PauseState, remaining_ms
 from batchrunner.core.slots import FOREVER, GUARD_MS, Day, Slots, Window
+from batchrunner.core.token_use import DAY_GRAIN, MINUTE_GRAIN, SlotRow, TokenUse, Used
 from batchrunner.models import ScopeId
 
 #: A send this late is still covered by its booking: a quarter of the guard, the rest is the wire's.
@@ -35,9 +39,6 @@ CATCH_UP_MS: Final = 500.0
 #: From so much on the plan is put off by what the real sends run ahead.
 DEBT_MS: Final = 150.0
 
-REQUESTS: Final = "requests"
-MINUTE_GRAIN: Final = 250
-DAY_GRAIN: Final = 60_000
 KEEP_MINUTE_MS: Final = 3 * MINUTE_MS
 KEEP_DAY_MS: Final = 50 * 3_600_000
 #: Old slots are dropped about so often.
@@ -45,15 +46,6 @@ _SWEEP_MS: Final = 15_000
 
 #: What moved an instant where no limit did.
 PAUSE: Final = "pause"
-
-
-class SlotRow(NamedTuple):
-    """A row of ``usage_slot`` of one scope, as it is loaded."""
-
-    unit: str
-    grain: int
-    slot: int
-    n: int
 
 
 class LimitUse(NamedTuple):
@@ -93,6 +85,7 @@ class ScopeLedger:
         "next_send_at",
         "pause",
         "planned_at",
+        "tokens",
     )
 
     def __init__(
@@ -105,8 +98,10 @@ class ScopeLedger:
         last_send_at: float = 0.0,
         pause: PauseState = NO_PAUSE,
         default_zone: str = "UTC",
+        total_has_output: bool = True,
     ) -> None:
         """Load a scope from its rows; a new one needs none."""
+        slots = list(slots)
         by_grain: dict[int, list[tuple[int, int]]] = {MINUTE_GRAIN: [], DAY_GRAIN: []}
         for row in slots:
             if row.unit == REQUESTS:
@@ -114,6 +109,7 @@ class ScopeLedger:
         self.id = scope_id
         self.minute = Slots(MINUTE_GRAIN, by_grain[MINUTE_GRAIN])
         self.day = Slots(DAY_GRAIN, by_grain[DAY_GRAIN])
+        self.tokens = TokenUse(slots, total_has_output=total_has_output)
         self.next_send_at = next_send_at
         self.last_send_at = last_send_at
         #: The latest instant that was granted: later sends keep the interval from it.
@@ -139,6 +135,9 @@ class ScopeLedger:
         self._forever = ""
         for limit in self.limits:
             self._put(limit)
+        self.tokens.set_limits(
+            limit for limit in self.limits if limit.name in TOKEN_LIMITS and limit.n > 0
+        )
         self.minute.watch(window for _, window in self._windows)
         self.day.watch([*(w for _, w in self._rolling), *(d for _, d in self._days)])
         self._free = not self.limits
@@ -187,11 +186,18 @@ class ScopeLedger:
         return self.planned_at + LATE_MS
 
     def earliest(
-        self, t: float, *, now: float, wall: float, late_ms: float | None
+        self,
+        t: float,
+        *,
+        now: float,
+        wall: float,
+        late_ms: float | None,
+        charge: Charge = NO_TOKENS,
     ) -> tuple[float, str]:
         """Return the first instant from ``t`` on that this scope admits, and what moved it last.
 
         ``late_ms`` is how long ago a send was planned that is to be moved; ``None``: a new one.
+        ``charge`` is what it takes of the tokens.
         """
         pause = self.pause
         moved_by = ""
@@ -204,8 +210,17 @@ class ScopeLedger:
         if self._forever:
             return FOREVER, self._forever
         at, by = self._after_minute(t, late_ms)
+        if not self.tokens.is_limited:
+            at, by_day = self._after_day(at, wall - now, late_ms)
+            return at, by_day or by or moved_by
+        at, by_tokens = self.tokens.after_minute(at, late_ms, charge)
         at, by_day = self._after_day(at, wall - now, late_ms)
-        return at, by_day or by or moved_by
+        skew = wall - now
+        on_wall, by_tokens_day = self.tokens.after_day(at + skew, late_ms, charge)
+        return (
+            max(at, on_wall - skew) if by_tokens_day else at,
+            by_tokens_day or by_day or by_tokens or by or moved_by,
+        )
 
     def _after_minute(self, t: float, late_ms: float | None) -> tuple[float, str]:
         """Move ``t`` to where the pace, the windows and the interval admit it, all on steady time."""
@@ -248,10 +263,19 @@ class ScopeLedger:
             wait = max(wait, self._paid_until - CATCH_UP_MS - now)
         return max(0.0, wait)
 
-    def book(self, t: float, minute_slot: int, day_slot: int, *, moved: bool) -> None:
+    def book(
+        self,
+        t: float,
+        minute_slot: int,
+        day_slot: int,
+        charge: Charge = NO_TOKENS,
+        *,
+        moved: bool,
+    ) -> None:
         """Count one send at ``t``, which :meth:`earliest` admitted."""
         self.minute.add(minute_slot, 1)
         self.day.add(day_slot, 1)
+        self.tokens.book(minute_slot, day_slot, charge)
         self.planned_at = max(self.planned_at, t)
         self.changed = True
         if pace := self._pace:
@@ -279,10 +303,17 @@ class ScopeLedger:
         self.last_send_at = max(self.last_send_at, now)
         self.changed = True
 
-    def unbook(self, minute_slot: int, day_slot: int) -> None:
+    def unbook(self, minute_slot: int, day_slot: int, charge: Charge = NO_TOKENS) -> None:
         """Take one send out of its slots."""
         self.minute.add(minute_slot, -1)
         self.day.add(day_slot, -1)
+        self.tokens.book(minute_slot, day_slot, charge, -1)
+
+    def stored_slots(self) -> Iterator[tuple[str, Slots]]:
+        """Yield the slots that are stored, with their unit."""
+        yield REQUESTS, self.minute
+        yield REQUESTS, self.day
+        yield from self.tokens.stored()
 
     def undo_plan(self, t: float, before: tuple[float, float]) -> None:
         """Put pacing back if the plan at ``t`` was the last one."""
@@ -302,31 +333,34 @@ class ScopeLedger:
         if now - self._swept_at < _SWEEP_MS:
             return
         self._swept_at = now
-        self.minute.forget_before(int((now - KEEP_MINUTE_MS) // MINUTE_GRAIN))
+        minute = int((now - KEEP_MINUTE_MS) // MINUTE_GRAIN)
         # The earlier clock: a wall that ran ahead for a while must not lose a day's counts.
-        self.day.forget_before(int((min(now, wall) - KEEP_DAY_MS) // DAY_GRAIN))
+        day = int((min(now, wall) - KEEP_DAY_MS) // DAY_GRAIN)
+        self.minute.forget_before(minute)
+        self.day.forget_before(day)
+        self.tokens.forget_before(minute, day)
 
     def uses(self, *, now: float, wall: float) -> Sequence[LimitUse]:
         """Return every limit in force with what is used of it."""
-        counters: dict[str, tuple[int, int]] = {}
+        counters = self.tokens.uses(now, wall)
         for name, window in self._windows:
             free_at = window.earliest(now) + wall - now
-            counters[name] = (window.used(now), int(free_at))
+            counters[name] = Used(window.used(now), int(free_at), is_calendar=False)
         for name, rolling in self._rolling:
-            counters[name] = (rolling.used(wall), int(rolling.earliest(wall)))
+            counters[name] = Used(
+                rolling.used(wall), int(rolling.earliest(wall)), is_calendar=False
+            )
         for name, day in self._days:
-            counters[name] = (day.used(wall), day.resets_at(wall))
+            counters[name] = Used(day.used(wall), day.resets_at(wall), is_calendar=True)
         uses = []
         for limit in self.limits:
-            used, resets_at = counters.get(limit.name, (None, None))
-            if used is None:
+            counter = counters.get(limit.name)
+            if counter is None:
                 uses.append(LimitUse(limit, None, None, None))
                 continue
-            remaining = max(0, int(limit.n) - used)
-            is_calendar = limit.name == RPD and limit.zone != ROLLING
+            remaining = max(0, int(limit.n) - counter.used)
+            is_shown = counter.is_calendar or not remaining
             uses.append(
-                LimitUse(
-                    limit, used, remaining, resets_at if is_calendar or not remaining else None
-                )
+                LimitUse(limit, counter.used, remaining, counter.resets_at if is_shown else None)
             )
         return uses

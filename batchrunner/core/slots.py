@@ -1,7 +1,8 @@
 """Usage in slots of time, and the two questions the limits ask of it.
 
-A slot counts the sends of ``grain`` milliseconds. Sums over slots have no upper end: bookings in
-the future count, so that the order of bookings does not matter.
+A slot counts the sends of ``grain`` milliseconds, or their tokens. Sums over slots have no upper end:
+bookings in the future count, so that the order of bookings does not matter. An amount larger than a
+whole limit is admitted where nothing else counts: it goes alone.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Slots:
             watcher.recount()
 
     def add(self, slot: int, by: int) -> None:
-        """Count ``by`` sends more (or fewer) in a slot; never below 0."""
+        """Count ``by`` more (or fewer) in a slot; never below 0."""
         counts = self.counts
         before = counts.get(slot)
         if before is None:
@@ -81,7 +82,7 @@ class Slots:
             watcher.recount()
 
     def since(self, slot: int) -> int:
-        """Return the sends in ``slot`` and all later ones."""
+        """Return what ``slot`` and all later ones count."""
         return sum(n for s, n in self.counts.items() if s >= slot)
 
     def take_dirty(self) -> Iterator[tuple[int, int]]:
@@ -92,11 +93,11 @@ class Slots:
 
 
 class Window:
-    """At most ``n`` sends in any ``window_ms``.
+    """At most ``n`` in any ``window_ms``.
 
-    A cursor stands on the newest slot from which on the slots hold ``n`` or more; the next send may
-    go when that slot has left the window. It moves with the bookings, so that asking costs the
-    same at 3 and at 1,000,000 a minute.
+    A cursor stands on the newest slot from which on the slots leave no room for the amount that was
+    asked for last; that may go when the slot has left the window. It moves with the bookings, so
+    that asking costs the same at 3 and at 1,000,000 a minute.
     """
 
     __slots__ = ("_head", "_n", "_slots", "_total", "window_ms")
@@ -116,11 +117,12 @@ class Window:
         if slot >= self._head:
             self._total += by
 
-    def earliest(self, t: float) -> float:
-        """Return the first instant from ``t`` on at which one more send is admitted."""
-        n = self._n
-        if n <= 0:
+    def earliest(self, t: float, amount: int = 1) -> float:
+        """Return the first instant from ``t`` on at which ``amount`` more is admitted."""
+        if self._n <= 0:
             return FOREVER
+        # So much in the window leaves no room; nothing at all must be, where it is more than all.
+        n = max(1, self._n - amount + 1)
         slots, total = self._slots, self._total
         counts, oldest = slots.counts, slots.oldest
         head = max(self._head, oldest)
@@ -135,7 +137,7 @@ class Window:
             return t
         return max(t, (head + 1) * slots.grain + self.window_ms + GUARD_MS)
 
-    def earliest_moved(self, t: float, late_ms: float) -> float:
+    def earliest_moved(self, t: float, late_ms: float, amount: int = 1) -> float:
         """Return the first instant from ``t`` on for a send booked ``late_ms`` before it.
 
         Its own booking must have been taken out. Bookings after ``t`` were admitted while it counted
@@ -145,17 +147,18 @@ class Window:
         if late_ms < self.window_ms / 2:
             first = (t - self.window_ms - GUARD_MS) // slots.grain
             last = t // slots.grain
-            if sum(n for slot, n in slots.counts.items() if first <= slot <= last) < self._n:
+            used = sum(n for slot, n in slots.counts.items() if first <= slot <= last)
+            if used + min(amount, self._n) <= self._n:
                 return t
-        return self.earliest(t)
+        return self.earliest(t, amount)
 
     def used(self, t: float) -> int:
-        """Return the sends that count at ``t``."""
+        """Return what counts at ``t``."""
         return self._slots.since(int((t - self.window_ms - GUARD_MS) // self._slots.grain))
 
 
 class Day:
-    """At most ``n`` sends a calendar day of ``zone``; its instants are wall time."""
+    """At most ``n`` in a calendar day of ``zone``; its instants are wall time."""
 
     __slots__ = ("_end", "_n", "_slots", "_start", "_used", "zone")
 
@@ -178,19 +181,20 @@ class Day:
             self._start, self._end = day_start(t, self.zone), next_reset(t, self.zone)
             self._used = self._slots.since(-(-self._start // self._slots.grain))
 
-    def earliest(self, t: float) -> float:
-        """Return the first instant from ``t`` on at which one more send is admitted."""
+    def earliest(self, t: float, amount: int = 1) -> float:
+        """Return the first instant from ``t`` on at which ``amount`` more is admitted."""
         if self._n <= 0:
             return FOREVER
+        most = self._n - min(amount, self._n)
         for _ in range(_MAX_DAYS):
             self._turn_to(t)
-            if t <= self._end - RESET_GUARD_MS and self._used < self._n:
+            if t <= self._end - RESET_GUARD_MS and self._used <= most:
                 return max(t, self._start + RESET_GUARD_MS)
             t = self._end + RESET_GUARD_MS
         return t
 
     def used(self, t: float) -> int:
-        """Return the sends of the day that ``t`` is in."""
+        """Return what counts of the day that ``t`` is in."""
         self._turn_to(t)
         return self._used
 

@@ -17,7 +17,7 @@ from batchrunner.clock import Clock
 from batchrunner.core.admission import LATE_MS, Blocked, Ledger, ScopeLedger
 from batchrunner.core.caps import MINUTE_MS, RPM
 from batchrunner.core.pause import remaining_ms
-from batchrunner.core.scope import MINUTE_GRAIN
+from batchrunner.core.token_use import MINUTE_GRAIN
 from batchrunner.engine.live import Claim
 from batchrunner.failpoints import hit
 from batchrunner.store.holder import MAX_LATE_MS

@@ -1,0 +1,89 @@
+"""What a request's tokens are to its provider's limits: reserved before the send, corrected after.
+
+Providers differ (PROVIDERS: rate limits). Some charge what is really used, and guess it while the
+request runs; some charge the bound on the answer up front and never give back what it left unused.
+A gateway in front of one counts as it likes: there, what is really used is charged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+from batchrunner.core.tokens import Estimate, Seen, expect
+
+__all__ = ["AS_USED", "NO_TOKENS", "Charge", "Counting", "UpFront", "after_answer", "reservation"]
+
+
+class Charge(NamedTuple):
+    """Tokens of one send, as they count to the limits."""
+
+    input: int
+    output: int
+
+
+NO_TOKENS: Final = Charge(0, 0)
+
+
+class UpFront(Enum):
+    """What a provider charges when a request arrives."""
+
+    #: What it turns out to use.
+    AS_USED = "as_used"
+    #: The larger of its input and the bound on its answer.
+    LARGER = "larger"
+    #: Its input and the bound on its answer.
+    SUM = "sum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """How a provider counts tokens against its limits."""
+
+    up_front: UpFront = UpFront.AS_USED
+    #: Whether what was read from its cache counts as input.
+    cache_reads: bool = True
+    #: Whether ``tpm`` and ``tpd`` count answers besides the input.
+    total_has_output: bool = True
+    #: Whether a request that was refused counts all the same.
+    refused: bool = False
+
+
+AS_USED: Final = Counting()
+
+
+def reservation(estimated: Estimate, seen: Seen, counting: Counting) -> Charge:
+    """Return what to reserve for a request: what it should take at most.
+
+    What an answer leaves of it is given back as soon as it is there.
+    """
+    expected = expect(estimated, seen)
+    most = estimated.most_output
+    if counting.up_front is UpFront.LARGER:
+        return Charge(expected.input_high, max(0, (most or 0) - expected.input_high))
+    if counting.up_front is UpFront.SUM and most is not None:
+        return Charge(expected.input_high, most)
+    return Charge(expected.input_high, expected.output_high)
+
+
+def after_answer(
+    reserved: Charge,
+    counting: Counting,
+    *,
+    input: int | None,  # noqa: A002
+    output: int | None,
+    cached: int = 0,
+) -> Charge:
+    """Return what a request counts once its answer said what it used; ``None``: it did not say."""
+    used = Charge(
+        reserved.input if input is None else input,
+        reserved.output if output is None else output,
+    )
+    if not counting.cache_reads:
+        used = Charge(max(0, used.input - cached), used.output)
+    if counting.up_front is UpFront.AS_USED:
+        return used
+    # Nothing is given back, and nobody knows how it was guessed: the larger of both.
+    total = max(sum(reserved), sum(used))
+    return Charge(used.input, max(used.output, total - used.input))
