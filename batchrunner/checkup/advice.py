@@ -46,7 +46,9 @@ _MAYBE_THE_MODEL: Final = (MAY_NOT_SAYS, BEYOND_PLAN_SAYS)
 _PATIENCE_S: Final = 1.5
 _CONNECT_S: Final = 5.0
 _REQUEST_S: Final = 10.0
-_FROM_LIST: Final = ": from the provider's list, asked for once just now and counted"
+_FROM_LIST: Final = "from the provider's list, asked for once just now and counted"
+#: What a mend without a name ends in.
+_UNNAMED: Final = ": batchrunner resume --set model=NAME"
 #: Models that are named where none is near.
 _NAMED: Final = 5
 
@@ -80,7 +82,7 @@ async def advised(result: RunResult, scene: Scene, run_id: RunId) -> RunResult:
         if listing is None:
             return result
         name = result.run.name
-        told = words(listing, held, name) if held else ""
+        told = words(listing, held, name, instead_of=waiting.fix) if held else ""
         if not held and (told := others_words(listing, _models_left(scene, run_id), name)):
             told = f"{waiting.fix.rstrip('.')}{told}"
         if not (fix := scene.secrets.hide(told)):
@@ -151,8 +153,12 @@ async def _ask(scene: Scene, row: RunRow, allowance: Allowance, run_id: RunId) -
         await wiring.close()
 
 
-def words(listing: Listing, held: Sequence[str], run: str) -> str:
-    """Return what helps a run whose models are held back; empty where the list has nothing else."""
+def words(listing: Listing, held: Sequence[str], run: str, *, instead_of: str = "") -> str:
+    """Return what helps a run whose models are held back; empty where the list has nothing else.
+
+    ``instead_of`` is the mend that names no model; what else it says stays. The command ends the
+    words: whatever follows one on its line, a comment too, some shell does not take.
+    """
     told, first = [], ""
     for name in held:
         found = listing.find(name)
@@ -164,10 +170,11 @@ def words(listing: Listing, held: Sequence[str], run: str) -> str:
     if not names:
         return ""
     if not first:
-        told = [f"the key can use {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}"]
+        told = [f"the key can use {_some(names)}"]
+    said = instead_of.removesuffix(_UNNAMED) if instead_of.endswith(_UNNAMED) else "Give another"
     return (
-        f"batchrunner resume {shlex.quote(run)} --set model={first or 'NAME'}"
-        f"  # {'; '.join(told)}{_FROM_LIST}"
+        f"{said} ({'; '.join(told)}: {_FROM_LIST}):"
+        f" batchrunner resume {shlex.quote(run)} --set model={first or 'NAME'}"
     )
 
 
@@ -182,14 +189,15 @@ def others_words(listing: Listing, asked: Sequence[str], run: str) -> str:
     missing = [name for name in asked if listing.find(name) is None]
     if missing:
         told = words(listing, missing, run)
-        return f"; or ask for a model that the key can use: {told}" if told else ""
+        return f"; or {told[0].lower()}{told[1:]}" if told else ""
     names = [model.name for model in listing.usable()]
     if not asked or not names:
         return ""
-    return (
-        f"  # the key can use {', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)}, so that it is"
-        f" not the model that is refused{_FROM_LIST}"
-    )
+    return f". The key can use {_some(names)} ({_FROM_LIST}): it is not the model that is refused"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + ", …" * (len(names) > _NAMED)
 
 
 def _near(name: str, near: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -175,12 +176,15 @@ class Interview:
         form = other_form(self._known, self._credential, self._wire.headers)
         if form is None or not (await self._ask_as(form.headers)).is_granted:
             return False
+        run = self._case.subject.run
         self._sheet.put(
             "authentication",
             CheckStatus.FAIL,
             f"{self._host} takes the key as {form.other}, not as {form.usual}"
             f" ({asked.decision.message})",
-            fix=form.fix,
+            fix=form.mend(
+                f"batchrunner resume {shlex.quote(run.name)}" if run else "batchrunner doctor"
+            ),
             took_ms=asked.took_ms,
             exit_code=ExitCode.REFUSED,
         )

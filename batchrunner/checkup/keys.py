@@ -20,7 +20,14 @@ class OtherForm(NamedTuple):
     usual: str
     other: str
     headers: Mapping[str, str]
+    #: Another variable to put it into, if there is one.
     fix: str
+    #: What a command is given for it.
+    option: str
+
+    def mend(self, command: str) -> str:
+        """Return what to do, with the command that is to take the option."""
+        return f"{self.fix}{', or add' if self.fix else 'Add'} the header: {command} {self.option}"
 
 
 def put_key(
@@ -58,23 +65,26 @@ def other_form(
     variable = variable.removesuffix("_FILE")
     if headers.get("x-api-key") == credential.value:
         option = f"-H 'Authorization: Bearer ${{{variable}}}'"
-        fix = f"Add {option}"
+        fix = ""
         if "ANTHROPIC_AUTH_TOKEN" in known.key_envs:
             token = credential.source.replace("API_KEY", "AUTH_TOKEN")
             token = token if token.startswith("ANTHROPIC_") else "ANTHROPIC_AUTH_TOKEN"
-            fix = f"Set {token} instead of {credential.source}, or add {option}"
+            fix = f"Set {token} instead of {credential.source}"
         return OtherForm(
             "x-api-key",
             "Authorization: Bearer",
             {"authorization": f"Bearer {credential.value}"},
             fix,
+            option,
         )
     if headers.get("authorization") == f"Bearer {credential.value}":
         option = f"-H 'x-api-key: ${{{variable}}}'"
-        fix = f"Add {option}"
+        fix = ""
         if "ANTHROPIC_API_KEY" in known.key_envs:
             key = credential.source.replace("AUTH_TOKEN", "API_KEY")
             key = key if key.startswith("ANTHROPIC_") else "ANTHROPIC_API_KEY"
-            fix = f"Set {key} instead of {credential.source}, or add {option}"
-        return OtherForm("Authorization: Bearer", "x-api-key", {"x-api-key": credential.value}, fix)
+            fix = f"Set {key} instead of {credential.source}"
+        return OtherForm(
+            "Authorization: Bearer", "x-api-key", {"x-api-key": credential.value}, fix, option
+        )
     return None

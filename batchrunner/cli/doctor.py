@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from batchrunner.cli.again import again, typed_words
 from batchrunner.cli.house import Command
 from batchrunner.cli.options import connection, connection_options
 from batchrunner.cli.settings import Settings
@@ -81,7 +82,8 @@ def doctor_command(ctx: click.Context, /, is_live: bool, **values: Any) -> int:
         write_list("checks", map(check_row, checks))
     else:
         colour = False if os.environ.get("NO_COLOR") else None
-        placed = [replace(check, fix=settings.placed(check.fix)) for check in checks]
+        typed = typed_words(ctx)
+        placed = [replace(check, fix=settings.placed(again(check.fix, typed))) for check in checks]
         for line in lines(placed, width=terminal_width() or _WIDTH, symbols=_has_symbols()):
             click.echo(line, color=colour)
         click.echo(_summary(checks), err=True)

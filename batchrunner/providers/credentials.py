@@ -225,5 +225,6 @@ def _missing(profile: Profile, looked: list[_Place]) -> MissingKeyError:
     places = ", ".join(f"{place.name} ({place.why})" for place in looked)
     return MissingKeyError(
         f"There is no key for {profile.title}. Looked at: {places}. It needs {_needed(profile)}.",
-        fix=f"{_export(profile.key_envs[0])}  # or, to keep it: batchrunner key set {profile.name}",
+        fix=f"{_export(profile.key_envs[0])}; or, to keep it for later calls too:"
+        f" batchrunner key set {profile.name}",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -85,8 +87,10 @@ def test_a_person_reads_a_table(keyed: House, api: ApiServer) -> None:
     done = keyed.run("doctor", "--provider", "anthropic", "--base-url", api.url, code=4)
     assert "✗ fail  authentication  HTTP 401: " in done.out
     assert "fix: " in done.out
-    # A path is never broken, so that it can be copied.
-    told = [line for line in done.out.splitlines() if str(keyed.folder) not in line]
+    # A path is never broken, nor a command, so that they can be copied.
+    kept = (str(keyed.folder), " && batchrunner doctor --provider anthropic --base-url ")
+    told = [line for line in done.out.splitlines() if not any(map(line.__contains__, kept))]
+    assert f"{kept[1]}{api.url}\n" in done.out
     assert max(map(len, told)) <= 80
     assert "1 failure" in done.err
     assert KEY not in done.out + done.err
@@ -261,6 +265,21 @@ async def test_proxies(keyed: House, api: ApiServer, tmp_path: Path) -> None:
     dead = await examined(keyed, proxy=(proxy.url,), **at)
     assert failed(dead) == [("proxy", 6)]
     assert dead["tcp"].status is SKIP
+
+
+def test_a_pasted_fix_examines_the_same_way(keyed: House, api: ApiServer, tmp_path: Path) -> None:
+    """Provider, address and certificates that were typed are in the command, and it is all well."""
+    api.script(LISTED)
+    authority = Authority(tmp_path / "ca")
+    with tls_front(api.port, authority.context()) as url, running_proxy("socks5") as proxy:
+        typed = ("--provider", "anthropic", "--base-url", url, "--ca-file", str(authority.file))
+        by_http = f"http://127.0.0.1:{proxy.port}"
+        done = keyed.run("doctor", *typed, "--proxy", by_http, code=6)
+        command = re.search(r"batchrunner (doctor --.*)", done.out)
+        assert command is not None, done
+        mended = keyed.run(*shlex.split(command[1]), code=0)
+    assert url in mended.out
+    assert f"socks5h://127.0.0.1:{proxy.port} leads to localhost" in " ".join(mended.out.split())
 
 
 async def test_each_of_several_addresses_is_checked(keyed: House, api: ApiServer) -> None:
@@ -555,7 +574,7 @@ def test_a_halt_for_a_model_names_the_nearest(keyed: House, api: ApiServer) -> N
     keyed.jobs(3, model="claude-haiku-4.5")
     done = keyed.submit("--name", "tickets", code=4)
     assert done.error["kind"] == "model_not_found"
-    assert "resume tickets --set model=claude-haiku-4-5 " in done.error["fix"]
+    assert done.error["fix"].endswith("resume tickets --set model=claude-haiku-4-5")
     assert "asked for once" in done.error["fix"]
     assert asked(api) == ["POST /v1/messages", "GET /v1/models"]
     assert used(keyed) == (2, 2)
@@ -581,7 +600,8 @@ def test_a_model_that_is_not_permitted_gets_advice_too(keyed: House, api: ApiSer
     keyed.jobs(1, model="claude-x-9")
     done = keyed.submit(code=4)
     assert done.error["kind"] == "permission"
-    assert "--set model=claude-x-8" in done.error["fix"]
+    assert done.error["fix"].startswith("Ask for access to the model, or give another (nearest ")
+    assert done.error["fix"].endswith(" --set model=claude-x-8")
 
 
 @pytest.mark.parametrize(

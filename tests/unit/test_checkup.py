@@ -293,8 +293,10 @@ def test_the_other_header_is_offered(form: _Form, other: dict[str, str], words_:
     offered = other_form(profile(form.provider), Credential("k1", form.source), form.headers)
     assert offered is not None
     assert offered.headers == other
-    assert [part for part in words_ if part not in offered.fix] == []
-    assert "k1" not in offered.fix
+    mend = offered.mend("batchrunner doctor")
+    assert [part for part in words_ if part not in mend] == []
+    assert mend.endswith(f"the header: batchrunner doctor {offered.option}")
+    assert "k1" not in mend
 
 
 def test_a_key_in_another_header_has_no_other_form() -> None:
@@ -372,8 +374,19 @@ def test_a_mend_of_a_run_becomes_one_of_doctor(fix: str, told: str) -> None:
 def test_advice_names_the_nearest_and_says_that_it_asked() -> None:
     """One command that can be pasted, and the one request behind it."""
     said = words(listing("claude-haiku-4-5", "claude-opus-4-5"), ["claude-haiku-4.5"], "tickets")
-    assert said.startswith("batchrunner resume tickets --set model=claude-haiku-4-5  # ")
+    assert said.endswith("): batchrunner resume tickets --set model=claude-haiku-4-5")
     assert "asked for once just now and counted" in said
+    # An apostrophe or a comment after the command holds some shells up.
+    assert "#" not in said
+
+
+def test_advice_keeps_what_else_would_mend_it() -> None:
+    """The name takes the place of NAME; asking for access stays."""
+    fix = "Ask for access, or give another: batchrunner resume --set model=NAME"
+    models = Listing(models=(Listed(name="gpt-5"), Listed(name="gpt-5-mini")))
+    said = words(models, ["gpt-5-mini"], "r", instead_of=fix)
+    assert said.startswith("Ask for access, or give another (nearest to gpt-5-mini: gpt-5: ")
+    assert said.endswith("): batchrunner resume r --set model=gpt-5")
 
 
 def test_advice_for_a_listed_model_names_others() -> None:
