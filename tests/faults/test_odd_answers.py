@@ -19,9 +19,9 @@ from tests.faults.odd_server import ODDNESSES, OddServer, running_odd_server
 
 #: What each job ends as: the kinds that are right for it (none: completed), and words of the message.
 ENDS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
-    "trickle": (("timeout",), "within 6 s"),
+    "trickle": (("timeout",), "within 4 s"),
     "never_answers": (("timeout",), "waiting for the first byte"),
-    "never_reads": (("timeout",), "within 6 s"),
+    "never_reads": (("timeout",), "within 4 s"),
     "large": (("bad_response",), "longer than 33554432 bytes"),
     "endless": (("bad_response",), "longer than 33554432 bytes"),
     "gzip_bomb": (("bad_response",), "longer than 33554432 bytes"),
@@ -76,7 +76,8 @@ def played(odd: OddServer, tmp_path_factory: pytest.TempPathFactory) -> Played:
     scene = _scene(
         folder, odd, [word for pair in zip(ENDS, range(99), strict=False) for word in pair]
     )
-    done = scene.run(*scene.submit_words("--timeout", "6", "--max-attempts", "1"))
+    # Twice, since a job may be sent on a connection that the server is about to close.
+    done = scene.run(*scene.submit_words("--timeout", "4", "--max-attempts", "2"))
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return Played(scene, done, memory)
 
@@ -108,8 +109,8 @@ def test_an_odd_answer_is_its_jobs_alone(played: Played, word: str) -> None:
     assert job.status == "failed"
     assert job.error_kind in kinds
     assert words in (job.error_message or "")
-    (send,) = Batchrunner(played.scene.db).show("run", job.key).sends
-    assert send.maybe_executed or send.http_status == 200
+    sends = Batchrunner(played.scene.db).show("run", job.key).sends
+    assert all(send.maybe_executed or send.http_status == 200 for send in sends)
 
 
 def test_odd_answers_leave_the_others_alone(played: Played) -> None:
