@@ -32,7 +32,7 @@ from batchrunner.core.credentials import Secrets
 from batchrunner.errors import RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import check_choice, format_of
-from batchrunner.models import ErrorKind, StoredRunState
+from batchrunner.models import ErrorKind, RunId, StoredRunState
 from batchrunner.options import (
     CallOptions,
     ExportOptions,
@@ -49,8 +49,9 @@ from batchrunner.providers.credentials import (
     keep_key,
 )
 from batchrunner.providers.fixes import fix_of
-from batchrunner.results import write_run
-from batchrunner.store import caps, commands, failures, maintenance
+from batchrunner.providers.registry import pool_of
+from batchrunner.results import tell_pruned, write_run
+from batchrunner.store import caps, commands, failures, maintenance, merge, prune
 from batchrunner.store import limits as store_limits
 from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
@@ -65,6 +66,8 @@ from batchrunner.views import (
     KeyView,
     LimitView,
     Listener,
+    PrunePlan,
+    PruneView,
     RunResult,
     RunView,
     SaidView,
@@ -283,6 +286,7 @@ class Batchrunner:
         run = find_run(db, name)
         commands.refuse_unknown_keys(db, run, options.jobs)
         chosen = format_of(options.output, options.format)
+        tell_pruned(db, run, options.jobs, chosen, lambda text: self._say(None, text))
         check_choice(chosen, options.columns, excel=options.excel)
 
         def write(out: BinaryIO) -> int:
@@ -391,7 +395,28 @@ class Batchrunner:
 
     def db_backup(self, destination: Path) -> None:
         """Copy the database to a new file, at any time."""
-        maintenance.backup(self._open(), destination)
+        maintenance.backup(self._open(), destination, now_ms=wall_ms())
+
+    def db_prune_plan(
+        self,
+        names: Sequence[str] = (),
+        *,
+        older_than_s: float | None = None,
+        bodies: bool = False,
+    ) -> PrunePlan:
+        """Return what :meth:`db_prune` would take away of the runs named, of all that are over."""
+        before = None if older_than_s is None else int(wall_ms() - older_than_s * 1000.0)
+        return prune.plan(self._open(), names, before_ms=before, is_bodies=bodies)
+
+    def db_prune(self, plan: PrunePlan) -> PruneView:
+        """Delete what was planned, overwrite it and shrink the file; never while a process sends."""
+        db = self._open()
+
+        def rescue(run_id: RunId) -> None:
+            with db.session() as session:
+                merge.rescue_orphans(session, db, run_id, pool_of)
+
+        return prune.prune(db, plan, rescue=rescue)
 
     # --- what the verbs share
 

@@ -45,6 +45,10 @@ POINTS: Final[Mapping[str, str]] = {
     "export.rows": "Rows of an export are about to be written to its temporary file.",
     "export.rename": "The temporary file is whole, and not renamed.",
     "export.renamed": "The export is in its place, and nothing was noted about it.",
+    "prune.begun": "What a prune takes away is noted, and a run to be deleted is out of sight.",
+    "prune.chunk": "Some jobs of a pruned run are gone, or their requests and answers are.",
+    "prune.taken": "All that a prune takes away is gone, and the file is as large as before.",
+    "prune.shrunk": "The file is shrunk, and the prune's note is still there.",
     "backup.copied": "A backup is copied, and does not have its name yet.",
 }
 

@@ -24,7 +24,9 @@ from batchrunner.formats.identity import Digest
 from batchrunner.formats.lines import Fill, Notes, Rows, read_lines
 from batchrunner.formats.sources import RawLine, open_lines
 from batchrunner.models import JobLine, LineFault, RunId
+from batchrunner.options import JobFilter
 from batchrunner.providers import Profile, Providers, detect, pool_of
+from batchrunner.store.commands import RETRIED, n_pruned
 from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
 from batchrunner.store.merge import Diff, compare, merge_update
@@ -222,7 +224,14 @@ class Intake:
                 return None
             if n % CHUNK == 0:
                 self._check_stopped()
-        return find_by_digest(self._db, digest.digest())
+        return self._same(digest.digest())
+
+    def _same(self, digest: bytes) -> StoredRun | None:
+        """Return the run with this content, unless ``--update`` gives its requests back."""
+        same = find_by_digest(self._db, digest)
+        if same is None or not self._order.is_update or same.name != self.name:
+            return same
+        return None if n_pruned(self._db, same, JobFilter(), states=RETRIED) else same
 
     def _as_same(self, run: StoredRun) -> Taken:
         return Taken(
@@ -315,7 +324,7 @@ class Intake:
                 f"There are no jobs in {', '.join(order.files)}. Nothing was stored.",
                 fix="give a file with one JSON object a line, or one with rows under a heading",
             )
-        if not order.is_new and (same := find_by_digest(self._db, digest)) is not None:
+        if not order.is_new and (same := self._same(digest)) is not None:
             return self._as_same(same)
         notes = self._notes
         if taken_name is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,10 +23,12 @@ from batchrunner.store import export as store_export
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, all_runs, stored_run
 
-__all__ = ["check_output", "write_output", "write_run"]
+__all__ = ["check_output", "tell_pruned", "write_output", "write_run"]
 
 #: Formats whose rows have the answer's text.
 _WITH_TEXT = ("csv", "jsonl")
+#: Formats that are nothing without requests or answers.
+_OF_BODIES = ("openai", "anthropic", "input")
 
 
 def _tell_nobody(_text: str) -> None:
@@ -71,6 +74,23 @@ def _tell_unknown(name: str, names: Sequence[str], tell: Callable[[str], None]) 
     near = get_close_matches(name, [*NAMES, *names], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     tell(f"no job has a metadata field {name!r}, so that column is empty{hint}")
+
+
+def tell_pruned(
+    db: Database, run: StoredRun, jobs: JobFilter, format_name: str, tell: Callable[[str], None]
+) -> None:
+    """Say where chosen jobs have no request and answer any more; refuse formats made of these."""
+    n = commands.n_pruned(db, run, jobs)
+    if not n:
+        return
+    what = f"{n:,} {'job' if n == 1 else 'jobs'} of {run.name} lost request and answer to `db prune --bodies`"
+    if format_name in _OF_BODIES:
+        raise UsageError(
+            f"{what}; -f {format_name} is made of them.",
+            fix=f"Export the columns: batchrunner export {shlex.quote(run.name)} -f csv",
+            kind="pruned",
+        )
+    tell(f"{what}: columns made of them are empty")
 
 
 def check_output(db: Database, output: str | None, name: str) -> None:

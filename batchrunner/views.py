@@ -165,11 +165,14 @@ class JobDetail:
     job: JobView
     method: str
     url: str | None
-    request: bytes
+    #: ``None`` where it was pruned.
+    request: bytes | None
     response: bytes | None
     sends: Sequence[SendView]
     not_before: int | None = None
     wait_reason: str | None = None
+    #: Whether ``db prune --bodies`` took request and response away.
+    is_pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +234,46 @@ class CheckView:
     proxy: str | None = None
     #: What a failure makes ``doctor`` exit with (CONTRACT §4).
     exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedRun:
+    """A run that a prune takes away, or whose requests and answers it takes."""
+
+    id: str
+    name: str
+    #: Of which something goes.
+    jobs: int
+    #: How large their requests and answers are as they are stored.
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunePlan:
+    """What a prune would take away."""
+
+    runs: Sequence[PrunedRun]
+    #: Names of runs that ended too lately for ``--older-than``.
+    younger: Sequence[str]
+    #: Whether only requests and answers go.
+    is_bodies: bool
+    #: Whether an earlier prune was broken off: the next one finishes it.
+    is_unfinished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneView:
+    """What a prune took away."""
+
+    runs: Sequence[PrunedRun]
+    is_bodies: bool
+    #: The file's size before and after, in bytes.
+    size_before: int
+    size_after: int
+    #: Whether the file is cut; otherwise it is when whoever reads it ends.
+    is_shrunk: bool
+    #: Copies of the database that still have one of these runs.
+    copies: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

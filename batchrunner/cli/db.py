@@ -1,27 +1,35 @@
-"""``db upgrade``, ``db check``, ``db backup``."""
+"""``db upgrade``, ``db check``, ``db backup``, ``db prune``."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import click
 
 from batchrunner.cli.house import Group
 from batchrunner.cli.settings import Settings
-from batchrunner.cli.shapes import write_json
-from batchrunner.cli.text import printable
+from batchrunner.cli.shapes import prune_object, write_json
+from batchrunner.cli.text import plural, printable, size
+from batchrunner.cli.values import DURATION
 from batchrunner.models import ExitCode
+from batchrunner.views import PrunePlan, PruneView
 
 
 @click.group(
     "db",
     cls=Group,
-    short_help="Upgrade, check or back up the database.",
-    examples=("batchrunner db check", "batchrunner db backup before-the-weekend.db"),
+    short_help="Upgrade, check, back up or prune the database.",
+    examples=(
+        "batchrunner db check",
+        "batchrunner db backup before-the-weekend.db",
+        "batchrunner db prune --older-than 90d",
+    ),
 )
 def db_command() -> None:
-    """Upgrade, check or back up the database."""
+    """Upgrade, check, back up or prune the database."""
 
 
 @db_command.command("upgrade", examples=("batchrunner db upgrade",))
@@ -66,3 +74,75 @@ def backup_command(ctx: click.Context, /, file: Path) -> int:
     elif not settings.quiet:
         click.echo(f"copied to {printable(str(file))}", err=True)
     return 0
+
+
+@db_command.command(
+    "prune",
+    examples=(
+        "batchrunner db prune tickets",
+        "batchrunner db prune --older-than 90d -y",
+        "batchrunner db prune --older-than 30d --bodies -y",
+    ),
+)
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option("--older-than", type=DURATION, metavar="D", help="Only runs that ended so long ago.")
+@click.option("--bodies", is_flag=True, help="Only requests and answers; the rest stays.")
+@click.pass_context
+def prune_command(
+    ctx: click.Context, /, runs: tuple[str, ...], older_than: float | None, bodies: bool
+) -> int:
+    """Delete runs that are finished or cancelled, overwrite them and shrink the file.
+
+    Each RUN is a run's name or id; without one, all that are over. What they used stays in usage
+    and limits. It asks on a terminal; elsewhere it wants -y.
+    """
+    settings = Settings.of(ctx)
+    app = settings.app()
+    plan = app.db_prune_plan(runs, older_than_s=older_than, bodies=bodies)
+    for name in plan.younger if runs else ():
+        click.echo(f"{printable(name)} ended too lately, and stays", err=True)
+    has_work = plan.runs or plan.is_unfinished
+    if has_work and not settings.yes and not _may_prune(settings, plan):
+        click.echo("nothing was pruned", err=True)
+        return ExitCode.USAGE
+    view = app.db_prune(plan)
+    if settings.json:
+        write_json(prune_object(view))
+    else:
+        _tell_pruned(settings, view)
+    return 0
+
+
+def _may_prune(settings: Settings, plan: PrunePlan) -> bool:
+    if settings.no_input or not sys.stdin.isatty():
+        raise click.UsageError("db prune asks before it deletes; add -y to say yes here")
+    for run in plan.runs:
+        click.echo(
+            f"  {printable(run.name)}: {plural(run.jobs, 'job')}, {size(run.n_bytes)}", err=True
+        )
+    if not plan.runs:
+        return click.confirm("Finish the prune that was broken off?", err=True)
+    runs = plural(len(plan.runs), "run")
+    what = f"requests and answers of {runs}" if plan.is_bodies else runs
+    return click.confirm(f"Delete {what} for good?", err=True)
+
+
+def _tell_pruned(settings: Settings, view: PruneView) -> None:
+    names = [run.name for run in view.runs]
+    done = "lost requests and answers" if view.is_bodies else "deleted"
+    for run in () if settings.quiet else view.runs:
+        click.echo(f"{printable(run.name)} {done}: {plural(run.jobs, 'job')}", err=True)
+    if not view.runs:
+        click.echo("nothing to prune", err=True)
+    if view.size_after != view.size_before:
+        click.echo(
+            f"{settings.db_name}: {size(view.size_before)} before, {size(view.size_after)} now",
+            err=True,
+        )
+    if not view.is_shrunk:
+        click.echo("another program reads the database; it shrinks when that one ends", err=True)
+    for copy in view.copies:
+        flags = ("--bodies",) if view.is_bodies else ()
+        again = shlex.join(["batchrunner", "db", "prune", *flags, *names, "--db", copy])
+        click.echo(f"still in a copy: {printable(copy)}", err=True)
+        click.echo(f"fix: delete it, or prune it too: {printable(again)}", err=True)

@@ -117,6 +117,7 @@ def job_facts(detail: JobDetail, now_ms: float) -> Iterator[Fact]:
     )
     yield "waits", printable(detail.wait_reason or "")
     yield "next try", when(detail.not_before, now_ms) if detail.not_before else ""
+    yield "bodies", "removed by `db prune --bodies`" if detail.is_pruned else ""
     yield "target", printable(f"{detail.method} {detail.url or ''}".strip())
     yield "model", printable(job.model or "")
     yield "http", str(job.http_status) if job.http_status is not None else ""

@@ -24,6 +24,7 @@ from batchrunner.views import (
     JobDetail,
     JobView,
     LimitView,
+    PruneView,
     Runner,
     RunView,
     SaidView,
@@ -155,8 +156,23 @@ def job_object(detail: JobDetail) -> Json:
             "wait_reason": detail.wait_reason,
             "request": body(detail.request),
             "response": body(detail.response),
+            "pruned": detail.is_pruned,
             "sends": [send_row(send) for send in detail.sends],
         }
+    }
+
+
+def prune_object(view: PruneView) -> Json:
+    """Return what ``db prune`` took away."""
+    return {
+        "pruned": [
+            {"run": {"id": run.id, "name": run.name}, "jobs": run.jobs} for run in view.runs
+        ],
+        "bodies": view.is_bodies,
+        "size_before": view.size_before,
+        "size_after": view.size_after,
+        "shrunk": view.is_shrunk,
+        "copies": list(view.copies),
     }
 
 

@@ -23,6 +23,8 @@ _BLANKS: Final = re.compile(r"[\t\n\r\v\f\x85\u2028\u2029]+")
 #: Unit → seconds, largest first.
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
+_SIZES: Final = ("B", "kB", "MB", "GB")
+
 
 def printable(text: str, *, limit: int | None = None) -> str:
     """Return one line without anything a terminal would obey; ``limit`` cuts it, with an ellipsis."""
@@ -98,6 +100,15 @@ def number(value: float | None) -> str:
 def plural(n: int, noun: str) -> str:
     """Return ``1 job``, ``2 jobs``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def size(n_bytes: float) -> str:
+    """Return an amount of bytes in its largest unit: ``512 B``, ``1.4 MB``."""
+    left, units = float(n_bytes), iter(_SIZES)
+    unit = next(units)
+    while left >= 1024 and unit != _SIZES[-1]:
+        left, unit = left / 1024, next(units)
+    return f"{left:,.1f} {unit}" if left < 10 and unit != "B" else f"{left:,.0f} {unit}"
 
 
 def width(text: str) -> int:

@@ -1,7 +1,7 @@
 """How the bodies of a run lie in the database: plain, or compressed with one of its dictionaries.
 
 A row of ``payload`` or ``response`` names the dictionary its body was written with (``codec``;
-NULL: plain), so that both kinds may lie in one run. A dictionary is never changed once it is
+NULL: plain; :data:`GONE`: the body was pruned), so that all kinds may lie in one run. A dictionary is never changed once it is
 stored, and goes with its run.
 """
 
@@ -16,6 +16,7 @@ from batchrunner.errors import DatabaseError
 from batchrunner.models import RunId
 
 __all__ = [
+    "GONE",
     "Answers",
     "Codec",
     "DamagedBodyError",
@@ -26,6 +27,9 @@ __all__ = [
     "plain_body",
     "register_plain",
 ]
+
+#: ``codec`` of a body that ``db prune --bodies`` took away; dictionaries are counted from 1.
+GONE: Final = 0
 
 #: Whose bodies a dictionary is for.
 Part = Literal["request", "response"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -26,7 +26,8 @@ from batchrunner.store.caps import (
     set_limit,
     store_limits,
 )
-from batchrunner.store.choose import JOB, chosen
+from batchrunner.store.choose import JOB, PAYLOAD, chosen
+from batchrunner.store.codecs import GONE
 from batchrunner.store.database import Database
 from batchrunner.store.processes import (
     Process,
@@ -41,13 +42,16 @@ from batchrunner.store.runs import StoredRun, driver
 
 #: Every command of the store, those of its neighbours included.
 __all__ = [
+    "RETRIED",
     "LimitChange",
     "Process",
     "ask",
     "cancel",
     "clear_limit",
     "lift",
+    "n_pruned",
     "pause",
+    "refuse_pruned",
     "refuse_unknown_keys",
     "register_process",
     "retry",
@@ -119,9 +123,10 @@ def retry(db: Database, run: StoredRun, jobs: JobFilter) -> int:
     """Put the chosen failed and cancelled jobs back, attempts from 0; return how many.
 
     The run is ``ready`` again and its held models are let go. Keys that the run does not have
-    raise :class:`UsageError`.
+    raise :class:`UsageError`, as do jobs whose request was pruned.
     """
     refuse_unknown_keys(db, run, jobs)
+    refuse_pruned(db, run, jobs)
     n_put_back = 0
     with db.session() as session:
         for ids in _pages(db, run.id, jobs):
@@ -130,6 +135,7 @@ def retry(db: Database, run: StoredRun, jobs: JobFilter) -> int:
             hit("retry.chunk")
         with session.transaction() as connection:
             conn = driver(connection)
+            _refuse_deleted(conn, run.id)
             holder.clear_holds(conn, run.id)
             conn.execute(
                 "UPDATE run SET state = 'ready', finished_at = NULL, stop_reason = NULL,"
@@ -164,6 +170,50 @@ def refuse_unknown_keys(db: Database, run: StoredRun, jobs: JobFilter) -> None:
         )
 
 
+def refuse_pruned(db: Database, run: StoredRun, jobs: JobFilter) -> None:
+    """Raise :class:`UsageError` where a job that ``retry`` would put back has no request any more."""
+    n = n_pruned(db, run, jobs, states=RETRIED)
+    if n:
+        name = shlex.quote(run.name)
+        raise UsageError(
+            f"{n:,} of the jobs of {run.name} that were to be put back have no request any more:"
+            " `db prune --bodies` took it away. Nothing was put back.",
+            fix=f"Give their file again: batchrunner submit FILE --name {name} --update",
+            kind="pruned",
+        )
+
+
+def n_pruned(db: Database, run: StoredRun, jobs: JobFilter, *, states: Sequence[str] = ()) -> int:
+    """Return how many of the chosen jobs lost request and answer to ``db prune --bodies``.
+
+    Costs one look-up for a run that was never pruned.
+    """
+    with db.read() as connection:
+        marked = connection.exec_driver_sql(
+            "SELECT 1 FROM meta WHERE key = ?", (f"bare.{run.id}",)
+        ).first()
+        if marked is None:
+            return 0
+        statement = (
+            sa.select(PAYLOAD.c.codec)
+            .select_from(JOB.join(PAYLOAD, PAYLOAD.c.job_id == JOB.c.id))
+            .where(*chosen(run.id, jobs))
+            .order_by(JOB.c.id)
+            .limit(jobs.limit)
+        )
+        if states:
+            statement = statement.where(JOB.c.state.in_(states))
+        found = statement.subquery()
+        count = sa.select(sa.func.count()).select_from(found).where(found.c.codec == GONE)
+        return int(connection.scalar(count) or 0)
+
+
+def _refuse_deleted(conn: sqlite3.Connection, run_id: RunId) -> None:
+    found = conn.execute("SELECT 1 FROM run WHERE id = ? AND state != 'loading'", (run_id,))
+    if found.fetchone() is None:
+        raise UsageError("The run was deleted meanwhile.", fix="Submit the file again.")
+
+
 def _pages(db: Database, run_id: RunId, jobs: JobFilter) -> Iterator[list[int]]:
     """Yield the ids to put back in pages, each a short read of its own."""
     left = jobs.limit
@@ -191,8 +241,9 @@ def _put_back(conn: sqlite3.Connection, run_id: RunId, ids: list[int]) -> int:
     for state in RETRIED:
         changed[state] = conn.executemany(
             "UPDATE job SET state = 'pending', attempts = 0, not_before = 0, wait_reason = NULL,"
-            " finished_at = NULL, error_kind = NULL WHERE id = ? AND state = ?",
-            [(id_, state) for id_ in ids],
+            " finished_at = NULL, error_kind = NULL WHERE id = ? AND state = ? AND NOT EXISTS"
+            " (SELECT 1 FROM payload WHERE job_id = job.id AND codec = ?)",
+            [(id_, state, GONE) for id_ in ids],
         ).rowcount
     n = sum(changed.values())
     conn.execute(

@@ -38,6 +38,7 @@ __all__ = [
     "CHUNK_JOBS",
     "Loader",
     "StoredRun",
+    "delete_jobs",
     "delete_run",
     "find_by_digest",
     "find_by_name",
@@ -181,7 +182,7 @@ class Loader:
         if not self._is_open:
             return
         try:
-            _delete_jobs(self._session, self.run_id)
+            delete_jobs(self._session, self.run_id)
         finally:
             self._close()
 
@@ -286,9 +287,12 @@ def model_id(conn: sqlite3.Connection, model: str | None) -> int:
 
 
 def _begin_run(conn: sqlite3.Connection, row: tuple[object, ...]) -> RunId:
+    # An id is not used again while its usage is kept: it would be counted as another run's.
     cursor = conn.execute(
-        "INSERT INTO run (uid, name, state, provider, options, priority, loader_id, created_at)"
-        " VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)",
+        "INSERT INTO run"
+        " (id, uid, name, state, provider, options, priority, loader_id, created_at)"
+        " SELECT 1 + max(coalesce((SELECT max(id) FROM run), 0),"
+        " coalesce((SELECT max(run_id) FROM usage_day), 0)), ?, ?, 'loading', ?, ?, ?, ?, ?",
         row,
     )
     return RunId(cursor.lastrowid or 0)
@@ -297,10 +301,15 @@ def _begin_run(conn: sqlite3.Connection, row: tuple[object, ...]) -> RunId:
 def delete_run(db: Database, run_id: RunId) -> None:
     """Delete a run with all its jobs, in short transactions; its id is not used again before that."""
     with db.session() as session:
-        _delete_jobs(session, run_id)
+        # It may be what a prune that was broken off has left.
+        session.driver().execute("PRAGMA secure_delete = ON")
+        delete_jobs(session, run_id)
 
 
-def _delete_jobs(session: WriteSession, run_id: RunId) -> None:
+def delete_jobs(
+    session: WriteSession, run_id: RunId, after_each: Callable[[], None] = lambda: None
+) -> None:
+    """Delete a run that nobody sees with all its jobs, in short transactions."""
     low, high = job_id(run_id, 0), job_id(RunId(run_id + 1), 0)
     while True:
         with session.transaction() as connection:
@@ -314,6 +323,7 @@ def _delete_jobs(session: WriteSession, run_id: RunId) -> None:
                 conn.execute("DELETE FROM run WHERE id = ?", (run_id,))
                 return
             conn.execute("DELETE FROM job WHERE id > ? AND id < ?", (low, edge[0]))
+        after_each()
 
 
 def sweep_loading(db: Database) -> int:

@@ -6,17 +6,19 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from batchrunner.errors import UsageError
+from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.failpoints import hit
-from batchrunner.store.codecs import DamagedBodyError, Part, plain_body
+from batchrunner.store.codecs import GONE, DamagedBodyError, Part, plain_body
 from batchrunner.store.database import Database, copy_database, sync
 from batchrunner.store.faults import translated
 from batchrunner.store.locks import is_alive, sender_lock_path
 from batchrunner.store.runs import driver
+from batchrunner.store.shrink import remember_copy
 
 __all__ = ["backup", "check", "someone_sends"]
 
@@ -84,7 +86,8 @@ def _unreadable(conn: sqlite3.Connection) -> Iterator[str]:
     for part, table in zip(parts, ("payload", "response"), strict=True):
         for name, key, codec, body in conn.execute(
             f"SELECT r.name, j.key, b.codec, b.body FROM {table} b JOIN job j ON j.id = b.job_id"  # noqa: S608 (constants)
-            " JOIN run r ON r.id = j.run_id WHERE b.codec IS NOT NULL"
+            " JOIN run r ON r.id = j.run_id WHERE b.codec IS NOT NULL AND b.codec != ?",
+            (GONE,),
         ):
             try:
                 plain_body(codecs, codec, body, part=part, key=key)
@@ -108,7 +111,7 @@ def _wrong_counters(conn: sqlite3.Connection) -> Iterator[str]:
                 yield f"run {name} counts {n} jobs {state}, and has {found.get(state, 0)}"
 
 
-def backup(db: Database, destination: Path) -> None:
+def backup(db: Database, destination: Path, *, now_ms: int) -> None:
     """Copy the database as it stands to a new file, whole or not at all; at any time.
 
     Raises :class:`UsageError` where the file exists, :class:`DatabaseError` where it can't be made.
@@ -130,6 +133,9 @@ def backup(db: Database, destination: Path) -> None:
         raise UsageError(f"{destination} exists.", fix="Name another file.") from error
     finally:
         partial.unlink(missing_ok=True)
+    # A database that can't be written can be copied, and has nothing pruned.
+    with suppress(DatabaseError):
+        remember_copy(db, destination, now_ms=now_ms)
 
 
 def _forget_processes(path: Path) -> None:

@@ -27,7 +27,7 @@ from batchrunner.store.load import model_id
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import StoredRun, driver, refuse_live, run_by_id
 
-__all__ = ["Diff", "apply_sets", "compare", "merge_update"]
+__all__ = ["Diff", "apply_sets", "compare", "merge_update", "rescue_orphans"]
 
 #: Jobs merged or rewritten in one transaction.
 _CHUNK: Final = 1_000
@@ -47,10 +47,12 @@ class Diff(NamedTuple):
 _COMPARE: Final = """
     WITH matched AS (
         SELECT j.state, j.key,
+               -- 0, pruned: what it was is not known. An answer stays, the rest takes its line.
+               CASE WHEN p.codec IS 0 THEN j.state != 'completed' ELSE
                NOT (p.method IS n.method AND p.url IS n.url AND p.headers IS n.headers
                     AND CASE WHEN p.codec IS NULL AND n.codec IS NULL THEN p.body IS n.body
                              ELSE plain(j.key, p.codec, p.body) = plain(k.key, n.codec, n.body) END
-                    AND p.metadata IS n.metadata) AS differs
+                    AND p.metadata IS n.metadata) END AS differs
         FROM job k JOIN job j ON j.run_id = ?1 AND j.key = k.key
         JOIN payload n ON n.job_id = k.id JOIN payload p ON p.job_id = j.id
         WHERE k.id > ?2 AND k.id < ?3
@@ -117,7 +119,7 @@ def merge_update(
         )
     low, high = run_range(loading_run_id)
     with db.session() as session:
-        _rescue_orphans(session, db, run_id, pool_of)
+        rescue_orphans(session, db, run_id, pool_of)
         after: int | None = low
         while after is not None:
             with session.transaction() as connection:
@@ -144,7 +146,7 @@ def merge_update(
     return comparison.diff
 
 
-def _rescue_orphans(
+def rescue_orphans(
     session: WriteSession, db: Database, run_id: RunId, pool_of: Callable[[str, str], str]
 ) -> None:
     """Put back the jobs that a process which died had in flight; only under the sender lock."""

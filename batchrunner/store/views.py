@@ -17,7 +17,7 @@ from batchrunner.errors import UsageError
 from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.options import JobFilter
 from batchrunner.store.choose import JOB, PAYLOAD, RESPONSE, chosen
-from batchrunner.store.codecs import codecs_of, plain_body
+from batchrunner.store.codecs import GONE, codecs_of, plain_body
 from batchrunner.store.database import Database
 from batchrunner.store.limits import (
     DayZone,
@@ -192,15 +192,18 @@ def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE)
             codecs = codecs_of(driver(connection), run_id)
         if not rows:
             return
-        yield from (_plain_row(row, codecs) for row in rows) if codecs else rows
+        is_plain = not codecs and all(row.request_codec is None for row in rows)
+        yield from rows if is_plain else (_plain_row(row, codecs) for row in rows)
         after = rows[-1].id
         left = None if left is None else left - len(rows)
 
 
 def _plain_row(row: Any, codecs: Mapping[int, bytes]) -> Any:
-    """Return a row with its bodies as they were."""
+    """Return a row with its bodies as they were, with none where they were pruned."""
     if row.request_codec is None and row.response_codec is None:
         return row
+    if row.request_codec == GONE:
+        return SimpleNamespace(**{**row._asdict(), "request": None, "response": None})
     request = plain_body(codecs, row.request_codec, row.request, part="request", key=row.key)
     response = plain_body(codecs, row.response_codec, row.response, part="response", key=row.key)
     return SimpleNamespace(**{**row._asdict(), "request": request, "response": response})
@@ -271,4 +274,5 @@ def show(
         sends=log,
         not_before=held.not_before or None,
         wait_reason=held.wait_reason,
+        is_pruned=row.request_codec == GONE,
     )

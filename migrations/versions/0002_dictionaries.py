@@ -27,7 +27,7 @@ STATEMENTS = (
         bytes BLOB NOT NULL
     )""",
     "CREATE INDEX dictionary_run ON dictionary (run_id)",
-    # NULL: body is plain. Else the dictionary's id, and body is its length (4 bytes) and a zlib stream.
+    # NULL: body is plain. 0: it was pruned. Else the dictionary's id, and body is its length (4 bytes) and a zlib stream.
     # No REFERENCES: a run that is deleted would be looked for in every row.
     "ALTER TABLE payload ADD COLUMN codec INTEGER",
     "ALTER TABLE response ADD COLUMN codec INTEGER",
@@ -54,6 +54,7 @@ def downgrade() -> None:
     assert driver is not None
     driver.create_function("plain", 2, plain)
     for table in ("payload", "response"):
-        op.execute(f"UPDATE {table} SET body = plain(codec, body) WHERE codec IS NOT NULL")  # noqa: S608 (constants)
+        # 0: a body that was pruned.
+        op.execute(f"UPDATE {table} SET body = plain(codec, body) WHERE codec > 0")  # noqa: S608 (constants)
         op.execute(f"ALTER TABLE {table} DROP COLUMN codec")
     op.execute("DROP TABLE dictionary")

@@ -6,6 +6,7 @@ is; never half of either.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,18 @@ from batchrunner.store import schema
 from batchrunner.store.database import Database
 from tests.crash.scene import Scene, looked_at
 
-__all__ = ["CHORES", "Chore", "make_older", "upgrade_problems"]
+__all__ = [
+    "CHORES",
+    "MARK",
+    "Chore",
+    "add_old_run",
+    "make_older",
+    "prune_problems",
+    "upgrade_problems",
+]
+
+#: Stands in each request of a run that is pruned.
+MARK: Final = "forget-these-words"
 
 #: Tables and columns that 0002 added.
 _NEW: Final = frozenset({"dictionary", "payload.codec", "response.codec"})
@@ -73,6 +85,36 @@ def _not_whole(connection: sqlite3.Connection, name: str, n_jobs: int) -> Iterat
     (n,) = connection.execute("SELECT count(*) FROM payload").fetchone()
     if n != n_jobs:
         yield f"{name} has {n} jobs of {n_jobs}"
+
+
+def add_old_run(scene: Scene, n_jobs: int) -> None:
+    """Store a cancelled run beside the scene's, that a prune may take."""
+    file = scene.folder / "old.jsonl"
+    with file.open("w") as out:
+        for n in range(n_jobs):
+            job = {"id": f"old-{n}", "prompt": f"{MARK} old-{n}", "model": "sim-1"}
+            out.write(json.dumps(job) + "\n")
+    words = ["--provider", "anthropic", "--base-url", scene.api.url]
+    for given in (
+        ["submit", str(file), "--name", "old", *words, "--no-run"],
+        ["cancel", "old", "-y"],
+    ):
+        done = scene.run(*given)
+        assert done.code == 0, done.err
+
+
+def prune_problems(scene: Scene) -> Iterator[str]:
+    """Tell what of a pruned run is there by half: a run by its jobs, a job by its bodies."""
+    with looked_at(scene.db) as connection:
+        found = connection.execute("SELECT id, next_seq - 1 FROM run WHERE name = 'old'").fetchone()
+        (n,) = connection.execute("SELECT count(*) FROM job WHERE key GLOB 'old-*'").fetchone()
+        if found is not None and n != found[1]:
+            yield f"a run that is shown has {n} of its {found[1]} jobs"
+        (halves,) = connection.execute(
+            "SELECT count(*) FROM payload WHERE (codec IS 0) != (body = x'')"
+        ).fetchone()
+        if halves:
+            yield f"{halves} requests are gone by half"
 
 
 def _nothing(_scene: Scene) -> None:

@@ -11,7 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from tests.crash.chores import make_older, upgrade_problems
+from tests.crash.chores import (
+    MARK,
+    add_old_run,
+    make_older,
+    prune_problems,
+    upgrade_problems,
+)
 from tests.crash.judge import Judge
 from tests.crash.scene import Done, Scene, looked_at
 
@@ -19,6 +25,8 @@ __all__ = ["STORIES", "Story", "go_on"]
 
 #: Stories about chunks need more jobs than one chunk has.
 MANY: Final = 2_600
+#: What a database may have after a prune (bytes); the requests alone are three times that.
+LARGEST: Final = 600_000
 
 
 class Story(NamedTuple):
@@ -225,6 +233,31 @@ def _upgrade(scene: Scene, judge: Judge, point: str) -> bool:
     return done.died
 
 
+def _prune(scene: Scene, judge: Judge, point: str) -> bool:
+    """Prune a run, or its bodies; die; prune again: nothing was by half, and no word is left."""
+    _expect(judge, scene.run(*scene.submit_words()))
+    add_old_run(scene, MANY)
+    bodies = () if _by_resume(point) else ("--bodies",)
+    words = ("db", "prune", "old", *bodies, "-y")
+    done = scene.run(*words, point=point)
+    if done.died:
+        judge.died()
+        judge.crashes -= 1  # it sent nothing
+        judge.problems += prune_problems(scene)
+        # The first command that stores something sweeps what is out of sight.
+        _expect(judge, scene.run("resume", scene.name))
+        _expect(judge, scene.run(*words))
+    else:
+        _expect(judge, done)
+    judge.problems += prune_problems(scene)
+    if MARK.encode() in scene.db.read_bytes():
+        judge.problems.append("words of a pruned run are left in the file")
+    if scene.db.stat().st_size > LARGEST:
+        judge.problems.append(f"the file has {scene.db.stat().st_size} bytes after a prune")
+    judge.judge()
+    return done.died
+
+
 def _expect_states(scene: Scene, judge: Judge, state: str) -> None:
     with looked_at(scene.db) as connection:
         states = dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state"))
@@ -254,4 +287,5 @@ STORIES: Final[Mapping[str, Story]] = {
     "export": Story(("export.rows", "export.rename", "export.renamed"), _export),
     "backup": Story(("backup.copied",), _backup),
     "upgrade": Story(("upgrade.copied", "upgrade.migrated"), _upgrade),
+    "prune": Story(("prune.begun", "prune.chunk", "prune.taken", "prune.shrunk"), _prune),
 }  # fmt: skip

@@ -33,9 +33,12 @@ QUICK = [
     ("rescue", "rescue.inside:1"),
     ("upgrade", "upgrade.copied:1"),
     ("upgrade", "upgrade.migrated:1"),
+    ("prune", "prune.chunk:1"),
+    ("prune", "prune.chunk:2"),
 ]
 #: Passed once in a command, whatever its size.
-ONCE = ("create.", "rescue.", "end.", "close.", "export.", "backup.", "upgrade.", "merge.finish")
+ONCE = ("create.", "rescue.", "end.", "close.", "export.", "backup.", "upgrade.", "merge.finish",
+        "prune.begun", "prune.taken", "prune.shrunk")  # fmt: skip
 #: Passed once in that story: its one file is a chunk.
 ONCE_IN = {"drain": ("submit.",)}
 EVERY = [
