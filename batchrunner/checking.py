@@ -9,6 +9,7 @@ from typing import Final
 from yarl import URL
 
 from batchrunner.core.days import check_zone
+from batchrunner.core.expected import Expected
 from batchrunner.core.hosts import is_loopback
 from batchrunner.errors import UsageError
 from batchrunner.formats.faults import RefusedLineError
@@ -33,6 +34,14 @@ def check_options(run: RunOptions, limits: LimitOptions, providers: Providers = 
             ) from error
     if run.provider is not None:
         providers.profile(run.provider)
+    if run.expect_json:
+        try:
+            Expected(run.expect_json)
+        except ValueError as error:
+            raise UsageError(
+                f"--expect-json: the schema can't be used: {error}.",
+                fix="""Mend it; a small one is '{"type": "object", "required": ["label"]}'.""",
+            ) from error
     for header in run.headers:
         name, colon, value = header.partition(":")
         try:

@@ -58,6 +58,8 @@ class RunOptions:
     max_response: int | None = None
     #: Keep requests and answers compressed in the database.
     compress: bool | None = None
+    #: JSON Schema that answers have to meet, as text; ``"true"``: any JSON; ``""``: any answer.
+    expect_json: str | None = None
     #: Export there whenever the run ends or stops.
     output: str | None = None
     #: Addresses of proxies, the first preferred, or ``none``; ``${VAR}`` unfilled. Stored without

@@ -114,6 +114,14 @@ def read_text(text: str) -> str:
         raise ValueError(f"cannot read {name!r}: that is no path") from error
 
 
+def read_schema(text: str) -> str:
+    """Return the JSON text of a schema: what was typed, or what that file holds; ``none``: empty."""
+    word = text.strip()
+    if word.lower() == "none":
+        return ""
+    return word if word == "true" or word.startswith("{") else read_text(f"@{text}").strip()
+
+
 def read_field(text: str) -> tuple[str, str]:
     """Return (dotted field, JSON text) of ``FIELD=VALUE``; a VALUE that is no JSON is a string."""
     import msgspec  # noqa: PLC0415 (only --set needs it)

@@ -21,6 +21,7 @@ from batchrunner.cli.values import (
     HEADER,
     LIMIT,
     MAX_FAILURES,
+    SCHEMA,
     SIZE,
     STATUS,
     TEXT_OR_FILE,
@@ -227,6 +228,16 @@ _RUN: Final = (
         type=SIZE,
         metavar="SIZE",
         help="A longer answer fails its job. [default: 32MB]",
+    ),
+    _row(
+        "--expect-json",
+        "expect_json",
+        type=SCHEMA,
+        is_flag=False,
+        flag_value="true",
+        metavar="[SCHEMA]",
+        help="Answers have to be JSON, and meet that JSON Schema (a file, or JSON itself): others are tried again;"
+        " none takes it back. [default: none]",
     ),
     _flag(
         "--compress/--no-compress",

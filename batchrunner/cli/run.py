@@ -33,6 +33,7 @@ from batchrunner.cli.watch import watched
         "batchrunner submit jobs.jsonl --proxy socks5h://127.0.0.1:7890",
         "batchrunner submit jobs.jsonl --compress --db large.db",
         "batchrunner submit tickets.csv --template prompt.j2 --key ticket --model claude-haiku-4-5",
+        "batchrunner submit jobs.jsonl --expect-json label.schema.json --max-attempts 3",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
 )

@@ -17,6 +17,7 @@ from batchrunner.values import (
     read_limit,
     read_max_failures,
     read_positive_duration,
+    read_schema,
     read_size,
     read_text,
 )
@@ -64,6 +65,7 @@ class Kind(_Choice):
 
 DURATION: Final = Words("DURATION", read_positive_duration)
 DURATION_OR_ZERO: Final = Words("DURATION", read_duration)
+SCHEMA: Final = Words("SCHEMA", read_schema)
 SIZE: Final = Words("SIZE", read_size)
 LIMIT: Final = Words("LIMIT", read_limit)
 CONCURRENCY: Final = Words("N|auto", read_concurrency)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Ledger
 from batchrunner.core.backoff import retry_delay_ms
@@ -42,6 +44,11 @@ GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
 }
 #: Failures that no change of the requests mends.
 _NOT_THE_REQUESTS: Final = frozenset({*FAULTS, ErrorKind.BAD_RESPONSE})
+#: What helps where answers are not the JSON that the run expects.
+_ASK_PLAINLY: Final = (
+    "see an answer with batchrunner show; ask more plainly for JSON (--set), or correct what is"
+    " expected"
+)
 
 
 class Judge:
@@ -95,6 +102,12 @@ class Judge:
         decision = run.wire.decide(
             outcome.reply, claim.request, wall=outcome.ended_wall, job=claim.job.job_id
         )
+        if outcome.unmet is not None and decision.verdict is Verdict.COMPLETE:
+            # Paid for, and so counted, but no answer: it is asked for again.
+            decision = msgspec.structs.replace(
+                decision, verdict=Verdict.RETRY, kind=ErrorKind.BAD_RESPONSE,
+                message=run.wire.secrets.hide(outcome.unmet), fix=_ASK_PLAINLY,
+            )  # fmt: skip
         if outcome.reply.status is not None:
             run.streak.answered()
             latency, seen = outcome.ended_at - claim.sent_at, run.latency_ms
@@ -356,6 +369,8 @@ class Judge:
 def _fix_of_all(decision: Decision, run: str) -> str:
     """Return what helps where all jobs failed alike."""
     resume = f"batchrunner resume {run}"
+    if decision.fix is _ASK_PLAINLY:
+        return f"{_ASK_PLAINLY}: {resume} --expect-json SCHEMA"
     if decision.meant_base:
         return f"correct the base URL: {resume} --base-url {decision.meant_base}"
     if decision.kind in _NOT_THE_REQUESTS:

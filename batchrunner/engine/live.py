@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol
 
 from batchrunner.core.admission import Blocked, Grant, ScopeLedger
 from batchrunner.core.caps import RPM
+from batchrunner.core.expected import Expected
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.wire import Wire
 from batchrunner.models import (
@@ -93,6 +94,8 @@ class Outcome:
     reply: Reply | None = None
     ended_at: float = 0.0
     ended_wall: int = 0
+    #: Why the answer is not what the run expects; ``None``: it is, or nothing is expected.
+    unmet: str | None = None
 
 
 class Handoff:
@@ -197,6 +200,8 @@ class LiveRun:
     output_tokens: int | None = None
     priority: int = 0
     max_attempts: int = 5
+    #: What answers have to be (``--expect-json``); ``None``: anything.
+    expected: Expected | None = None
     concurrency: int | Literal["auto"] = "auto"
     max_failures: str | None = None
     #: Jobs that have failed and whose failure is not committed yet.

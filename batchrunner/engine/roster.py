@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
+from batchrunner.core.expected import Expected
 from batchrunner.core.pause import lift
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
@@ -473,6 +474,9 @@ def _with_defaults(row: RunRow, limits: CallLimits) -> RunRow:
 
 def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.max_attempts = options.get("max_attempts") or DEFAULT_MAX_ATTEMPTS
+    schema = options.get("expect_json") or None
+    if schema != (run.expected and run.expected.text):
+        run.expected = Expected(schema) if schema else None
     run.concurrency = options.get("concurrency") or "auto"
     run.concurrency = _affordable(run.concurrency)
     run.max_failures = options.get("max_failures")

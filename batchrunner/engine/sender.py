@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from batchrunner.clock import Clock
+from batchrunner.engine.expecting import look
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import Fate, LiveRun, Outcome
 from batchrunner.failpoints import hit
@@ -28,6 +29,7 @@ async def sender(
     while (claim := await queue.take() if queue.is_empty() else queue.take_now()) is not None:
         fate: Fate = "unsent"
         reply: Reply | None = None
+        unmet: str | None = None
         cancelled = False
         try:
             is_limited = bool(run.account.limits or claim.lane.pool.limits)
@@ -49,13 +51,18 @@ async def sender(
         except asyncio.CancelledError:
             cancelled = True
             fate = "interrupted" if claim.sent_at else "unsent"
+        ended_at, ended_wall = clock.now(), int(clock.wall())
+        if run.expected is not None and reply is not None:
+            unmet, was_cancelled = await look(run.wire, run.expected, claim, reply)
+            cancelled = cancelled or was_cancelled
         hand_over(
             Outcome(
                 claim=claim,
                 fate=fate,
                 reply=reply,
-                ended_at=clock.now(),
-                ended_wall=int(clock.wall()),
+                ended_at=ended_at,
+                ended_wall=ended_wall,
+                unmet=unmet,
             )
         )
         if cancelled:

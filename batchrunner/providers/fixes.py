@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Final
 
+from batchrunner.core.expected import CUT_SAYS, UNMET_SAYS
 from batchrunner.core.wordings import FIELD_SAYS, MEANT, NO_API_SAYS, NOTHING_SAYS, OTHER_MODEL
 from batchrunner.models import ErrorKind
 
@@ -71,6 +72,10 @@ _FIXES: Final[Mapping[ErrorKind, str]] = {
 _MEANT: Final = re.compile(re.escape(MEANT).replace(re.escape("{base}"), r"(\S+)"))
 #: How a message begins whose cause is known better than by its kind → what helps.
 _KNOWN: Final[Mapping[str, str]] = {
+    UNMET_SAYS: "see one with batchrunner show {run} JOB; ask more plainly for JSON, or correct the schema: "
+    + _RETRY
+    + " --expect-json SCHEMA",
+    CUT_SAYS: "allow longer answers: " + _RETRY + " --set max_tokens=N",
     SAMPLING_SAYS: "take them out, and submit the file with --update; or, if a newer API version was"
     " asked for, ask for the older: " + _RETRY + " --api-version 2023-06-01",
     FIELD_SAYS: "take the field out and submit the mended file with --update, or replace it: "

@@ -43,6 +43,7 @@ RUN_OPTIONS = [
     "--no-wait",
     "--no-run",
     "--max-response",
+    "--expect-json",
     "-o",
 ]
 FILTERS = ["--status", "--error", "--job", "--limit"]
@@ -145,6 +146,7 @@ def test_example_parses(line: str) -> None:
         line.rsplit("| ", maxsplit=1)[-1]
         .split(" > ", maxsplit=1)[0]
         .replace("@prompt.txt", "brief")
+        .replace("label.schema.json", "true")
     )[1:]
     node: click.Command = root
     context = root.make_context("batchrunner", args)

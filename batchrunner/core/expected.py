@@ -1,0 +1,127 @@
+"""``--expect-json``: whether an answer is the JSON that was asked for.
+
+A schema is JSON Schema, of the draft that it names, else 2020-12; ``true`` is one that any JSON
+meets. Nothing is fetched: what a schema refers to has to be in it. The library that reads schemas is
+imported where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from batchrunner.core.credentials import one_line
+from batchrunner.core.jsontext import json_of
+
+__all__ = ["ANY", "CUT_SAYS", "UNMET_SAYS", "Expected"]
+
+#: The schema of any JSON, as text.
+ANY: Final = "true"
+
+#: How the messages of answers begin that are not what was asked for.
+UNMET_SAYS: Final = "The answer is not the JSON that was expected"
+CUT_SAYS: Final = "The answer was cut at max_tokens, and so is not the JSON that was expected"
+
+#: Providers' words for an answer that was cut.
+_CUT: Final = frozenset(("max_tokens", "length", "MAX_TOKENS", "max_output_tokens"))
+#: What tells a schema from another JSON object, of which it would demand nothing.
+_KEYWORDS: Final = frozenset(
+    (
+        "$schema", "$ref", "$defs", "definitions", "type", "properties", "required", "items",
+        "prefixItems", "enum", "const", "anyOf", "allOf", "oneOf", "not", "if", "pattern", "format",
+        "additionalProperties", "patternProperties", "minimum", "maximum", "minLength", "maxLength",
+    )
+)  # fmt: skip
+
+
+class Expected:
+    """What answers have to be; one schema, read once."""
+
+    def __init__(self, text: str) -> None:
+        """Read a schema; ``ValueError`` says why it is none."""
+        self.text = text
+        try:
+            schema = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise ValueError(f"it is not JSON: {error}") from None
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(schema, bool) and not (
+            isinstance(schema, dict) and not _KEYWORDS.isdisjoint(schema)
+        ):
+            raise ValueError("it has none of a schema's words, such as `type` or `properties`")
+        self._check = None if schema is True else _validator(schema)
+
+    def unmet(self, text: str | None, finish_reason: str | None = None) -> str | None:
+        """Return why an answer is not what was expected; ``None``: it is."""
+        why = self._why(text)
+        if why is None:
+            return None
+        return one_line(f"{CUT_SAYS if finish_reason in _CUT else UNMET_SAYS}: {why}", bound=400)
+
+    def _why(self, text: str | None) -> str | None:
+        if text is None or not text.strip():
+            return "it has no text"
+        try:
+            value = json_of(text)
+        except ValueError as error:
+            return str(error)
+        if self._check is None:
+            return None
+        try:
+            fault = next(_faults(self._check, value), None)
+        except RecursionError:
+            return "it is nested too deeply"
+        return fault
+
+
+def _validator(schema: Any) -> Any:
+    """Return what checks values; ``ValueError`` where it can't be made."""
+    import jsonschema  # noqa: PLC0415 (heavy, and only for a schema)
+    from referencing import Registry, Resource, exceptions  # noqa: PLC0415
+    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        where = "/".join(map(str, error.absolute_path)) or "the top"
+        raise ValueError(f"it is no JSON Schema: at {where}: {one_line(error.message)}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    # A registry of its own: without one the library would fetch what a schema refers to.
+    base = str(schema.get("$id", "")) if isinstance(schema, dict) else ""
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    registry: Any = Registry().with_resource(base, resource)
+    resolver = registry.resolver(base)
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except exceptions.Unresolvable:
+            raise ValueError(
+                f"it refers to {one_line(reference, bound=80)!r}, which is not in it;"
+                " put that under `$defs`"
+            ) from None
+    return kind(schema, registry=registry)
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _faults(check: Any, value: Any) -> Iterator[str]:
+    for error in check.iter_errors(value):
+        where = "".join(f".{step}" for step in error.absolute_path).lstrip(".")
+        # The library's sentence begins with the whole value, however long.
+        said = error.message
+        said = said if len(said) <= 200 else f"…{said[-200:]}"
+        yield f"{where}: {said}" if where else said
