@@ -278,7 +278,7 @@ def test_backup_is_the_database_as_it_stood(db: Database, tmp_path: Path) -> Non
     copy.parent.mkdir()
     with db.session() as session, session.transaction() as connection:
         driver(connection).execute("DELETE FROM run")
-        backup(db, copy)
+        backup(db, copy, now_ms=NOW)
     commands.unregister(db, process)
     assert [path.name for path in copy.parent.iterdir()] == ["copy.db"]
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -295,10 +295,10 @@ def test_backup_refuses_to_overwrite(db: Database, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for path in (there, tmp_path / "link"):
         with pytest.raises(UsageError, match="exists"):
-            backup(db, path)
+            backup(db, path, now_ms=NOW)
     assert there.read_text() == "mine"
     with pytest.raises(DatabaseError, match="directory does not exist"):
-        backup(db, tmp_path / "no" / "copy.db")
+        backup(db, tmp_path / "no" / "copy.db", now_ms=NOW)
 
 
 def test_someone_sends_is_told_from_the_lock(db: Database) -> None:
