@@ -40,6 +40,11 @@ FIX_PROXY_REACH: Final = (
     " resume --proxy none"
 )
 FIX_NO_PROXY: Final = "Check its port and kind; as one of another kind it is: {another}"
+#: It speaks HTTP: another scheme would only lead back here.
+_FIX_NO_TUNNEL: Final = (
+    "A web server listens there, or a proxy that makes no tunnels. Say the host and port of a proxy"
+    " that does: {reach}. The direct way is: batchrunner resume --proxy none"
+)
 _FIX_LOGIN: Final = "Put its password into PROXY_PASSWORD and give its user name, just so: {login}"
 _FIX_RULES: Final = (
     "Ask whoever runs the proxy to allow it, or go another way: batchrunner resume --proxy URL (none is"
@@ -60,10 +65,10 @@ _LOGINS: Final[Mapping[int, Refusal]] = {
 _CONNECT_REFUSALS: Final[Mapping[int, Refusal]] = {
     **_LOGINS,
     403: Refusal("refuses to connect (403)", _FIX_RULES),
-    400: Refusal("does not know CONNECT (400)", FIX_NO_PROXY),
-    404: Refusal("does not know CONNECT (404)", FIX_NO_PROXY),
-    405: Refusal("does not know CONNECT (405)", FIX_NO_PROXY),
-    501: Refusal("does not know CONNECT (501)", FIX_NO_PROXY),
+    400: Refusal("does not know CONNECT (400)", _FIX_NO_TUNNEL),
+    404: Refusal("does not know CONNECT (404)", _FIX_NO_TUNNEL),
+    405: Refusal("does not know CONNECT (405)", _FIX_NO_TUNNEL),
+    501: Refusal("does not know CONNECT (501)", _FIX_NO_TUNNEL),
 }
 _PLAIN_REFUSALS: Final[Mapping[int, Refusal]] = {
     **_LOGINS,

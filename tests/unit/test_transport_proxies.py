@@ -20,7 +20,7 @@ from batchrunner.transport.proxies import (
 )
 from batchrunner.transport.trust import UnusableTrustError, tls_context
 from tests.fakes import ApiServer, running_server
-from tests.fakes.network import Authority, running_proxy, tls_front
+from tests.fakes.network import Authority, answering, running_proxy, tls_front
 
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="needs the openssl command to make certificates"
@@ -166,6 +166,18 @@ async def test_a_login_that_is_not_accepted_halts(
     assert f"--proxy '{kind}://USER:${{PROXY_PASSWORD}}@127.0.0.1:{proxy.port}'" in fault.fix
     assert "wrong-password" not in fault.message + fault.fix
     assert proxy.asked == []
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+async def test_a_web_server_is_no_proxy_of_another_kind(status: int) -> None:
+    """It speaks HTTP: another scheme, which leads back to this one, is not proposed."""
+    with answering(f"HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n".encode()) as (port, heads):
+        reply = await send("https://api.example.invalid", proxy=f"http://127.0.0.1:{port}")
+    fault = fault_in(reply, ErrorKind.PROXY, halts=True)
+    assert f"does not know CONNECT ({status})" in fault.message
+    assert "batchrunner resume --proxy http://HOST:PORT" in fault.fix
+    assert "socks" not in fault.fix
+    assert [head.split()[0] for head in heads] == [b"CONNECT"]
 
 
 @pytest.mark.parametrize("kind", ["http", "https", "socks5", "socks5h"])
