@@ -29,7 +29,7 @@ from batchrunner.checking import check_options
 from batchrunner.clock import wall_ms
 from batchrunner.config import EMPTY, Config
 from batchrunner.core.credentials import Secrets
-from batchrunner.errors import RefusedError, UsageError
+from batchrunner.errors import BatchrunnerError, RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import check_choice, format_of
 from batchrunner.models import ErrorKind, RunId, StoredRunState
@@ -51,6 +51,7 @@ from batchrunner.providers.credentials import (
 from batchrunner.providers.fixes import fix_of
 from batchrunner.providers.registry import pool_of
 from batchrunner.results import tell_pruned, write_run
+from batchrunner.starting import write_starter
 from batchrunner.store import caps, commands, failures, maintenance, merge, prune
 from batchrunner.store import limits as store_limits
 from batchrunner.store import usage as store_usage
@@ -380,6 +381,20 @@ class Batchrunner:
         )
 
     # --- the database
+
+    def init(self, folder: Path) -> list[Path]:
+        """Write jobs to try and a configuration into ``folder``, and make the database.
+
+        Raises :class:`UsageError`, with nothing written, where one of the files is there.
+        """
+        written = write_starter(folder)
+        try:
+            Database.open(self.path, create=True)
+        except BatchrunnerError:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+        return written
 
     def db_upgrade(self) -> str:
         """Bring the schema up to date after a copy beside it; return what was done."""

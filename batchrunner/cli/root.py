@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("resume", "run", "Carry on an unfinished run."),
         Entry("retry", "run", "Put failed or cancelled jobs back, then run."),
         Entry("demo", "run", "A real run against a built-in simulated provider."),
+        Entry("init", "init", "Write jobs to try and a commented configuration here."),
     ),
     "Look": (
         Entry("status", "look", "Where a run stands, and what it waits for."),
