@@ -192,6 +192,9 @@ def _not_a_key(value: str) -> str:
     for form in _PASTED:
         if form.start.match(value):
             return form.what
+    half = value[: len(value) // 2]
+    if value == half * 2 and any(form.start.match(half) for form in _FORMS):
+        return "is there twice, as if pasted two times; the key alone is needed"
     if mask := _MASK.search(value):
         return (
             f"is a masked copy, its middle left out at character {mask.start() + 1}; the whole key"

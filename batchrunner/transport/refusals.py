@@ -45,7 +45,7 @@ _FIX_NO_TUNNEL: Final = (
     "A web server listens there, or a proxy that makes no tunnels. Say the host and port of a proxy"
     " that does: {reach}. The direct way is: batchrunner resume --proxy none"
 )
-_FIX_LOGIN: Final = "Put its password into PROXY_PASSWORD and give its user name, just so: {login}"
+_FIX_LOGIN: Final = "Put its password into a variable, export PROXY_PASSWORD='…', and give its user name, just so: {login}"
 _FIX_RULES: Final = (
     "Ask whoever runs the proxy to allow it, or go another way: batchrunner resume --proxy URL (none is"
     " the direct way)"

@@ -106,6 +106,9 @@ NO_KEYS = [
     ("openai", "AKIAIOSFODNN7EXAMPLE", "an AWS access key id"),
     ("openai", "ghp_abcdefgh", "a GitHub token"),
     ("openrouter", "sk-0123456789abcdef", "those of OpenAI, DeepSeek, Moonshot and others"),
+    # twice
+    ("anthropic", ANTHROPIC * 2, "is there twice, as if pasted two times; the key alone is needed"),
+    ("openai", ("sk-proj-" + "a1B2" * 20) * 2, "is there twice"),
     # cut, or nothing at all
     ("anthropic", "sk-ant-api03-abc", "is 16 characters long, and keys of this form have 108"),
     ("anthropic", ANTHROPIC[:95], "is 95 characters long, and keys of this form have 108"),
