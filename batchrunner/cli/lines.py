@@ -1,7 +1,8 @@
 """Progress as stable lines, for logs, cron and pipes.
 
 One line at the start, one at every change of state or wait, and at most one in ten seconds
-between. Lines are whole, never redrawn, and begin with the local time.
+between; a short wait that comes again and again is told as often. Lines are whole, never redrawn,
+and begin with the local time.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Lines:
         self._wall = wall
         self._shown: dict[str, _Shown] = {}
         self._told_at: dict[str, float] = {}
+        #: The last wait that was told of a run, and when.
+        self._waited: dict[str, tuple[str, float]] = {}
+        #: The runs whose wait was left out, so that its end is too.
+        self._hushed: set[str] = set()
 
     def __enter__(self) -> Self:
         """Do nothing: a line needs no set-up."""
@@ -93,6 +98,9 @@ class Lines:
             progress.following is not None,
         )
         before = self._shown.get(run.id)
+        if shown != before and self._is_again(progress, before, shown, now):
+            self._shown[run.id] = shown
+            return
         if shown != before:
             for line in self._changes(progress, before, shown, now):
                 self._write(run.name, line)
@@ -102,6 +110,32 @@ class Lines:
             return
         self._shown[run.id] = shown
         self._told_at[run.id] = now
+
+    def _is_again(
+        self, progress: Progress, before: _Shown | None, shown: _Shown, now: float
+    ) -> bool:
+        """Whether it is the short wait that was told within ten seconds, or the end of such a one."""
+        run = progress.run
+        if before is None or before[2:] != shown[2:]:
+            return False
+        if run.waiting is None:
+            was_hushed = run.id in self._hushed
+            self._hushed.discard(run.id)
+            return was_hushed
+        why, at = self._waited.get(run.id, ("", 0.0))
+        until = run.waiting.until
+        if (
+            run.state is RunState.WAITING
+            and shown.why == why
+            and 0 <= now - at < EVERY_MS
+            and until is not None
+            and until - now < EVERY_MS
+        ):
+            self._hushed.add(run.id)
+            return True
+        self._hushed.discard(run.id)
+        self._waited[run.id] = (shown.why, now)
+        return False
 
     def _changes(
         self, progress: Progress, before: _Shown | None, shown: _Shown, now: float

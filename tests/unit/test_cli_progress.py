@@ -127,6 +127,29 @@ def test_lines_tell_a_change_at_once() -> None:
     ]
 
 
+def test_lines_tell_a_short_wait_that_comes_again_every_ten_seconds() -> None:
+    """A server that says "in 3 s" for an hour fills no log; another reason or a long wait is told at once."""
+    writer, stream, wall = lines()
+    writer.progress(PICTURE)
+
+    def told(seconds: float, detail: str) -> list[str]:
+        """Return the lines of one wait and its end."""
+        stream.seek(0)
+        stream.truncate(0)
+        wait = Waiting(
+            reason=WaitingReason.RATE_LIMITED, until=wall.ms + seconds * 1000, detail=detail
+        )
+        writer.progress(replace(PICTURE, run=replace(RUN, waiting=wait), in_flight=0))
+        wall.ms += seconds * 1000
+        writer.progress(PICTURE)
+        return [line.split(" ")[2].rstrip(":") for line in stream.getvalue().splitlines()]
+
+    whole = ["waiting", "running", "120/200"]
+    assert [told(3, "x") for _ in range(5)] == [whole, [], [], [], whole]
+    assert told(3, "y") == whole
+    assert told(60, "y") == whole
+
+
 def test_lines_tell_draining_and_following() -> None:
     """A first Ctrl-C says what the second does; a follower says whom it follows."""
     writer, stream, _ = lines()
