@@ -13,7 +13,7 @@ import msgspec
 from batchrunner.errors import UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.columns import NAMES, named_metadata, needs_text
-from batchrunner.formats.export import format_of, write_rows
+from batchrunner.formats.export import TABLES, format_of, write_rows
 from batchrunner.formats.spreadsheets import LONGEST, Cells
 from batchrunner.models import RunId
 from batchrunner.options import JobFilter
@@ -26,7 +26,7 @@ from batchrunner.store.runs import StoredRun, all_runs, stored_run
 __all__ = ["check_output", "tell_pruned", "write_output", "write_run"]
 
 #: Formats whose rows have the answer's text.
-_WITH_TEXT = ("csv", "jsonl")
+_WITH_TEXT = (*TABLES, "jsonl")
 #: Formats that are nothing without requests or answers.
 _OF_BODIES = ("openai", "anthropic", "input")
 
@@ -52,12 +52,12 @@ def write_run(
     has_text = needs_text(columns) if columns else format_name in _WITH_TEXT
     names: Sequence[str] = ()
     bare = named_metadata(columns)
-    if bare is not None or (format_name == "csv" and not columns):
+    if bare is not None or (format_name in TABLES and not columns):
         names = store_export.metadata_names(db, run.id, jobs)
     for name in bare or ():
         _tell_unknown(name, names, tell)
     rows = store_export.export_rows(db, run.id, jobs, known.output_text if has_text else None)
-    cells = Cells() if excel else None
+    cells = Cells() if excel or format_name == "xlsx" else None
     n_rows = write_rows(
         rows, format_name, out, profile=known, metadata_names=names, columns=columns, cells=cells
     )

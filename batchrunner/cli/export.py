@@ -17,7 +17,7 @@ from batchrunner.cli.text import plural, printable
 from batchrunner.formats.columns import parse_columns
 from batchrunner.options import ExportOptions
 
-FORMATS: Final = ("csv", "jsonl", "openai", "anthropic", "input")
+FORMATS: Final = ("csv", "jsonl", "openai", "anthropic", "input", "parquet", "xlsx")
 
 
 @click.command(
@@ -28,6 +28,7 @@ FORMATS: Final = ("csv", "jsonl", "openai", "anthropic", "input")
         "batchrunner export -o results.csv",
         "batchrunner export tickets -f jsonl --status completed > answers.jsonl",
         "batchrunner export tickets --columns key,output_json.label,metadata.* --excel -o labels.csv",
+        "batchrunner export tickets -f parquet > tickets.parquet",
         "batchrunner export tickets -f input --status failed -o failed.jsonl --force",
     ),
 )

@@ -20,6 +20,7 @@ from batchrunner.core.jsontext import json_of
 from batchrunner.errors import UsageError
 from batchrunner.formats.input_text import input_text
 from batchrunner.formats.rows import COLUMNS, Exported, rfc3339
+from batchrunner.views import JobView
 
 __all__ = [
     "NAMES",
@@ -44,6 +45,11 @@ class Parts:
         """Take a row; nothing is read yet."""
         self._row = row
         self._read: dict[str, Any] = {}
+
+    @property
+    def job(self) -> JobView:
+        """The job itself, with numbers and instants as they are."""
+        return self._row.job
 
     def __getitem__(self, name: str) -> Any:
         """Return one part; ``None`` where it is unknown."""

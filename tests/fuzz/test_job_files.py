@@ -199,6 +199,18 @@ def test_an_export_is_whole_whatever_was_answered(
             [row], format_name, out, profile=profile(provider), metadata_names=list(metadata)
         )
     assert n == 1
+    if format_name == "parquet":
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        (back,) = pq.read_table(io.BytesIO(out.getvalue())).to_pylist()
+        assert (back["key"], back["error_message"]) == (key, words)
+        return
+    if format_name == "xlsx":
+        import openpyxl  # noqa: PLC0415
+
+        (sheet,) = openpyxl.load_workbook(io.BytesIO(out.getvalue())).worksheets
+        assert sheet.max_row == 2
+        return
     text = out.getvalue().decode()
     if format_name == "csv":
         import csv  # noqa: PLC0415

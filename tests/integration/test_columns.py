@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from typing import Any
+
+import openpyxl
+import pyarrow.parquet as pq
 
 from tests.fakes import ApiServer
 from tests.integration.house import House
@@ -75,3 +80,27 @@ def test_excel(house: House, api: ApiServer) -> None:
     assert "1 cell was cut" in done.err
     done = house.run("export", "--excel", "-f", "jsonl", code=2)
     assert "-f csv" in done.err
+
+
+def test_parquet_and_excel_through_the_program(house: House, api: ApiServer) -> None:
+    """-o tells both by their endings, also at submit; stdout carries them too; readers find the answers."""
+    text = '{"label": "spam"}'
+    api.script([{"body": message(text)}])
+    house.jobs(3, metadata={"row": 1})
+    house.submit("-o", "out.parquet")
+    table = pq.read_table(house.folder / "out.parquet")
+    assert table["key"].to_pylist() == ["j0", "j1", "j2"]
+    assert table["output_text"].to_pylist() == [text] * 3
+    assert table["input_tokens"].to_pylist() == [3] * 3
+    columns = ["--columns", "key,output_json.label,metadata.row"]
+    house.run("export", "-o", "out.xlsx", *columns)
+    (sheet,) = openpyxl.load_workbook(house.folder / "out.xlsx").worksheets
+    assert [[cell.value for cell in row] for row in sheet.rows] == [
+        ["key", "output_json.label", "metadata.row"],
+        *[[f"j{n}", "spam", 1] for n in range(3)],
+    ]
+    piped = subprocess.run(
+        [sys.executable, "-m", "batchrunner", "export", "-f", "parquet"],
+        cwd=house.folder, env=house.environ, capture_output=True, check=True,
+    )  # fmt: skip
+    assert pq.read_table(io.BytesIO(piped.stdout)).equals(table)

@@ -226,7 +226,7 @@ def test_anthropic_rows(fields: dict[str, Any], response: bytes | None, result: 
 LONG = "x" * 100_000
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("parquet", "xlsx")])
 def test_rows_are_streamed(kind: str) -> None:
     """Rows are written while more are read, so that memory does not grow with the run."""
     out = io.BytesIO()
