@@ -454,9 +454,14 @@ class Batchrunner:
             self._notice(text)
 
     def _bounded(self, call: CallOptions) -> CallOptions:
-        if call.max_wait_s is None:
-            return replace(call, max_wait_s=self._config.max_wait_s)
-        return call
+        """Return the options of a call with what the configuration says where they say nothing."""
+        config = self._config
+        return replace(
+            call,
+            max_wait_s=config.max_wait_s if call.max_wait_s is None else call.max_wait_s,
+            notify=config.said("notify") if call.notify is None else call.notify,
+            webhook=config.said("webhook") if call.webhook is None else call.webhook,
+        )
 
     def _open(self) -> Database:
         return Database.open(

@@ -15,6 +15,7 @@ from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
 from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
+from batchrunner.notifying import Notifier
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import (
     apply_limits,
@@ -58,6 +59,8 @@ class Call:
     secrets: Secrets
     #: This call's proxies, with the passwords that are not stored.
     typed_proxies: tuple[str, ...] = ()
+    #: Stands before the listener where somebody else is to be told too.
+    notifier: Notifier | None = None
     #: The system's keyring, asked once.
     ring: Ring = field(default_factory=Ring)
 
@@ -115,6 +118,8 @@ class Call:
         """Have the runs sent, and return how the worst of them ended."""
         if self.call.no_run:
             return self.result(run_ids[0], Ending(ExitCode.DONE, None))
+        if self.notifier is not None:
+            self.notifier.holds_end = len(run_ids) == 1
         async with self._simulator(run_ids) as simulator_url:
             wiring = Wiring(
                 self.environ,
@@ -140,8 +145,19 @@ class Call:
                 await wiring.close()
         worst = min(run_ids, key=lambda run_id: _CODE_ORDER.index(endings[run_id].exit_code))
         written = [write_output(self.db, run_id, providers=self.providers) for run_id in run_ids]
+        await self._notify(endings, dict(zip(run_ids, written, strict=True)))
         result = self.result(worst, endings[worst])
         return replace(result, output=next((path for path in written if path), None))
+
+    async def _notify(
+        self, endings: Mapping[RunId, Ending], written: Mapping[RunId, str | None]
+    ) -> None:
+        """Tell how the runs ended, with their results in place, and wait until it is told."""
+        if self.notifier is None:
+            return
+        for run_id, ending in endings.items():
+            self.notifier.ended(self.result(run_id, ending).run, ending, written[run_id])
+        await self.notifier.close()
 
     def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
         return self.config.run_defaults(stored_run(self.db, run_id).provider)

@@ -110,6 +110,11 @@ class CallOptions:
     #: Longest single wait; ``NO_END``: whatever it takes (``--wait``). ``None``: not said, so that
     #: the configuration's holds, else the default.
     max_wait_s: float | None = None
+    #: What ``sh`` runs when a run ends or begins a long wait; ``none``: nothing, whatever the
+    #: configuration says.
+    notify: str | None = None
+    #: Where the same is posted, with ``${VAR}`` unfilled; ``none`` as above.
+    webhook: str | None = None
     #: ``--no-wait``: also do not follow another process.
     no_wait: bool = False
     no_run: bool = False

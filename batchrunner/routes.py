@@ -40,6 +40,7 @@ __all__ = [
     "short_timeout",
     "stored_routes",
     "strangers",
+    "way_to",
 ]
 
 #: What a model writes in a second, about; for telling what a timeout cuts off.
@@ -89,6 +90,29 @@ def route(
     :raises UsageError: something of it can't be used.
     """
     addresses = base_urls(known, options, environ, simulator_url=simulator_url)
+    return _route(addresses, options, environ, typed_proxies)
+
+
+def way_to(
+    address: str,
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    typed_proxies: Sequence[str] = (),
+) -> Route:
+    """Return how a request to some other address goes: by a run's proxies, with its trust.
+
+    :raises UsageError: something of it can't be used.
+    """
+    return _route((address,), options, environ, typed_proxies)
+
+
+def _route(
+    addresses: tuple[str, ...],
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    typed_proxies: Sequence[str],
+) -> Route:
     try:
         proxies = _proxies(options, environ, typed_proxies)
         is_tls = any(

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from batchrunner import notifying
 from batchrunner.calling import Call
 from batchrunner.checking import check_options, check_variables
 from batchrunner.checkup import Scene, advised
@@ -35,8 +36,9 @@ from batchrunner.intake import (
     rows_of,
 )
 from batchrunner.models import ExitCode, RunId, StoredRunState
+from batchrunner.notifying import Notifier, webhook_address
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
-from batchrunner.preparing import set_fields, stored_options
+from batchrunner.preparing import options_in_force, set_fields, stored_options
 from batchrunner.providers import Profile, Providers
 from batchrunner.results import check_output
 from batchrunner.routes import check_routes, said_base_urls
@@ -161,10 +163,12 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
     with stops.installed():
         db, process = _attached(target, create=create)
         try:
+            notifier = _notifier(target, run, db, stops)
             yield Call(
-                db=db, call=target.call, listener=target.listener, stops=stops, process=process,
-                environ=target.environ, config=target.config, providers=target.providers,
-                secrets=target.secrets, typed_proxies=run.proxy,
+                db=db, call=target.call, listener=notifier or target.listener, stops=stops,
+                process=process, environ=target.environ, config=target.config,
+                providers=target.providers, secrets=target.secrets, typed_proxies=run.proxy,
+                notifier=notifier,
             )  # fmt: skip
         except BaseException:
             # What went wrong is told, not that the row stays: the next process sweeps it.
@@ -175,6 +179,34 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
                     discard_unused(db)
             raise
         processes.unregister(db, process)
+
+
+def _notifier(target: Target, run: RunOptions, db: Database, stops: Stops) -> Notifier | None:
+    """Return who tells others of the call's runs; ``None`` where nobody is to be told."""
+    command, webhook = (
+        None if said in (None, "none") else said
+        for said in (target.call.notify, target.call.webhook)
+    )
+    if command is None and webhook is None:
+        return None
+    if webhook is not None:
+        of_any = target.config.run_defaults(run.provider or target.config.provider or "")
+        is_allowed = run.allow_insecure_http or bool(of_any.get("allow_insecure_http"))
+        webhook = webhook_address(webhook, target.environ, allow_insecure_http=is_allowed)
+        # Such an address often is a key itself.
+        target.secrets.add(webhook)
+    names = (target.providers.profile(name).key_envs for name in target.providers.names)
+    told = notifying.Target(
+        command=command,
+        webhook=webhook,
+        db=str(db.path),
+        environ=target.environ,
+        key_variables=frozenset(name for variables in names for name in variables),
+        secrets=target.secrets,
+        options_of=lambda uid: options_in_force(find_run(db, uid), target.config),
+        typed_proxies=run.proxy,
+    )
+    return Notifier(told, target.listener, stops)
 
 
 def _attached(target: Target, *, create: bool) -> tuple[Database, processes.Process]:

@@ -246,6 +246,17 @@ _RUN: Final = (
         help="Keep requests and answers compressed in the database. [default: no]",
     ),
     _row(
+        "--notify",
+        metavar="COMMAND",
+        help="Run that with the event on its input when the run finishes, halts or begins a wait of 5m or more;"
+        " none for nothing. [default: none]",
+    ),
+    _row(
+        "--webhook",
+        metavar="URL",
+        help="Post the same events there; ${VAR} is filled in. [default: none]",
+    ),
+    _row(
         "-o",
         "--output",
         metavar="FILE",

@@ -145,6 +145,14 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "26h", Goes.CALL, "max_wait_s",
             ),
             Key(
+                "notify", forms.TEXT, "A command that gets the event on its input when a run finishes, halts or begins a long wait.",
+                "none", Goes.CALL, "notify",
+            ),
+            Key(
+                "webhook", forms.TEXT, "An address that the same events are posted to; `${VAR}` is filled in.",
+                "none", Goes.CALL, "webhook",
+            ),
+            Key(
                 "max_response", forms.SIZE, "A longer answer fails its job.",
                 "32MB", Goes.RUN, "max_response",
             ),

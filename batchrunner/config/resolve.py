@@ -81,6 +81,11 @@ class Config:
         found = self.setting("max_wait", None)
         return None if found is None else float(found.value)
 
+    def said(self, name: str) -> str | None:
+        """Return what is said of a key that is about no provider; ``None``: nothing."""
+        found = self.setting(name, None)
+        return None if found is None else str(found.value)
+
     def setting(self, name: str, provider: str | None) -> Setting | None:
         """Return what is said of a key for a provider's runs; for ``None``, for anybody's."""
         key = KEYS[name]

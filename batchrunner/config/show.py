@@ -78,6 +78,8 @@ def _in_force(
         said = found.said
         if isinstance(said, str) and key.form is forms.PATH and _is_misplaced(found.value):
             said = REDACTED
+        if key.name == "webhook":
+            said = _host_of(str(said))
         return InForce(key.name, said, "file", found.place, default)
     return InForce(key.name, None, "default", None, default)
 
@@ -112,6 +114,13 @@ def _is_misplaced(path: str) -> bool:
     except OSError:
         # Too long a name, or a folder that nobody may look into.
         return True
+
+
+def _host_of(address: str) -> str:
+    """Return a webhook's address without its path, which often is the key to it."""
+    scheme, mark, rest = address.partition("://")
+    host, slash, _ = rest.rpartition("@")[2].partition("/")
+    return f"{scheme}{mark}{host}{slash}…" if slash and "${" not in address else address
 
 
 def _shown(key: Key, text: str) -> str:

@@ -52,7 +52,13 @@ def test_every_key_has_its_option() -> None:
     options = {
         flag: param.name for param in ALL["batchrunner submit"].params for flag in param.opts
     }
-    fields = {*RunOptions.__dataclass_fields__, *LimitOptions.__dataclass_fields__, "max_wait_s"}
+    fields = {
+        *RunOptions.__dataclass_fields__,
+        *LimitOptions.__dataclass_fields__,
+        "max_wait_s",
+        "notify",
+        "webhook",
+    }
     for key in KEYS.values():
         if key.option and key.goes is not Goes.PROGRAM:
             assert options[key.option] == key.field
