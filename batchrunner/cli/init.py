@@ -17,7 +17,7 @@ from batchrunner.cli.text import printable
     "init",
     cls=Command,
     short_help="Write jobs to try and a commented configuration here.",
-    examples=("batchrunner init", "batchrunner init && batchrunner submit jobs.jsonl"),
+    examples=("batchrunner init", "batchrunner init --db /srv/batch/jobs.db"),
 )
 @click.pass_context
 def init_command(ctx: click.Context, /) -> int:
