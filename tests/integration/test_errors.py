@@ -82,7 +82,7 @@ def test_a_held_model_has_one_fix(house: House, api: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("models", "words"),
     [
-        (["sim-1", "sim-2"], "the key can use sim-1, sim-2, so that it is not the model"),
+        (["sim-1", "sim-2"], "The key can use sim-1, sim-2 (from the provider's list"),
         (["sim-2", "other"], "batchrunner resume t --set model=sim-2"),
     ],
     ids=["listed", "not listed"],
