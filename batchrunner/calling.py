@@ -31,6 +31,7 @@ from batchrunner.store import commands, processes
 from batchrunner.store import views as store_views
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, run_by_id, stored_run
+from batchrunner.store.sample import begin_sample
 from batchrunner.views import Event, Listener, RunResult
 from batchrunner.wiring import Wiring
 
@@ -113,6 +114,9 @@ class Call:
             set_fields(self.db, stored, JobFilter(), chosen, self.notice)
         if stored.state is not StoredRunState.FINISHED:
             commands.lift(self.db, stored)
+            if self.call.sample and (n := begin_sample(self.db, stored, self.call.sample)):
+                jobs = "1 job" if n == 1 else f"{n} jobs"
+                self.notice(f"a sample of {jobs} goes first; then {stored.name} is paused")
 
     async def drain(self, run_ids: list[RunId]) -> RunResult:
         """Have the runs sent, and return how the worst of them ended."""

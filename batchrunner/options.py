@@ -125,6 +125,8 @@ class CallOptions:
     template: str | None = None
     #: The field of a line or row that is its key.
     key: str | None = None
+    #: So many jobs go first, spread over the input; then the run is paused.
+    sample: int | None = None
     #: (dotted body field, value as JSON text).
     sets: tuple[tuple[str, str], ...] = ()
 

@@ -311,6 +311,16 @@ _SUBMIT: Final = (
     _flag("--new", help="A new run, though the same has been submitted."),
 )
 
+#: Of ``submit`` and ``resume``.
+_SAMPLE: Final = (
+    _row(
+        "--sample",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Send N jobs, spread over those that are left, then pause the run (exit 3); resume sends the rest.",
+    ),
+)
+
 #: Options that choose jobs, alike for ``jobs``, ``export`` and ``retry``.
 _JOBS: Final = (
     _row(
@@ -357,7 +367,8 @@ def _connection(helps: Mapping[str, str]) -> Decorator:
 
 run_options: Final = _decorator(_RUN)
 connection_options: Final = _connection(_DOCTOR_HELPS)
-submit_options: Final = _decorator(_SUBMIT)
+submit_options: Final = _decorator((*_SUBMIT, *_SAMPLE))
+sample_options: Final = _decorator(_SAMPLE)
 job_options: Final = _decorator(_JOBS)
 
 

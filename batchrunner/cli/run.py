@@ -13,6 +13,7 @@ from batchrunner.cli.options import (
     job_filter,
     job_options,
     run_options,
+    sample_options,
     submit_options,
     typed_options,
 )
@@ -33,6 +34,7 @@ from batchrunner.cli.watch import watched
         "batchrunner submit jobs.jsonl --proxy socks5h://127.0.0.1:7890",
         "batchrunner submit jobs.jsonl --compress --db large.db",
         "batchrunner submit tickets.csv --template prompt.j2 --key ticket --model claude-haiku-4-5",
+        "batchrunner submit jobs.jsonl --sample 20 -o results.csv",
         "batchrunner submit jobs.jsonl --expect-json label.schema.json --max-attempts 3",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
@@ -76,6 +78,7 @@ def submit_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any)
 )
 @click.argument("run", required=False)
 @click.option("--all", "all_runs", is_flag=True, help="Every unfinished, unpaused run.")
+@sample_options
 @run_options
 @click.pass_context
 def resume_command(ctx: click.Context, /, run: str | None, all_runs: bool, **values: Any) -> int:

@@ -394,6 +394,9 @@ def _settle(
     run, job = claim.run, claim.job
     kind = decision.kind if decision else None
     after = _STEPS[event] if kind is None else _words(event, kind)
+    if run.is_sample and after.state == JobState.PENDING.value:
+        # What comes back stays one of the sample.
+        not_before = max(1, not_before)
     settle = Settle(
         job_id=job.job_id,
         key=job.key,

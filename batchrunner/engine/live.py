@@ -204,6 +204,8 @@ class LiveRun:
     expected: Expected | None = None
     concurrency: int | Literal["auto"] = "auto"
     max_failures: str | None = None
+    #: Only its sample goes out (``--sample``): jobs that are due, and no fresh ones.
+    is_sample: bool = False
     #: Jobs that have failed and whose failure is not committed yet.
     failing: int = 0
     #: A person said how many requests a minute, or that there is no such limit.

@@ -15,7 +15,7 @@ from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import AUTO_MOST, CallLimits, Lane, LiveRun
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
-from batchrunner.engine.waits import STOP_CODES
+from batchrunner.engine.waits import STOP_CODES, is_sample_over
 from batchrunner.engine.wire import Wire
 from batchrunner.errors import BatchrunnerError, DatabaseError, RefusedError, UsageError
 from batchrunner.failpoints import hit
@@ -31,7 +31,7 @@ from batchrunner.models import (
 from batchrunner.options import DEFAULT_MAX_ATTEMPTS, in_force
 from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
-from batchrunner.store import scopes
+from batchrunner.store import sample, scopes
 from batchrunner.store.accounts import account_to_send_with
 from batchrunner.store.codecs import Answers, Codec, codec_of_answers, codecs_of, made_codec
 from batchrunner.store.faults import DiskFullError
@@ -258,7 +258,7 @@ class Roster:
                 )
             else:
                 self._scopes.load(conn, lane.pool.id, known.day_zone)
-            lane.fresh = row.fresh
+            lane.fresh = row.fresh and not run.is_sample
             lane.next_due = row.next_due
 
     def _load_pool(self, conn: DriverConnection, run: LiveRun, model: str) -> ScopeLedger:
@@ -311,6 +311,8 @@ class Roster:
             )
             run.requests, run.input_tokens, run.output_tokens = statements.load_totals(conn, run_id)
             _apply_options(run, row.options)
+            if run.is_sample:
+                sample.mark_claimed(conn, run_id)
             _load_codecs(conn, run)
             self._load_lanes(conn, run)
             return run
@@ -378,9 +380,9 @@ class Roster:
             await self._cancel_rest(run, wall)
         is_finished = run.counts.pending == 0
         stop = None if is_finished and not is_cancelled else run.stop
-        hit("end.before")
-        await self._writer.transact(
-            lambda conn: statements.end_run(
+
+        def leave(conn: DriverConnection) -> None:
+            statements.end_run(
                 conn,
                 run.id,
                 None if is_cancelled else stop,
@@ -388,7 +390,11 @@ class Roster:
                 wall=wall,
                 only_for=run.asked_by if _is_of_call(stop) else None,
             )
-        )
+            if run.is_sample and (is_finished or is_sample_over(run)):
+                sample.end_sample(conn, run.id, is_paused=not is_finished)
+
+        hit("end.before")
+        await self._writer.transact(leave)
         hit("end.committed")
         run.ended = True
         run.waiting = None
@@ -480,6 +486,7 @@ def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.concurrency = options.get("concurrency") or "auto"
     run.concurrency = _affordable(run.concurrency)
     run.max_failures = options.get("max_failures")
+    run.is_sample = bool(options.get("sample"))
 
 
 def _affordable(concurrency: int | Literal["auto"]) -> int | Literal["auto"]:

@@ -144,7 +144,30 @@ def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
         )
     if (failures := too_many_failures(run)) is not None:
         return failures
-    return _held_back(run, now) or _waits_too_long(run, now, wall, resume)
+    return _held_back(run, now) or _sampled(run, resume) or _waits_too_long(run, now, wall, resume)
+
+
+def is_sample_over(run: LiveRun) -> bool:
+    """Whether a run whose sample goes first has nothing left of it."""
+    return (
+        run.is_sample
+        and not (run.outstanding or run.counts.running)
+        and all(lane.next_due is None for lane in run.lanes.values())
+    )
+
+
+def _sampled(run: LiveRun, resume: str) -> Waiting | None:
+    """Pause after the sample, for a person to look at it."""
+    if not is_sample_over(run):
+        return None
+    return Waiting(
+        reason=WaitingReason.PAUSED,
+        until=None,
+        detail=f"the sample is done ({run.counts.completed} completed, {run.counts.failed} failed);"
+        f" {run.counts.pending} jobs are left",
+        fix=f"look at it with: batchrunner export {run.typed_name} --status completed; then send the"
+        f" rest with: {resume}",
+    )
 
 
 def too_many_failures(run: LiveRun) -> Waiting | None:

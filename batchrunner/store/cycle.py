@@ -397,7 +397,7 @@ def _claim(
     n_due = 0
     if ask.look_due and ask.n_due:
         n_due = budget.take(_DUE, (*lane, now, ask.n_due, 0), jobs)
-    if len(jobs) < ask.n and not budget.spent:
+    if len(jobs) < ask.n and not budget.spent and not ask.due_only:
         budget.take(_FRESH, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
         budget.take(_DUE, (*lane, now, ask.n - len(jobs), n_due), jobs)

@@ -82,6 +82,8 @@ class Ask(NamedTuple):
     look_due: bool = False
     #: Whether the due go out before the fresh: where there is room for one, it is the first's.
     due_first: bool = False
+    #: Whether fresh jobs stay where they are: a sample goes first.
+    due_only: bool = False
     #: The run's dictionaries; none: every request of it is plain.
     codecs: Mapping[int, bytes] = _NONE
 
