@@ -95,7 +95,7 @@ def _record(names: list[str], cells: list[str], line: int, separator: str) -> Re
         try:
             return Record(line, msgspec.json.encode(row), None)
         except UnicodeEncodeError:
-            reason = "not UTF-8"
+            reason = "not UTF-8: save the table as CSV UTF-8"
     return Record(line, separator.join(cells).encode("utf-8", "surrogateescape"), reason)
 
 
