@@ -118,6 +118,11 @@ class Judge:
         """Return what still waits for the end of a streak, uncharged: an outage, or the run ends."""
         return [self._uncharged(outcome, decision) for outcome, decision in run.streak.take_open()]
 
+    def _put_back_surplus(self, run: LiveRun) -> list[Settle]:
+        """Return, uncharged, the oldest of what waits beyond what may be in flight."""
+        surplus = run.streak.take_surplus(run.in_flight_bound())
+        return [self._uncharged(outcome, decision) for outcome, decision in surplus]
+
     def flush_idle(self, run: LiveRun) -> list[Settle]:
         """Return what waits for a streak that nobody else is left to end."""
         return [
@@ -162,7 +167,7 @@ class Judge:
             unfinished=run.counts.pending + run.counts.running,
         )
         # An outage: everything of the streak goes back uncharged, one probe at a time.
-        settles = self.flush(run) if run.streak.is_outage else []
+        settles = self.flush(run) if run.streak.is_outage else self._put_back_surplus(run)
         if run.streak.is_outage:
             self.n_changes += 1
         if fate == "charged":

@@ -282,7 +282,8 @@ class LiveRun:
     def room(self, now: float) -> int:
         """Return how many more jobs may be claimed.
 
-        As many again as may be in flight are claimed ahead, so that no sender waits for a commit.
+        As many again as may be in flight are claimed ahead, so that no sender waits for a commit;
+        fewer, where outcomes wait for the end of a streak: to a crash their jobs are in flight.
         """
         if self.streak.is_outage and now < self.streak.probe_at:
             return 0
@@ -290,7 +291,7 @@ class LiveRun:
         ahead = bound if bound == self.wanted_concurrency() and self.proved else 0
         if self.streak.is_outage:
             ahead = 0
-        return bound + ahead - self.outstanding
+        return bound + max(0, ahead - self.streak.n_open) - self.outstanding
 
     def move(self, delta: Delta) -> None:
         """Take what a committed cycle changed into the counts."""

@@ -2,7 +2,8 @@
 
 Binds :mod:`batchrunner.core.outage` to outcomes: while a streak is open, its outcomes wait here
 unsettled (their jobs stay ``running``), since only its end tells whether they are charged. It is
-short: at most a quarter of the concurrency, or it is an outage.
+short: at most a quarter of the concurrency, or it is an outage; with a low concurrency as many as
+that, and the older ones go back uncharged.
 """
 
 from __future__ import annotations
@@ -99,6 +100,15 @@ class Streak:
     def take_open(self) -> list[tuple[Outcome, Decision]]:
         """Return what waits for the end of the streak, and wait for it no more."""
         taken, self._open = self._open, []
+        return taken
+
+    def take_surplus(self, most: int) -> list[tuple[Outcome, Decision]]:
+        """Return the oldest of more than ``most`` that wait, and wait for them no more.
+
+        Their jobs are in flight to a crash, which may leave twice the concurrency of those.
+        """
+        n = max(0, len(self._open) - most)
+        taken, self._open = self._open[:n], self._open[n:]
         return taken
 
     @staticmethod

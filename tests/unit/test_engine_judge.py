@@ -177,9 +177,25 @@ def test_the_same_job_failing_again_is_no_outage() -> None:
     """An outage takes distinct jobs."""
     scene = LiveScene()
     run = scene.run()
-    for _ in range(12):
+    for _ in range(8):
         assert meets(scene, run, BROKEN, job=1) == []
     assert not run.streak.is_outage
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 4, 8])
+def test_what_waits_for_a_streaks_end_counts_as_in_flight(concurrency: int) -> None:
+    """Put off or claimed, a crash finds at most twice the concurrency; the oldest go back uncharged."""
+    scene = LiveScene()
+    run = scene.run()
+    run.concurrency = concurrency
+    assert run.room(scene.clock.t) == 2 * concurrency
+    given_back: list[int] = []
+    for n in range(1, 5):
+        given_back += [s.job_id for s in meets(scene, run, BROKEN, job=n) if not s.charged]
+        assert run.streak.n_open + run.room(scene.clock.t) <= 2 * concurrency
+    assert given_back == list(range(1, max(1, 5 - concurrency)))
+    charged = [s.job_id for s in meets(scene, run, None, job=9) if s.charged]
+    assert charged == [n for n in range(1, 5) if n not in given_back] + [9]
 
 
 def test_a_streak_that_is_left_alone_is_charged_by_what_it_met() -> None:
