@@ -119,9 +119,20 @@ class Judge:
         return [self._uncharged(outcome, decision) for outcome, decision in run.streak.take_open()]
 
     def _put_back_surplus(self, run: LiveRun) -> list[Settle]:
-        """Return, uncharged, the oldest of what waits beyond what may be in flight."""
-        surplus = run.streak.take_surplus(run.in_flight_bound())
-        return [self._uncharged(outcome, decision) for outcome, decision in surplus]
+        """Return, uncharged, the oldest of what waits beyond the concurrency, for later.
+
+        After the backoff of a charged try, so that others go first and tell whether it is an outage.
+        """
+        return [
+            self._uncharged(
+                outcome,
+                decision,
+                not_before=self._after(
+                    retry_delay_ms(outcome.claim.job.attempts + 1, self._rand())
+                ),
+            )
+            for outcome, decision in run.streak.take_surplus(run.wanted_concurrency())
+        ]
 
     def flush_idle(self, run: LiveRun) -> list[Settle]:
         """Return what waits for a streak that nobody else is left to end."""
@@ -316,14 +327,19 @@ class Judge:
             event,
             decision,
             outcome_word="retry",
-            not_before=max(1, int(self._clock.now() + delay)),
+            not_before=self._after(delay),
         )
 
-    def _uncharged(self, outcome: Outcome, decision: Decision) -> Settle:
+    def _after(self, delay_ms: float) -> int:
+        return max(1, int(self._clock.now() + delay_ms))
+
+    def _uncharged(self, outcome: Outcome, decision: Decision, *, not_before: int = 0) -> Settle:
         word = "outage" if decision.kind in FAULTS else "halted"
         if decision.kind is not None:
             word = GIVEN_BACK.get(decision.kind, word)
-        return _settle(outcome, JobEvent.GIVE_BACK, decision, outcome_word=word)
+        return _settle(
+            outcome, JobEvent.GIVE_BACK, decision, outcome_word=word, not_before=not_before
+        )
 
     def _streak_over(self, run: LiveRun) -> list[Settle]:
         """A job was answered: the failures before it were their jobs' own."""
