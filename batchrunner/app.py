@@ -32,6 +32,7 @@ from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError, RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import check_choice, format_of
+from batchrunner.formats.report import page
 from batchrunner.models import ErrorKind, RunId, StoredRunState
 from batchrunner.options import (
     CallOptions,
@@ -54,6 +55,7 @@ from batchrunner.results import tell_pruned, write_run
 from batchrunner.starting import write_starter
 from batchrunner.store import caps, commands, failures, maintenance, merge, prune
 from batchrunner.store import limits as store_limits
+from batchrunner.store import report as store_report
 from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
 from batchrunner.store.accounts import find_account, sentence
@@ -69,6 +71,7 @@ from batchrunner.views import (
     Listener,
     PrunePlan,
     PruneView,
+    ReportView,
     RunResult,
     RunView,
     SaidView,
@@ -301,6 +304,29 @@ class Batchrunner:
             return write(out)
         with atomic_file(options.output, force=options.force) as file:
             return write(file)
+
+    def report(self, name: str | None = None) -> ReportView:
+        """Return a run in numbers over its time, for :func:`batchrunner.formats.report.page`."""
+        db = self._open()
+        run = find_run(db, name)
+        return ReportView(
+            run=self.status(run.name),
+            made_at=wall_ms(),
+            models=store_report.models(db, run),
+            errors=self.errors(run.name),
+            timeline=store_report.sends(db, run),
+        )
+
+    def write_report(
+        self, name: str | None, out: BinaryIO, *, output: Path | None = None, force: bool = False
+    ) -> None:
+        """Write a run as one HTML page to ``output``, else to ``out``."""
+        data = page(self.report(name)).encode()
+        if output is None:
+            out.write(data)
+            return
+        with atomic_file(output, force=force) as file:
+            file.write(data)
 
     # --- keys
 

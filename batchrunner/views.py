@@ -237,6 +237,77 @@ class CheckView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLine:
+    """What became of the jobs that ask for one model."""
+
+    #: Empty: they name none.
+    model: str
+    jobs: int
+    completed: int
+    failed: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A stretch of a run's time."""
+
+    at: int
+    #: Sends that ended in it: with an answer, with the job's failure, with another try to come.
+    completed: int
+    failed: int
+    again: int
+    #: How many were under way, on average.
+    in_flight: float
+    #: How long none was, in seconds.
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latencies:
+    """How long answers took, in milliseconds, right to 5 %."""
+
+    p50: float
+    p90: float
+    p99: float
+    longest: float
+    #: (from, to, answers) on a logarithmic scale.
+    bars: Sequence[tuple[float, float, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """What went out and came back over a run's time."""
+
+    began_at: int
+    ended_at: int
+    #: How long a span is.
+    width_s: float
+    spans: Sequence[Span]
+    #: How long nothing was under way, in seconds.
+    idle_s: float
+    #: Kind or outcome → sends, the most frequent first.
+    outcomes: Mapping[str, int]
+    latencies: Latencies | None
+    #: (key, milliseconds) of the answers that took longest.
+    slowest: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportView:
+    """A run as one page."""
+
+    run: RunView
+    made_at: int
+    models: Sequence[ModelLine]
+    errors: Sequence[ErrorGroup]
+    #: ``None``: nothing was sent.
+    timeline: Timeline | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedRun:
     """A run that a prune takes away, or whose requests and answers it takes."""
 

@@ -44,7 +44,10 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("limits", "limits", "Limits in force, used and left; change them."),
         Entry("usage", "usage", "Requests and tokens by day, model or run."),
     ),
-    "Results": (Entry("export", "export", "Write results as CSV, JSONL or a batch format."),),
+    "Results": (
+        Entry("export", "export", "Write results as CSV, JSONL or a batch format."),
+        Entry("report", "report", "A run as one HTML page, to keep or to send on."),
+    ),
     "Stop": (
         Entry("pause", "control", "Stop a run; resume undoes it."),
         Entry("cancel", "control", "Give up a run; retry undoes it."),
