@@ -16,7 +16,7 @@ from batchrunner.engine.stops import Stops
 from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier
-from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
+from batchrunner.options import PRICES, CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import (
     apply_limits,
     is_built_in_simulator,
@@ -164,7 +164,8 @@ class Call:
         await self.notifier.close()
 
     def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
-        return self.config.run_defaults(stored_run(self.db, run_id).provider)
+        defaults = self.config.run_defaults(stored_run(self.db, run_id).provider)
+        return {**defaults, PRICES: prices} if (prices := self.config.said_prices) else defaults
 
     def _way(self, run_id: RunId, wiring: Wiring) -> Mapping[str, str]:
         stored = stored_run(self.db, run_id)

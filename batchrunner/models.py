@@ -261,6 +261,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     #: What of the input was read from the provider's cache.
     cache_read_tokens: int | None = None
+    #: What of the input was written to it, and what of that for an hour.
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    #: How it was processed, where that has a price of its own (``core.prices.TIERS``).
+    tier: str | None = None
+    #: Whether it costs anything; counting tokens does not.
+    is_billed: bool = True
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

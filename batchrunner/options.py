@@ -28,6 +28,8 @@ DEFAULT_MAX_RESPONSE: Final = 32 * 1024 * 1024
 
 #: Among the options of a run that another process asked for: how that process would send it.
 WAY: Final = "way"
+#: Among what holds for a run: the prices that the configuration says, by model.
+PRICES: Final = "prices"
 #: Options for which a variable of the environment comes before the configuration.
 UNDER_ENVIRONMENT: Final = ("base_url", "proxy")
 

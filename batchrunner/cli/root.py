@@ -42,7 +42,7 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("show", "look", "One job: request, response, every send."),
         Entry("errors", "look", "Failures by kind: count, an example, the fix."),
         Entry("limits", "limits", "Limits in force, used and left; change them."),
-        Entry("usage", "usage", "Requests and tokens by day, model or run."),
+        Entry("usage", "usage", "Requests, tokens, money by day, model or run."),
     ),
     "Results": (
         Entry("export", "export", "Write results as CSV, JSONL or a batch format."),

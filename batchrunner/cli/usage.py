@@ -22,13 +22,14 @@ _COUNTS: Final = (
     Column("429s", right=True),
     Column("TOKENS IN", right=True),
     Column("TOKENS OUT", right=True),
+    Column("COST", right=True),
 )
 
 
 @click.command(
     "usage",
     cls=Command,
-    short_help="Requests and tokens by day, model or run.",
+    short_help="Requests, tokens, money by day, model or run.",
     examples=(
         "batchrunner usage",
         "batchrunner usage --by model --by day --days 7",
@@ -51,7 +52,7 @@ _COUNTS: Final = (
 )
 @click.pass_context
 def usage_command(ctx: click.Context, /, by: tuple[str, ...], days: int | None) -> int:
-    """Requests and tokens that were used, then the limits they count against.
+    """Requests, tokens and money that were used, then the limits they count against.
 
     Days are UTC's. Usage is kept when runs are deleted. A request counts when its outcome is
     stored, 429s too.
@@ -81,4 +82,5 @@ def _cells(row: UsageView, names: tuple[str, ...]) -> list[str]:
         number(row.rate_limited),
         number(row.input_tokens),
         number(row.output_tokens),
+        "-" if row.cost_usd is None else f"${row.cost_usd:,.4f}",
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from batchrunner.config.decode import Described, Price, Setting
-from batchrunner.config.keys import KEYS, Goes
+from batchrunner.config.keys import KEYS, PRICE_KEYS, Goes
 from batchrunner.errors import UsageError
 from batchrunner.options import LimitOptions
 from batchrunner.providers.registry import Providers
@@ -95,6 +95,16 @@ class Config:
             if is_for_it and name in layer.settings:
                 return layer.settings[name]
         return None
+
+    @property
+    def said_prices(self) -> dict[str, dict[str, float]]:
+        """What models cost, in dollars per million tokens; fit for JSON."""
+        return {
+            model: {
+                name: value for name in PRICE_KEYS if (value := getattr(price, name)) is not None
+            }
+            for model, price in self.prices.items()
+        }
 
     def headers(self, provider: str | None) -> Sequence[str]:
         """Return the headers for a provider's runs, ``NAME: VALUE`` with ``${VAR}`` unfilled."""

@@ -195,6 +195,8 @@ def _is_sound(usage: Usage) -> bool:
     return (
         0 <= (usage.input_tokens or 0) <= _MOST_TOKENS
         and 0 <= (usage.output_tokens or 0) <= _MOST_TOKENS
+        and 0 <= (usage.cache_read_tokens or 0) <= _MOST_TOKENS
+        and 0 <= (usage.cache_write_tokens or 0) <= _MOST_TOKENS
         and len(usage.model or "") <= _NAME_BOUND
         and len(usage.finish_reason or "") <= _NAME_BOUND
     )
@@ -211,6 +213,11 @@ def _sound(usage: Usage) -> Usage:
         finish_reason=usage.finish_reason and usage.finish_reason[:_NAME_BOUND],
         input_tokens=count(usage.input_tokens),
         output_tokens=count(usage.output_tokens),
+        cache_read_tokens=count(usage.cache_read_tokens),
+        cache_write_tokens=count(usage.cache_write_tokens),
+        cache_write_1h_tokens=count(usage.cache_write_1h_tokens),
+        tier=usage.tier,
+        is_billed=usage.is_billed,
     )
 
 

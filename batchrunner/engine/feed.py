@@ -127,6 +127,7 @@ class Feed:
             limits=limits,
             input_tokens=run.input_tokens,
             output_tokens=run.output_tokens,
+            cost_usd=run.cost_usd,
             requests_per_minute=rate,
             eta=eta(
                 run.counts.pending + run.counts.running,
@@ -178,7 +179,7 @@ def _job_data(settle: Settle, run: LiveRun) -> dict[str, Any]:
         "finish_reason": settle.finish_reason,
         "input_tokens": settle.input_tokens,
         "output_tokens": settle.output_tokens,
-        "cost_usd": None,
+        "cost_usd": settle.cost_usd,
         "latency_ms": settle.latency_ms,
         "request_id": settle.request_id,
         "started_at": rfc3339(settle.started_at),

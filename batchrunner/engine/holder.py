@@ -20,6 +20,7 @@ from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot, Ledger
+from batchrunner.engine.costs import Costs
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge
@@ -101,6 +102,7 @@ class Holder:
         self._gate = Gate(self._ledger, clock)
         self._judge = Judge(self._ledger, clock, rand)
         self._planner = Planner(self._ledger)
+        self._costs = Costs(feed.notice)
         self._scopes = Scopes(self._ledger, clock, feed.notice)
         self._roster = Roster(
             writer=writer,
@@ -160,8 +162,9 @@ class Holder:
     # --- the cycle
 
     async def _cycle(self) -> None:
-        now, wall = self._clock.now(), self._clock.wall()
         settles = self._judge_outcomes()
+        await self._costs.count(settles, self._roster)
+        now, wall = self._clock.now(), self._clock.wall()
         plans = self._plan(now, wall)
         learned, organizations = self._scopes.take_learned()
         is_seen = now - self._seen_at >= SEEN_MS
@@ -256,7 +259,9 @@ class Holder:
                 with suppress(DatabaseError):
                     await self._writer.checkpoint("TRUNCATE")
                 await asyncio.sleep(1.0)
-                cycle.settles = [*cycle.settles, *self._judge_outcomes()]
+                more = self._judge_outcomes()
+                await self._costs.count(more, self._roster)
+                cycle.settles = [*cycle.settles, *more]
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
             except DamagedBodyError as error:
                 # A request can't be read back: what came meanwhile is stored, then the call ends.

@@ -462,6 +462,7 @@ def _settle(
         settle.finish_reason = usage.finish_reason
         settle.input_tokens = usage.input_tokens
         settle.output_tokens = usage.output_tokens
+        settle.usage = usage
     return settle
 
 

@@ -30,6 +30,7 @@ from batchrunner.models import (
     RunId,
     Waiting,
 )
+from batchrunner.providers.pricing import Listed
 from batchrunner.store.codecs import Answers
 from batchrunner.store.holder import RunRow
 from batchrunner.store.records import ClaimedJob, Delta
@@ -198,6 +199,9 @@ class LiveRun:
     requests: RequestCounts = field(default_factory=RequestCounts)
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: float | None = None
+    #: What its models cost, by the name asked for and the one that answered.
+    prices: dict[tuple[ModelId, str | None], Listed] = field(default_factory=dict)
     priority: int = 0
     max_attempts: int = 5
     #: What answers have to be (``--expect-json``); ``None``: anything.
@@ -314,6 +318,8 @@ class LiveRun:
             self.input_tokens = (self.input_tokens or 0) + delta.input_tokens
         if delta.output_tokens is not None:
             self.output_tokens = (self.output_tokens or 0) + delta.output_tokens
+        if delta.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + delta.cost_usd
 
     @property
     def id(self) -> RunId:

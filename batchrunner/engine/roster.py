@@ -309,7 +309,8 @@ class Roster:
                 streak=Streak(limits.max_wait_s),
                 started_at=self._clock.now(),
             )
-            run.requests, run.input_tokens, run.output_tokens = statements.load_totals(conn, run_id)
+            totals = statements.load_totals(conn, run_id)
+            run.requests, run.input_tokens, run.output_tokens, run.cost_usd = totals
             _apply_options(run, row.options)
             if run.is_sample:
                 sample.mark_claimed(conn, run_id)

@@ -14,6 +14,7 @@ import msgspec
 
 from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
+from batchrunner.core.prices import TIERS
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.core.wordings import OTHER_PLACE, REGION_SAYS
 from batchrunner.models import ErrorKind, Usage, Verdict
@@ -147,11 +148,21 @@ RULES: Final = (
 )
 
 
+class _Creation(msgspec.Struct):
+    """``cache_creation``."""
+
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
+    #: Gateways put something else into them, or nothing.
+    cache_creation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    service_tier: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    speed: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Message(msgspec.Struct):
@@ -165,6 +176,7 @@ class _Message(msgspec.Struct):
 
 
 _decode: Final = msgspec.json.Decoder(_Message).decode
+_decode_creation: Final = msgspec.json.Decoder(_Creation).decode
 _NULL: Final = b"null"
 
 
@@ -176,7 +188,10 @@ def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all
         return Answer(Usage(), True)
     usage = message.usage
     if usage is None:
-        return Answer(Usage(model=message.model, input_tokens=message.input_tokens), False)
+        counted = message.input_tokens
+        return Answer(
+            Usage(model=message.model, input_tokens=counted, is_billed=counted is None), False
+        )
     sent = usage.input_tokens
     if sent is not None:
         sent += (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
@@ -187,9 +202,28 @@ def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all
             input_tokens=sent,
             output_tokens=usage.output_tokens,
             cache_read_tokens=usage.cache_read_input_tokens,
+            cache_write_tokens=usage.cache_creation_input_tokens,
+            cache_write_1h_tokens=_for_an_hour(usage.cache_creation),
+            tier=_tier(usage),
         ),
         False,
     )
+
+
+def _for_an_hour(creation: msgspec.Raw | msgspec.UnsetType) -> int | None:
+    if creation is msgspec.UNSET:
+        return None
+    try:
+        return _decode_creation(creation).ephemeral_1h_input_tokens
+    except msgspec.DecodeError:
+        return None
+
+
+def _tier(usage: _Usage) -> str | None:
+    for said in (usage.speed, usage.service_tier):
+        if said is not msgspec.UNSET and (tier := TIERS.get(bytes(said))) is not None:
+            return tier
+    return None
 
 
 class _Block(msgspec.Struct):

@@ -103,6 +103,7 @@ def _read(body: bytes, path: str) -> Answer:
             ),
             output_tokens=_sum(usage.candidates_token_count, usage.thoughts_token_count),
             cache_read_tokens=usage.cached_content_token_count,
+            is_billed=result.total_tokens is None,
         ),
         False,
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from batchrunner.core.classify import Answer
 from batchrunner.core.credentials import Credential
+from batchrunner.core.prices import TIERS
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Usage, Verdict
 from batchrunner.providers.fixes import ADD_CREDIT_OPENAI, SHORTEN
@@ -101,6 +102,7 @@ class _Details(msgspec.Struct):
     """``prompt_tokens_details``."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -127,10 +129,12 @@ class _Result(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     incomplete_details: _Incomplete | None = None
+    service_tier: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _decode: Final = msgspec.json.Decoder(_Result).decode
+_NO_DETAILS: Final = _Details()
 _decode_details: Final = msgspec.json.Decoder(_Details).decode
 _NULL: Final = b"null"
 
@@ -139,13 +143,14 @@ def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all 
     """Read usage and presence of an error out of any answer of OpenAI's language."""
     result = _decode(body)
     usage = result.usage
-    sent = got = cached = None
+    sent = got = None
+    details = _NO_DETAILS
     if usage is not None:
         sent = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
         got = usage.output_tokens if usage.completion_tokens is None else usage.completion_tokens
-        cached = _cached(usage.prompt_tokens_details)
-        if cached is None:
-            cached = _cached(usage.input_tokens_details)
+        details = _details(usage.prompt_tokens_details)
+        if details is _NO_DETAILS:
+            details = _details(usage.input_tokens_details)
     reason = result.status
     if result.choices:
         reason = result.choices[0].finish_reason
@@ -157,20 +162,24 @@ def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all 
             finish_reason=reason,
             input_tokens=sent,
             output_tokens=got,
-            cache_read_tokens=cached,
+            cache_read_tokens=details.cached_tokens,
+            cache_write_tokens=details.cache_write_tokens,
+            tier=None
+            if result.service_tier is msgspec.UNSET
+            else TIERS.get(bytes(result.service_tier)),
         ),
         result.status == "failed"
         or (result.error is not msgspec.UNSET and bytes(result.error) != _NULL),
     )
 
 
-def _cached(details: msgspec.Raw | msgspec.UnsetType) -> int | None:
+def _details(details: msgspec.Raw | msgspec.UnsetType) -> _Details:
     if details is msgspec.UNSET:
-        return None
+        return _NO_DETAILS
     try:
-        return _decode_details(details).cached_tokens
+        return _decode_details(details)
     except msgspec.DecodeError:
-        return None
+        return _NO_DETAILS
 
 
 class _Part(msgspec.Struct):

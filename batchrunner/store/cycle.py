@@ -36,7 +36,7 @@ _SEND_COLUMNS: Final = (
 )  # fmt: skip
 _RESPONSE_COLUMNS: Final = (
     "job_id", "http_status", "error_message", "model", "finish_reason", "input_tokens",
-    "output_tokens", "latency_ms", "request_id", "body", "codec",
+    "output_tokens", "cost_usd", "latency_ms", "request_id", "body", "codec",
 )  # fmt: skip
 #: Rows of one INSERT, few sizes so that their statements stay prepared; the surplus is NULL.
 _INSERT_SIZES: Final = (1, 4, 16, 64, 128, 256)
@@ -56,6 +56,8 @@ _RESPONSE_AGAIN = """
                             ELSE coalesce(input_tokens, 0) + excluded.input_tokens END,
         output_tokens = CASE WHEN excluded.output_tokens IS NULL THEN output_tokens
                              ELSE coalesce(output_tokens, 0) + excluded.output_tokens END,
+        cost_usd = CASE WHEN excluded.cost_usd IS NULL THEN cost_usd
+                        ELSE coalesce(cost_usd, 0) + excluded.cost_usd END,
         latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body,
         codec = excluded.codec"""
 _COLUMNS: Final = """
@@ -126,27 +128,30 @@ _SCOPE = """
     WHERE id = ?"""
 _DAY = """
     INSERT INTO usage_day (day, account_id, model_id, run_id, requests, rate_limited,
-                           input_tokens, output_tokens)"""
+                           input_tokens, output_tokens, cost_usd)"""
 _DAY_AGAIN = """
     ON CONFLICT DO UPDATE SET
         requests = requests + excluded.requests,
         rate_limited = rate_limited + excluded.rate_limited,
         input_tokens = input_tokens + excluded.input_tokens,
-        output_tokens = output_tokens + excluded.output_tokens"""
+        output_tokens = output_tokens + excluded.output_tokens,
+        cost_usd = CASE WHEN excluded.cost_usd IS NULL THEN cost_usd
+                        ELSE coalesce(cost_usd, 0) + excluded.cost_usd END"""
 _MS_A_DAY: Final = 86_400_000
 
 _COUNTERS: Final = (
     "n_pending", "n_running", "n_completed", "n_failed", "n_sent", "n_retried", "n_rate_limited",
     "n_interrupted",
 )  # fmt: skip
-_TOKENS: Final = ("input_tokens", "output_tokens")
+#: Counters that say nothing as long as no answer did.
+_SUMS: Final = ("input_tokens", "output_tokens", "cost_usd")
 _RUN = (
     "UPDATE run SET "  # noqa: S608 (column names from the tables above)
     + ", ".join(f"{name} = {name} + ?" for name in _COUNTERS)
     + ", "
     + ", ".join(
         f"{name} = CASE WHEN ? IS NULL THEN {name} ELSE coalesce({name}, 0) + ? END"
-        for name in _TOKENS
+        for name in _SUMS
     )
     + " WHERE id = ?"
 )
@@ -318,7 +323,7 @@ def _answers(cycle: Cycle) -> list[_Answer]:
     codecs = cycle.codecs
     return [
         ((s.job_id, s.http_status, s.message, s.model, s.finish_reason, s.input_tokens,
-          s.output_tokens, s.latency_ms, s.request_id), s.body, codecs.get(s.run_id))
+          s.output_tokens, s.cost_usd, s.latency_ms, s.request_id), s.body, codecs.get(s.run_id))
         for s in cycle.settles
         if s.is_attempt and s.outcome is not None
     ]  # fmt: skip
@@ -332,8 +337,9 @@ def _responses(answers: Iterable[_Answer]) -> Iterator[_Statement]:
     yield from _rows(_RESPONSE, _RESPONSE_AGAIN, rows)
 
 
-def _days(settles: Iterable[Settle]) -> list[tuple[int, ...]]:
+def _days(settles: Iterable[Settle]) -> list[tuple[float | None, ...]]:
     days: dict[tuple[int, int, int, int], list[int]] = {}
+    costs: dict[tuple[int, int, int, int], float] = {}
     for s in settles:
         if s.outcome is not None and s.sent_at is not None:
             key = (s.sent_at // _MS_A_DAY, s.account_id, s.model_id, s.run_id)
@@ -342,7 +348,9 @@ def _days(settles: Iterable[Settle]) -> list[tuple[int, ...]]:
             day[1] += s.outcome == "rate_limited"
             day[2] += s.input_tokens or 0
             day[3] += s.output_tokens or 0
-    return [(*key, *n) for key, n in days.items()]
+            if s.cost_usd is not None:
+                costs[key] = costs.get(key, 0.0) + s.cost_usd
+    return [(*key, *n, costs.get(key)) for key, n in days.items()]
 
 
 def _rows(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Iterator[_Statement]:
@@ -379,6 +387,8 @@ def _count(s: Settle, delta: Delta) -> None:
         delta.input_tokens = (delta.input_tokens or 0) + s.input_tokens
     if s.output_tokens is not None:
         delta.output_tokens = (delta.output_tokens or 0) + s.output_tokens
+    if s.cost_usd is not None:
+        delta.cost_usd = (delta.cost_usd or 0.0) + s.cost_usd
 
 
 def _claim(

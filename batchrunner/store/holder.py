@@ -340,15 +340,15 @@ def cancel_some(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> int:
 
 def load_totals(
     conn: sqlite3.Connection, run_id: RunId
-) -> tuple[RequestCounts, int | None, int | None]:
-    """Return a run's sends by outcome and its tokens so far."""
+) -> tuple[RequestCounts, int | None, int | None, float | None]:
+    """Return a run's sends by outcome, its tokens and its cost so far."""
     row = conn.execute(
-        "SELECT n_sent, n_retried, n_rate_limited, n_interrupted, input_tokens, output_tokens"
-        " FROM run WHERE id = ?",
+        "SELECT n_sent, n_retried, n_rate_limited, n_interrupted, input_tokens, output_tokens,"
+        " cost_usd FROM run WHERE id = ?",
         (run_id,),
     ).fetchone()
     counts = RequestCounts(sent=row[0], retried=row[1], rate_limited=row[2], interrupted=row[3])
-    return counts, row[4], row[5]
+    return counts, row[4], row[5], row[6]
 
 
 def _stop_columns(stop: Waiting | None) -> tuple[str | None, int | None, str | None, str | None]:

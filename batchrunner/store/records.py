@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from batchrunner.core.admission import DirtySlot
-from batchrunner.models import JobId, ModelId, RunId, ScopeId
+from batchrunner.models import JobId, ModelId, RunId, ScopeId, Usage
 from batchrunner.store.codecs import Codec
 
 __all__ = [
@@ -65,6 +65,9 @@ class Settle(msgspec.Struct, kw_only=True):
     finish_reason: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: What the answer said of itself, for what it cost.
+    usage: Usage | None = None
+    cost_usd: float | None = None
     latency_ms: int | None = None
 
 
@@ -184,12 +187,13 @@ class Delta:
     interrupted: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: float | None = None
 
-    def row(self, run_id: int) -> tuple[int | None, ...]:
+    def row(self, run_id: int) -> tuple[float | None, ...]:
         return (
             self.pending, self.running, self.completed, self.failed, self.sent, self.retried,
             self.rate_limited, self.interrupted, self.input_tokens, self.input_tokens,
-            self.output_tokens, self.output_tokens, run_id,
+            self.output_tokens, self.output_tokens, self.cost_usd, self.cost_usd, run_id,
         )  # fmt: skip
 
 

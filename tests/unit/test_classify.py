@@ -231,7 +231,13 @@ def test_an_answer_completes_whatever_it_says(stop_reason: str) -> None:
     decision = decide(200, {**MESSAGE, "stop_reason": stop_reason})
     assert decision == Decision(
         verdict=V.COMPLETE,
-        usage=Usage(model="claude-x", finish_reason=stop_reason, input_tokens=15, output_tokens=7),
+        usage=Usage(
+            model="claude-x",
+            finish_reason=stop_reason,
+            input_tokens=15,
+            output_tokens=7,
+            cache_write_tokens=5,
+        ),
     )
 
 
@@ -585,6 +591,8 @@ def test_every_kind_says_how_a_run_stands_that_stops_on_it() -> None:
 def test_an_answer_is_a_pair() -> None:
     """A profile reads usage and whether it is an error, in one pass."""
     raw = json.dumps(MESSAGE).encode()
-    assert profile("anthropic").read(raw, "") == Answer(
-        Usage(model="claude-x", finish_reason="end_turn", input_tokens=15, output_tokens=7), False
-    )
+    usage = Usage(
+        model="claude-x", finish_reason="end_turn", input_tokens=15, output_tokens=7,
+        cache_write_tokens=5,
+    )  # fmt: skip
+    assert profile("anthropic").read(raw, "") == Answer(usage, False)

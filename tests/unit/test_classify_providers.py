@@ -352,7 +352,7 @@ def test_azures_own_hosts() -> None:
             {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 4}},
             Usage(finish_reason="SAFETY", input_tokens=4),
         ),
-        ("gemini", {"totalTokens": 31}, Usage(input_tokens=31)),
+        ("gemini", {"totalTokens": 31}, Usage(input_tokens=31, is_billed=False)),
         (
             "gemini",
             {

@@ -78,7 +78,9 @@ def test_a_key_in_the_place_of_its_file_is_refused_unshown(key: str) -> None:
     """A key put where a file's name belongs is told as that, by its variable, and not repeated."""
     with pytest.raises(RefusedError) as caught:
         find_credential(ANTHROPIC, {"ANTHROPIC_API_KEY_FILE": key}, base_url_is_own=False)
-    assert caught.value.message.startswith("What ANTHROPIC_API_KEY_FILE names, which looks like a key itself, can't")
+    assert caught.value.message.startswith(
+        "What ANTHROPIC_API_KEY_FILE names, which looks like a key itself, can't"
+    )
     assert key not in caught.value.message + caught.value.fix
     with pytest.raises(RefusedError) as caught:
         find_credential(ANTHROPIC, {}, base_url_is_own=False, key_file=Path("/x") / key)

@@ -1,0 +1,130 @@
+"""What a request costs: a model's prices, and an answer's usage counted on them.
+
+Tokens of the input are of one kind each: read from the provider's cache, written to it (for five
+minutes or an hour), or neither. What is not known makes a cost unknown, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from batchrunner.models import Usage
+
+__all__ = ["HALVED", "TIERS", "Price", "Rates", "as_said", "cost"]
+
+#: How answers say that they were processed otherwise than usual (as JSON) → our word for it.
+TIERS: Final[Mapping[bytes, str]] = MappingProxyType(
+    {f'"{name}"'.encode(): name for name in ("batch", "flex", "priority", "fast")}
+)
+#: What every provider that has it sells at half its price.
+HALVED: Final = frozenset({"batch", "flex"})
+
+_PER: Final = 1e-6
+
+
+class Rates(NamedTuple):
+    """Dollars per million tokens; ``None``: unknown."""
+
+    input: float | None
+    output: float | None
+    cache_read: float | None
+    cache_write: float | None
+    cache_write_1h: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a model costs."""
+
+    rates: Rates
+    #: Input of more tokens than these has rates of its own, the fewest tokens first.
+    steps: tuple[tuple[int, Rates], ...] = ()
+    #: What is processed otherwise than usual (:data:`TIERS`), where that has a price of its own.
+    tiers: Mapping[str, Price] = field(default_factory=dict)
+
+    def at(self, n_input: int) -> Rates:
+        """Return the rates of a request with so many tokens of input."""
+        rates = self.rates
+        for more_than, of_step in self.steps:
+            if n_input > more_than:
+                rates = of_step
+        return rates
+
+
+def cost(price: Price, usage: Usage) -> float | None:
+    """Return what an answer cost, in dollars; ``None``: its usage or a price it needs is unknown."""
+    n_input = usage.input_tokens
+    if n_input is None:
+        return None
+    if not usage.is_billed:
+        return 0.0
+    if usage.tier is not None:
+        price = price.tiers.get(usage.tier, price)
+    rates = price.at(n_input)
+    dollars = 0.0
+    rest = n_input
+    # Cached tokens are some of the input's, whatever an answer says.
+    if usage.cache_read_tokens:
+        read = min(max(0, usage.cache_read_tokens), rest)
+        rest -= read
+        if rates.cache_read is None:
+            return None
+        dollars += read * rates.cache_read
+    if usage.cache_write_tokens:
+        written = min(max(0, usage.cache_write_tokens), rest)
+        rest -= written
+        for_long = min(max(0, usage.cache_write_1h_tokens or 0), written)
+        if rates.cache_write is None or rates.cache_write_1h is None:
+            return None
+        dollars += (written - for_long) * rates.cache_write + for_long * rates.cache_write_1h
+    # What embeds or moderates answers with no tokens, and says nothing of them.
+    for n, rate in ((rest, rates.input), (usage.output_tokens or 0, rates.output)):
+        if n and rate is None:
+            return None
+        dollars += n * (rate or 0.0)
+    return dollars * _PER
+
+
+def as_said(said: Mapping[str, float | None], price: Price | None) -> Price | None:
+    """Return a price with what a person said in the place of what the table says.
+
+    Only what was said is replaced, for long inputs too. Batches and flex are half of it. Where
+    neither says what the cache costs, its tokens cost what others do.
+    """
+    rates = {name: rate for name, rate in said.items() if rate is not None}
+    if price is None:
+        known = _said(Rates(None, None, None, None, None), rates, 1.0)
+        halved = _said(known, rates, 0.5)
+        return Price(rates=known, tiers={name: Price(rates=halved) for name in HALVED})
+    if not rates:
+        return price
+
+    def replaced(old: Price, share: float) -> Price:
+        return Price(
+            rates=_said(old.rates, rates, share),
+            steps=tuple((start, _said(of_step, rates, share)) for start, of_step in old.steps),
+        )
+
+    half = {name: replaced(price.tiers.get(name, price), 0.5) for name in HALVED}
+    other = {name: replaced(tier, 1.0) for name, tier in price.tiers.items()}
+    return replace(replaced(price, 1.0), tiers={**other, **half})
+
+
+def _said(old: Rates, said: Mapping[str, float], share: float) -> Rates:
+    new = old._replace(**{name: rate * share for name, rate in said.items()})
+    if new.input is not None:
+        read = new.input if new.cache_read is None else new.cache_read
+        write = new.input if new.cache_write is None else new.cache_write
+        new = new._replace(cache_read=read, cache_write=write)
+    if "cache_write" in said or new.cache_write_1h is None:
+        # An hour costs as much more than five minutes as it does by the table.
+        dearer = (
+            old.cache_write_1h / old.cache_write if old.cache_write_1h and old.cache_write else 1.0
+        )
+        new = new._replace(
+            cache_write_1h=None if new.cache_write is None else new.cache_write * dearer
+        )
+    return new
