@@ -272,7 +272,8 @@ def show(
         request=row.request,
         response=row.response,
         sends=log,
-        not_before=held.not_before or None,
+        # One of a sample is due from the start.
+        not_before=held.not_before if held.not_before > 1 else None,
         wait_reason=held.wait_reason,
         is_pruned=row.request_codec == GONE,
     )

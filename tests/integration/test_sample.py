@@ -63,6 +63,7 @@ def test_another_sample_and_one_larger_than_what_is_left(house: House, api: ApiS
     house.jobs(10)
     house.submit("--sample", "2", "--no-run")
     assert house.counts().pending == 10
+    assert [house.show(f"j{n}").not_before for n in range(10)] == [None] * 10
     house.resume(code=3)
     house.resume("--sample", "3", code=3)
     assert house.counts().completed == 5
