@@ -30,6 +30,8 @@ DEFAULT_MAX_RESPONSE: Final = 32 * 1024 * 1024
 WAY: Final = "way"
 #: Among what holds for a run: the prices that the configuration says, by model.
 PRICES: Final = "prices"
+#: The option's name among those that are stored.
+MAX_COST: Final = "max_cost"
 #: Options for which a variable of the environment comes before the configuration.
 UNDER_ENVIRONMENT: Final = ("base_url", "proxy")
 
@@ -57,6 +59,8 @@ class RunOptions:
     connect_timeout_s: float | None = None
     #: ``"N"`` or ``"P%"``.
     max_failures: str | None = None
+    #: Dollars that the run may spend in its whole life.
+    max_cost: float | None = None
     max_response: int | None = None
     #: Keep requests and answers compressed in the database.
     compress: bool | None = None

@@ -24,6 +24,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.ASCII | re.IGNOR
 _UNIT_BYTES: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 _COUNT: Final = re.compile(r"0*[1-9]\d{0,11}", re.ASCII)
+_DOLLARS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _FAILURES: Final = re.compile(r"\d{1,12}|(?P<percent>\d{1,3}(?:\.\d+)?)%", re.ASCII)
 #: A header's name, RFC 9110 §5.1.
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:[^\r\n\0]*", re.ASCII)
@@ -81,6 +82,14 @@ def read_concurrency(text: str) -> int | Literal["auto"]:
     if not _COUNT.fullmatch(word):
         raise ValueError(f"'{text}' is no concurrency: write a whole number from 1, or auto")
     return int(word)
+
+
+def read_dollars(text: str) -> float:
+    """Return a sum of money above 0; a leading ``$`` may stand there."""
+    word = text.strip().removeprefix("$")
+    if not _DOLLARS.fullmatch(word) or float(word) <= 0:
+        raise ValueError(f"'{text}' is no sum in dollars: write 5 or 0.50")
+    return float(word)
 
 
 def read_max_failures(text: str) -> str:

@@ -14,6 +14,7 @@ import click
 
 from batchrunner.cli.values import (
     CONCURRENCY,
+    DOLLARS,
     DURATION,
     DURATION_OR_ZERO,
     ERROR_KIND,
@@ -200,6 +201,13 @@ _RUN: Final = (
         type=DURATION,
         metavar="DURATION",
         help="Stop this call after that long. [default: none]",
+    ),
+    _row(
+        "--max-cost",
+        "max_cost",
+        type=DOLLARS,
+        metavar="USD",
+        help="Stop before the run, in its whole life, costs more than that. [default: none]",
     ),
     _row(
         "--max-failures",

@@ -11,6 +11,7 @@ import click
 from batchrunner.models import ErrorKind, JobState
 from batchrunner.values import (
     read_concurrency,
+    read_dollars,
     read_duration,
     read_field,
     read_header,
@@ -69,6 +70,7 @@ SCHEMA: Final = Words("SCHEMA", read_schema)
 SIZE: Final = Words("SIZE", read_size)
 LIMIT: Final = Words("LIMIT", read_limit)
 CONCURRENCY: Final = Words("N|auto", read_concurrency)
+DOLLARS: Final = Words("USD", read_dollars)
 MAX_FAILURES: Final = Words("N|P%", read_max_failures)
 HEADER: Final = Words("HEADER", read_header)
 TEXT_OR_FILE: Final = Words("TEXT|@FILE", read_text)

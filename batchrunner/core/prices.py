@@ -6,14 +6,14 @@ minutes or an hour), or neither. What is not known makes a cost unknown, never 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from batchrunner.models import Usage
 
-__all__ = ["HALVED", "TIERS", "Price", "Rates", "as_said", "cost"]
+__all__ = ["HALVED", "TIERS", "Price", "Rates", "as_said", "cost", "worst"]
 
 #: How answers say that they were processed otherwise than usual (as JSON) → our word for it.
 TIERS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -128,3 +128,26 @@ def _said(old: Rates, said: Mapping[str, float], share: float) -> Rates:
             cache_write_1h=None if new.cache_write is None else new.cache_write * dearer
         )
     return new
+
+
+def worst(prices: Sequence[Price], n_input: int, n_output: int, body: bytes) -> float | None:
+    """Return the most that a request may cost, in dollars; ``None``: a price it may need is unknown.
+
+    ``prices`` are a model's at all hours. ``body`` tells what it asks for: to write to the cache, or to be
+    processed at a dearer price.
+    """
+    is_dearer = b"service_tier" in body or b'"speed"' in body
+    offers = [*prices, *(tier for price in prices if is_dearer for tier in price.tiers.values())]
+    caches = b"cache_control" in body
+    most = 0.0 if offers else None
+    for offer in offers:
+        for rates in (offer.rates, *(of_step for start, of_step in offer.steps if n_input > start)):
+            reads = [rates.input]
+            if caches:
+                reads += [rates.cache_write, rates.cache_write_1h]
+            known = [rate for rate in reads if rate is not None]
+            if (n_input and len(known) < len(reads)) or (n_output and rates.output is None):
+                return None
+            dollars = n_input * max(known, default=0.0) + n_output * (rates.output or 0.0)
+            most = max(most or 0.0, dollars * _PER)
+    return most

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from batchrunner.core.prices import as_said, cost
 from batchrunner.engine.live import LiveRun
+from batchrunner.engine.purse import Purse
+from batchrunner.errors import UsageError
 from batchrunner.models import ModelId
-from batchrunner.options import PRICES
+from batchrunner.options import MAX_COST, PRICES
 from batchrunner.providers.pricing import TABLES, Listed, listed_price
+from batchrunner.store.holder import LaneRow, RunRow
 from batchrunner.store.records import Settle
 
 if TYPE_CHECKING:
@@ -44,6 +48,35 @@ class Costs:
                 listed = await self.look_up(run, settle.model_id, usage.model, wall=at)
             if listed.price is not None:
                 settle.cost_usd = cost(listed.price, usage)
+        for settle in settles:
+            run = roster[settle.run_id]
+            if run.purse is not None and run.purse.settle(settle):
+                self._notice(
+                    f"{run.purse.words()} of --max-cost ${run.purse.most:,.2f} spent by {run.row.name}"
+                )
+
+    async def purse(
+        self, row: RunRow, lanes: Sequence[LaneRow], *, spent: float, wall: float
+    ) -> Purse:
+        """Return the money of a run with ``--max-cost``.
+
+        Raises :class:`UsageError` where one of its models has no price.
+        """
+        purse = Purse(
+            row.options[MAX_COST], run=shlex.quote(row.name), provider=row.provider, spent=spent
+        )
+        for lane in lanes:
+            listed = await self._listed(row, [lane.model], wall=wall)
+            known = listed.price
+            if known is None or known.rates.input is None or known.rates.output is None:
+                raise UsageError(
+                    f"--max-cost can't be kept: no price of {lane.model} is known. Nothing of"
+                    f" {row.name} was sent.",
+                    fix=f'Say it in batchrunner.toml: [prices."{lane.model}"] with input and output, in'
+                    f" dollars per million tokens; then: batchrunner resume {shlex.quote(row.name)}",
+                )
+            purse.prices[lane.model_id] = listed.all_day
+        return purse
 
     async def look_up(
         self, run: LiveRun, model_id: ModelId, answered: str | None, *, wall: float
@@ -51,19 +84,25 @@ class Costs:
         """Return and remember what a model costs; what a person said comes before the table."""
         asked, provider = run.lanes[model_id].model, run.row.provider
         names = list(dict.fromkeys(name for name in (asked, answered) if name))
-        listed = Listed(None, float("inf"))
-        if provider in TABLES:
-            listed = await asyncio.to_thread(listed_price, provider, names, wall=wall)
-        said = run.row.options.get(PRICES) or {}
-        of_model = next((said[name] for name in names if name in said), None)
-        if of_model is not None:
-            listed = listed._replace(price=as_said(of_model, listed.price))
+        listed = await self._listed(run.row, names, wall=wall)
         if len(run.prices) >= _MOST:
             run.prices.clear()
         run.prices[model_id, answered] = listed
         if listed.price is None:
             self._tell(provider, names)
         return listed
+
+    @staticmethod
+    async def _listed(row: RunRow, names: Sequence[str], *, wall: float) -> Listed:
+        listed = Listed(None, float("inf"))
+        if row.provider in TABLES:
+            listed = await asyncio.to_thread(listed_price, row.provider, names, wall=wall)
+        said = row.options.get(PRICES) or {}
+        of_model = next((said[name] for name in names if name in said), None)
+        if of_model is None:
+            return listed
+        prices = [as_said(of_model, price) for price in listed.all_day or (None,)]
+        return Listed(prices[0], listed.until, tuple(price for price in prices if price))
 
     def _tell(self, provider: str, names: Sequence[str]) -> None:
         if provider in _FREE or not names or (provider, names[0]) in self._told:

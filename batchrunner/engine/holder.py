@@ -113,6 +113,7 @@ class Holder:
             scopes=self._scopes,
             feed=feed,
             database=database,
+            costs=self._costs,
         )
         self._outcomes: list[Outcome] = []
         #: Judged, and to be stored with the next cycle.
@@ -316,7 +317,15 @@ class Holder:
                     # A variable that a header wants is not set: the gate sends nothing more.
                     made = _UNSENDABLE
                     run.stop = run.stop or _lacking(run, error)
-                put(Claim(run=run, lane=lane, job=job, request=made, grant=grant, version=version))
+                claim = Claim(
+                    run=run, lane=lane, job=job, request=made, grant=grant, version=version
+                )
+                if run.purse is None or run.purse.reserve(
+                    job.job_id, job.key, lane.model_id, job.body
+                ):
+                    put(claim)
+                else:
+                    self._give_up(claim)
             self._staff(run)
 
     def _staff(self, run: LiveRun) -> None:
@@ -445,11 +454,17 @@ class Holder:
 
     def _take_back(self, run: LiveRun) -> None:
         """Give back what is claimed while every sender is busy, or gone after a second Ctrl-C."""
-        ended_at, ended_wall = self._clock.now(), int(self._clock.wall())
         for claim in run.queue.take_back():
-            self._hand_over(
-                Outcome(claim=claim, fate="unsent", ended_at=ended_at, ended_wall=ended_wall)
+            self._give_up(claim)
+
+    def _give_up(self, claim: Claim) -> None:
+        """Give a job back that is claimed, unsent."""
+        self._hand_over(
+            Outcome(
+                claim=claim, fate="unsent", ended_at=self._clock.now(),
+                ended_wall=int(self._clock.wall()),
             )
+        )  # fmt: skip
 
     def _is_over(self) -> Left | None:
         roster = self._roster

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Protocol
 from batchrunner.core.admission import Blocked, Grant, ScopeLedger
 from batchrunner.core.caps import RPM
 from batchrunner.core.expected import Expected
+from batchrunner.engine.purse import Purse
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.wire import Wire
 from batchrunner.models import (
@@ -202,6 +203,8 @@ class LiveRun:
     cost_usd: float | None = None
     #: What its models cost, by the name asked for and the one that answered.
     prices: dict[tuple[ModelId, str | None], Listed] = field(default_factory=dict)
+    #: The money it may spend (``--max-cost``); ``None``: nobody bounds it.
+    purse: Purse | None = None
     priority: int = 0
     max_attempts: int = 5
     #: What answers have to be (``--expect-json``); ``None``: anything.
@@ -295,7 +298,8 @@ class LiveRun:
         ahead = bound if bound == self.wanted_concurrency() and self.proved else 0
         if self.streak.is_outage:
             ahead = 0
-        return bound + max(0, ahead - self.streak.n_open) - self.outstanding
+        room = bound + max(0, ahead - self.streak.n_open) - self.outstanding
+        return room if self.purse is None else self.purse.room(room)
 
     def move(self, delta: Delta) -> None:
         """Take what a committed cycle changed into the counts."""

@@ -10,9 +10,11 @@ from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
 from batchrunner.core.expected import Expected
 from batchrunner.core.pause import lift
+from batchrunner.engine.costs import Costs
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import AUTO_MOST, CallLimits, Lane, LiveRun
+from batchrunner.engine.purse import Purse
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES, is_sample_over
@@ -28,7 +30,7 @@ from batchrunner.models import (
     Waiting,
     WaitingReason,
 )
-from batchrunner.options import DEFAULT_MAX_ATTEMPTS, in_force
+from batchrunner.options import DEFAULT_MAX_ATTEMPTS, MAX_COST, in_force
 from batchrunner.providers import pool_of
 from batchrunner.store import holder as statements
 from batchrunner.store import sample, scopes
@@ -86,6 +88,7 @@ class Roster:
         scopes: Scopes,
         feed: Feed,
         database: Path,
+        costs: Costs,
     ) -> None:
         """Take what runs are made of; ``own`` are this process's, with the bounds of its call."""
         self._writer = writer
@@ -96,6 +99,7 @@ class Roster:
         self._scopes = scopes
         self._feed = feed
         self._database = database
+        self._costs = costs
         self._runs: dict[RunId, LiveRun] = {}
         #: Live processes that asked for a run that is drained here.
         self._askers: dict[RunId, list[str]] = {}
@@ -187,6 +191,7 @@ class Roster:
         """Read what other processes may have changed: states, limits, counts, asks."""
         for run in self.live:
             await self._writer.compute(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
+            await self._bound(run)
             if run.concurrency != "auto" and len(run.senders) > run.concurrency:
                 run.queue.dismiss(len(run.senders) - run.concurrency)
         asks = await self._writer.query(statements.load_asks)
@@ -285,6 +290,7 @@ class Roster:
         row = _with_defaults(row, limits)
         wire = self._wires(row)
         wall = int(self._clock.wall())
+        purse = await self._purse(row, wall)
 
         def take(conn: DriverConnection) -> LiveRun:
             account_id = account_to_send_with(
@@ -311,6 +317,7 @@ class Roster:
             )
             totals = statements.load_totals(conn, run_id)
             run.requests, run.input_tokens, run.output_tokens, run.cost_usd = totals
+            run.purse = purse
             _apply_options(run, row.options)
             if run.is_sample:
                 sample.mark_claimed(conn, run_id)
@@ -331,6 +338,31 @@ class Roster:
                 f" {run.concurrency} at most; more with: ulimit -n {asked + RESERVE}"
             )
         self._feed.started(run)
+
+    async def _bound(self, run: LiveRun) -> None:
+        """Put the bound on money in force that somebody may have said or changed meanwhile."""
+        most = run.row.options.get(MAX_COST)
+        if run.purse is not None and most is not None:
+            run.purse.most = most
+            return
+        try:
+            run.purse = await self._purse(run.row, int(self._clock.wall()))
+        except UsageError as error:
+            run.stop = run.stop or Waiting(
+                reason=WaitingReason.BUDGET, until=None, detail=error.message, fix=error.fix
+            )
+
+    async def _purse(self, row: RunRow, wall: int) -> Purse | None:
+        """Return the money that a run may spend, with what was spent before."""
+        if row.options.get(MAX_COST) is None:
+            return None
+        lanes = await self._writer.query(lambda conn: statements.load_lanes(conn, row.id))
+        totals = await self._writer.query(lambda conn: statements.load_totals(conn, row.id))
+        lost = await self._writer.query(lambda conn: statements.lost_answers(conn, row.id))
+        purse = await self._costs.purse(row, lanes, spent=totals[3] or 0.0, wall=wall)
+        for model, body in lost:
+            purse.count_lost(model, body)
+        return purse
 
     async def rebind(self) -> None:
         """Bind runs to the account of the organization that their responses name."""

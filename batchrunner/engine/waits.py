@@ -144,6 +144,10 @@ def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:
         )
     if (failures := too_many_failures(run)) is not None:
         return failures
+    if run.purse is not None and not (run.outstanding or run.counts.running):
+        spent = run.purse.stop(run.counts.pending, run.counts.completed)
+        if spent is not None:
+            return spent
     return _held_back(run, now) or _sampled(run, resume) or _waits_too_long(run, now, wall, resume)
 
 

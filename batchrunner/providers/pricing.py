@@ -7,7 +7,7 @@ a thread of whoever asks. The table is the package's own: nothing is fetched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +47,8 @@ class Listed(NamedTuple):
 
     price: Price | None
     until: float
+    #: What it costs at any hour of that day, the price itself included.
+    all_day: tuple[Price, ...] = ()
 
 
 def listed_price(provider: str, models: Iterable[str], *, wall: float) -> Listed:
@@ -64,18 +66,27 @@ def listed_price(provider: str, models: Iterable[str], *, wall: float) -> Listed
             continue
         changes = isinstance(info.prices, list)
         until = (wall // _QUARTER_MS + 1) * _QUARTER_MS if changes else _ALWAYS
-        price = _price(info.get_prices(at))
+        price = _at(info, at)
         if price is None:
             continue
-        tiers = {}
-        for name, contexts in _TIERS.items():
-            for context in contexts:
-                if any(variant.when == context for variant in info.price_variants or ()):
-                    found = _price(info.get_prices(at, context))
-                    if found is not None:
-                        tiers[name] = found
-        return Listed(Price(rates=price.rates, steps=price.steps, tiers=tiers), until)
+        hours = [at + timedelta(hours=n) for n in range(24)] if changes else []
+        return Listed(price, until, (price, *(_at(info, hour) or price for hour in hours)))
     return Listed(None, _ALWAYS)
+
+
+def _at(info: Any, at: datetime) -> Price | None:
+    """Return a model's price at an instant, with those of what is processed otherwise."""
+    price = _price(info.get_prices(at))
+    if price is None:
+        return None
+    tiers = {}
+    for name, contexts in _TIERS.items():
+        for context in contexts:
+            if any(variant.when == context for variant in info.price_variants or ()):
+                found = _price(info.get_prices(at, context))
+                if found is not None:
+                    tiers[name] = found
+    return Price(rates=price.rates, steps=price.steps, tiers=tiers)
 
 
 #: The table's names, in the order of :class:`Rates`.

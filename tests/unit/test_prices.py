@@ -10,7 +10,7 @@ import pytest
 from genai_prices import Usage as TableUsage
 from genai_prices import calc_price
 
-from batchrunner.core.prices import Price, Rates, as_said, cost
+from batchrunner.core.prices import Price, Rates, as_said, cost, worst
 from batchrunner.models import Usage
 from batchrunner.providers import profile
 from batchrunner.providers.pricing import TABLES, listed_price
@@ -214,3 +214,31 @@ def test_a_lying_answer_costs_no_more_than_its_input(usage: Usage) -> None:
 def test_caches_and_tiers_are_read(provider: str, body: Any, usage: Usage) -> None:
     """What was written to a cache, for how long, and how it was processed; odd forms harm nothing."""
     assert profile(provider).usage(json.dumps(body).encode()) == usage
+
+
+@pytest.mark.parametrize(
+    ("body", "n_input", "dollars"),
+    [
+        (b"{}", 1_000_000, 3.0),
+        (b'{"cache_control": {}}', 1_000_000, 6.0),
+        (b'{"service_tier": "auto"}', 1_000_000, 30.0),
+        (b"{}", 2_000_000, 12.0),
+    ],
+    ids=["plain", "writes to the cache", "asks for priority", "long"],
+)
+def test_the_worst_case_is_the_dearest_way(body: bytes, n_input: int, dollars: float) -> None:
+    """What a request asks for and how long it is decide which of a model's rates may be the one."""
+    priority = Price(rates=PLAIN.rates._replace(input=30.0))
+    long = ((1_500_000, PLAIN.rates._replace(input=6.0)),)
+    price = Price(rates=PLAIN.rates, steps=long, tiers={"priority": priority})
+    assert worst([price], n_input, 0, body) == pytest.approx(dollars)
+
+
+def test_the_worst_case_of_what_changes_with_the_hour_is_the_dearest_hour() -> None:
+    """A night's price binds nobody by day, and an unknown one no sum at all."""
+    night, day = Price(rates=PLAIN.rates._replace(output=1.0)), PLAIN
+    assert worst([night, day], 0, 1_000_000, b"{}") == pytest.approx(15.0)
+    assert worst([], 0, 1, b"{}") is None
+    assert worst([Price(rates=PLAIN.rates._replace(output=None))], 0, 1, b"{}") is None
+    listed = listed_price("deepseek", ["deepseek-chat"], wall=WALL)
+    assert len(set(map(repr, listed.all_day))) > 1

@@ -1,0 +1,120 @@
+"""``--max-cost`` is never passed: not under concurrency, not by a crash, not by what was lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fakes import ApiServer
+from tests.integration.house import House
+from tests.integration.test_money import answer
+
+#: A dollar for a hundred tokens of an answer; what is sent costs nothing.
+PRICES = '[prices."dear-1"]\ninput = 0\noutput = 10000\n'
+MOST = 100
+
+
+@pytest.fixture
+def dear(house: House) -> House:
+    """Give a folder whose model has a price."""
+    (house.folder / "batchrunner.toml").write_text(PRICES)
+    return house
+
+
+def submit(house: House, *args: str, model: str = "dear-1") -> tuple[str, ...]:
+    """Return the call that sends the jobs to the fake provider."""
+    to_api = ("--provider", "anthropic", "--base-url", house.url, "--model", model)
+    return ("submit", "jobs.jsonl", *to_api, "--json", *args)
+
+
+def replies(api: ApiServer, n_output: int, **rule: Any) -> None:
+    """Have each answer take so many tokens."""
+    used = {"input_tokens": 20, "output_tokens": n_output}
+    api.script([{"body": answer(used, model="dear-1"), **rule}])
+
+
+def billed(api: ApiServer, n_output: int) -> float:
+    """Return what the provider would bill: every request that came, however it ended."""
+    return len(api.requests()) * n_output / 100
+
+
+def test_it_is_never_passed_and_little_is_left(dear: House, api: ApiServer) -> None:
+    """Sixteen at once: at the end less is left than the worst case of a job; the message says how to go on."""
+    replies(api, 20, delay_s=0.02)
+    dear.jobs(80, max_tokens=MOST)
+    done = dear.run(*submit(dear, "-c", "16", "--max-cost", "10"), code=3)
+    spent = billed(api, 20)
+    assert 9.0 < spent <= 10.0
+    assert dear.status().cost_usd == pytest.approx(spent)
+    status = dear.run("status", "--json").json
+    assert status["waiting"]["reason"] == "budget"
+    assert "of --max-cost $10.00 spent" in status["waiting"]["detail"]
+    assert done.err.count("of --max-cost $10.00 spent by jobs") == 1
+    (halted,) = done.named("run.halted")
+    assert halted["waiting"]["reason"] == "budget"
+    n_before = len(api.requests())
+    again = dear.resume(code=3)
+    assert again.named("run.halted")
+    assert len(api.requests()) == n_before
+    dear.resume("--max-cost", "17", code=0)
+    assert dear.counts().completed == 80
+    assert dear.status().cost_usd == pytest.approx(16.0)
+
+
+def test_a_crash_does_not_pass_it(dear: House, api: ApiServer) -> None:
+    """What was in flight when the process was killed counts at its worst case from then on."""
+    replies(api, MOST, delay_s=0.1)
+    dear.jobs(60, max_tokens=MOST)
+    running = dear.start(*submit(dear, "-c", "16", "--max-cost", "40"))
+    running.until(lambda: len(api.requests()) >= 12, "requests were sent")
+    running.kill()
+    at_kill = len(api.requests())
+    stopped = dear.resume(code=3)
+    assert len(api.requests()) >= at_kill
+    assert billed(api, MOST) <= 40.0
+    assert "for answers that were lost" in stopped.named("run.halted")[0]["waiting"]["detail"]
+    dear.resume("--max-cost", "200", code=0)
+    assert dear.counts().completed == 60
+
+
+def test_a_lost_answer_counts_at_its_worst(dear: House, api: ApiServer) -> None:
+    """A connection that breaks after the request may have been paid."""
+    used = {"input_tokens": 20, "output_tokens": MOST}
+    body = answer(used, model="dear-1")
+    api.script([{"n": 2, "fault": "cut", "body": body}, {"body": body}])
+    dear.jobs(10, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "1", "--max-cost", "5"), code=3)
+    assert billed(api, MOST) == 5.0
+    assert dear.counts().completed == 4
+
+
+def test_without_a_price_nothing_is_sent(house: House, api: ApiServer) -> None:
+    """Refused beforehand, naming the model and the lines that say its price."""
+    house.jobs(2, max_tokens=MOST)
+    done = house.run(*submit(house, "--max-cost", "5"), code=2)
+    assert '[prices."dear-1"]' in done.error["fix"]
+    assert not api.requests()
+    (house.folder / "batchrunner.toml").write_text(PRICES)
+    replies(api, 20)
+    house.resume(code=0)
+    assert house.status().cost_usd == pytest.approx(0.4)
+
+
+def test_answers_without_a_bound_are_not_asked_for(house: House, api: ApiServer) -> None:
+    """Where nothing bounds an answer its worst case is unknown; the fix bounds it."""
+    (house.folder / "batchrunner.toml").write_text(PRICES)
+    house.jobs(2)
+    to_api = ("--provider", "openai", "--base-url", f"{house.url}/v1", "--model", "dear-1")
+    key = {"OPENAI_API_KEY": "k"}
+    done = house.run("submit", "jobs.jsonl", *to_api, "--max-cost", "5", code=3, environ=key)
+    assert "--set max_completion_tokens=1024" in done.err
+    assert not api.requests()
+
+
+@pytest.mark.parametrize("sum_", ["0", "-1", "much", "1e9", "nan"])
+def test_a_sum_is_a_sum(house: House, sum_: str) -> None:
+    """What is no number of dollars above 0 is refused with what to write."""
+    house.jobs(1)
+    done = house.run("submit", "jobs.jsonl", f"--max-cost={sum_}", code=2)
+    assert "write 5 or 0.50" in done.err
