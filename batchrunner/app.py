@@ -41,6 +41,7 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
+from batchrunner.planned import PlanView
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.credentials import (
     KEYRING,
@@ -250,6 +251,28 @@ class Batchrunner:
     def usage(self, by: Sequence[str] = ("day",), *, since: date | None = None) -> list[UsageView]:
         """Return requests and tokens by ``day``, ``model``, ``run``, ``account``, ``provider``."""
         return store_usage.usage(self._open(), by, since=since)
+
+    def plan(
+        self,
+        files: Sequence[str],
+        *,
+        run: RunOptions = RunOptions(),
+        limits: LimitOptions = LimitOptions(),
+        call: CallOptions = CallOptions(),
+        stdin: BinaryIO | None = None,
+    ) -> PlanView:
+        """Return what ``submit`` of the same would take; nothing is sent, nothing stored.
+
+        The database need not be there. Raises :class:`InputError` with the lines that can't become
+        jobs.
+        """
+        from batchrunner.planning import Asked, plan  # noqa: PLC0415 (no other view needs it)
+
+        asked = Asked(
+            path=self.path, files=files, stdin=stdin, run=run, limits=limits, call=call,
+            environ=self._environ, config=self._config, providers=self._providers,
+        )  # fmt: skip
+        return plan(asked, now_ms=wall_ms())
 
     # --- changes
 

@@ -18,60 +18,46 @@ from typing import BinaryIO, Final, NamedTuple
 import msgspec
 
 from batchrunner.core.credentials import redact
-from batchrunner.errors import InputError, UsageError
-from batchrunner.formats.detect import detect_provider, peek
+from batchrunner.errors import UsageError
 from batchrunner.formats.identity import Digest
-from batchrunner.formats.lines import Fill, Notes, Rows, read_lines
-from batchrunner.formats.sources import RawLine, open_lines
+from batchrunner.formats.lines import Notes
+from batchrunner.formats.sources import RawLine
 from batchrunner.models import JobLine, LineFault, RunId
 from batchrunner.options import JobFilter
-from batchrunner.providers import Profile, Providers, detect, pool_of
+from batchrunner.providers import Profile, pool_of
+from batchrunner.reading import (
+    LISTED,
+    InterruptedIntakeError,
+    Order,
+    Reading,
+    name_of,
+    rows_of,
+)
 from batchrunner.store.commands import RETRIED, n_pruned
 from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
 from batchrunner.store.merge import Diff, compare, merge_update
 from batchrunner.store.runs import StoredRun, find_by_digest, find_by_name, free_name
 
+__all__ = [
+    "Intake",
+    "InterruptedIntakeError",
+    "Order",
+    "Taken",
+    "name_of",
+    "notices_of",
+    "rejects_path",
+    "rows_of",
+]
+
 #: Lines handed to the store at once.
 CHUNK: Final = 2_000
-#: Faults that are listed; the rest is counted.
-LISTED: Final = 20
 #: A longer line is not repeated in the rejects file.
 REPEATED: Final = 4 * 1024 * 1024
 
 
 #: What leads out of a folder, or is no part of a file's name.
 _NOT_IN_NAMES: Final = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+")
-
-
-class InterruptedIntakeError(Exception):
-    """A signal came while the file was read; nothing was stored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a person asked for: which files become which run, and how."""
-
-    files: Sequence[str]
-    stdin: BinaryIO | None
-    provider: str | None
-    #: Which there are.
-    providers: Providers
-    #: Where a provider's requests go, as far as anybody says; absolute addresses of plain HTTP
-    #: lines are held to it.
-    address: Callable[[Profile], str | None]
-    fill: Fill
-    name: str | None
-    uid: str
-    options_json: str
-    priority: int
-    is_new: bool
-    is_update: bool
-    skips_invalid: bool
-    #: Whether the requests are kept compressed, of the run that they are taken into, if any.
-    is_compressed: Callable[[Profile, StoredRun | None], bool]
-    #: How rows of data become prompts, and which field is the key.
-    rows: Rows = field(default_factory=Rows)
 
 
 class Taken(NamedTuple):
@@ -138,21 +124,12 @@ def _rejects_file(path: Path) -> BinaryIO:
         ) from error
 
 
-def rows_of(template: str | None, key: str | None) -> Rows:
-    """Return what ``--template`` and ``--key`` say; a template that is none is refused."""
-    if template is None:
-        return Rows(key=key)
-    from batchrunner.formats.template import load_template  # noqa: PLC0415 (Jinja, only for rows)
-
-    return Rows(template=load_template(template), key=key)
-
-
 def rejects_path(name: str) -> Path:
     """Return where a run's rejected lines go: here, whatever the run is called."""
     return Path(f"{_NOT_IN_NAMES.sub('_', name)[:200]}.rejects.jsonl")
 
 
-class Intake:
+class Intake(Reading):
     """Takes one order into a database."""
 
     def __init__(
@@ -166,27 +143,12 @@ class Intake:
         is_stopped: Callable[[], bool],
     ) -> None:
         """Take the order; nothing is read before :meth:`take`."""
+        super().__init__(order, is_stopped=is_stopped)
         self._db = db
-        self._order = order
         self._process_id = process_id
         self._now_ms = now_ms
         self._is_gentle = is_gentle
-        self._is_stopped = is_stopped
-        self._raw: RawLine | None = None
-        self._notes = Notes()
         self.name = order.name or name_of(order.files)
-
-    def provider(self) -> tuple[Profile, Iterator[RawLine]]:
-        """Return the provider the order is for, and its lines, none lost."""
-        first, lines = peek(self._lines(self._order.stdin))
-        name = self._order.provider or detect_provider(first, detect, model=self._order.fill.model)
-        if name is None:
-            raise UsageError(
-                "The lines do not say which provider they are for.",
-                fix=f"Say it with --provider: {', '.join(self._order.providers.names)}.",
-            )
-        known = self._order.providers.profile(name)
-        return known.at(self._order.address(known)), lines
 
     def take(self) -> Taken:
         """Read, check and store; or find the run that has the same content.
@@ -311,19 +273,9 @@ class Intake:
     ) -> Taken:
         order = self._order
         if rejects.n and not order.skips_invalid:
-            more = f"; the first {LISTED} follow" if rejects.n > LISTED else ""
-            plural = "s" if rejects.n > 1 else ""
-            raise InputError(
-                f"{rejects.n} line{plural} can't become jobs{more}. Nothing was stored.",
-                faults=sorted(rejects.first, key=self._place),
-                n_faults=rejects.n,
-                fix="mend the lines, or leave them out with --skip-invalid",
-            )
+            raise self._refuse(rejects.n, rejects.first)
         if loader.n_jobs == 0:
-            raise InputError(
-                f"There are no jobs in {', '.join(order.files)}. Nothing was stored.",
-                fix="give a file with one JSON object a line, or one with rows under a heading",
-            )
+            raise self._no_jobs()
         if not order.is_new and (same := self._same(digest)) is not None:
             return self._as_same(same)
         notes = self._notes
@@ -349,52 +301,6 @@ class Intake:
             " a new run beside it with --new",
             kind="name_taken",
         )
-
-    # --- reading
-
-    def _lines(self, stdin: BinaryIO | None) -> Iterator[RawLine]:
-        return open_lines(
-            self._order.files,
-            stdin=stdin,
-            tick=self._check_stopped,
-            are_rows=self._order.rows.template is not None,
-        )
-
-    def _read(self, rules: Profile, lines: Iterator[RawLine]) -> Iterator[JobLine | LineFault]:
-        return read_lines(
-            self._noted(lines),
-            rules,
-            self._order.fill,
-            base_url=self._order.address(rules),
-            notes=self._notes,
-            rows=self._order.rows,
-        )
-
-    def _noted(self, lines: Iterator[RawLine]) -> Iterator[RawLine]:
-        """Remember the line that is being read, for the rejects file."""
-        for raw in lines:
-            self._raw = raw
-            yield raw
-
-    def _place(self, fault: LineFault) -> tuple[int, int]:
-        files = [*self._order.files]
-        return (files.index(fault.file) if fault.file in files else len(files), fault.line)
-
-    def _check_stopped(self) -> None:
-        if self._is_stopped():
-            raise InterruptedIntakeError
-
-
-def name_of(files: Sequence[str]) -> str:
-    """Return a run's name from its first file: without folder and endings."""
-    first = files[0]
-    if first == "-":
-        return "stdin"
-    name = Path(first).name
-    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab"):
-        if name.lower().endswith(ending) and len(name) > len(ending):
-            name = name[: -len(ending)]
-    return name
 
 
 def notices_of(taken: Taken) -> Iterator[str]:

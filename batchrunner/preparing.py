@@ -15,12 +15,13 @@ import msgspec
 
 from batchrunner.config import Config
 from batchrunner.errors import RefusedError
+from batchrunner.formats.lines import Fill
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.models import ScopeId
 from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
-from batchrunner.providers import Providers
+from batchrunner.providers import Profile, Providers
 from batchrunner.providers.keyring import Look, look
-from batchrunner.routes import stored_routes
+from batchrunner.routes import said_base_urls, stored_routes
 from batchrunner.store import caps, commands, merge
 from batchrunner.store.accounts import (
     account_of_key,
@@ -35,7 +36,10 @@ from batchrunner.store.runs import StoredRun, stored_run
 from batchrunner.wiring import Wiring, account_key
 
 __all__ = [
+    "account_of",
+    "address_of",
     "apply_limits",
+    "fill_of",
     "is_built_in_simulator",
     "merge_options",
     "options_in_force",
@@ -58,6 +62,25 @@ def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:
         if typed["output"] != old.get("output"):
             typed["output_written"] = False
     return {**old, **stored_routes(typed)}
+
+
+def address_of(
+    run: RunOptions, known: Profile, config: Config, environ: Mapping[str, str]
+) -> str | None:
+    """Return where a provider's requests go, the preferred address; ``None``: nobody says."""
+    typed = {"base_url": run.base_url} if run.base_url else {}
+    options = in_force(typed, config.run_defaults(known.name))
+    return next(iter(said_base_urls(known, options, environ)), None)
+
+
+def fill_of(run: RunOptions, config: Config) -> Fill:
+    """Return what is filled in where a line leaves it out: typed, else the configuration's."""
+    fills = config.fills(run.provider or config.provider)
+    return Fill(
+        model=run.model or fills.model,
+        max_tokens=run.max_tokens or fills.max_tokens,
+        system=fills.system if run.system is None else run.system,
+    )
 
 
 def merge_options(db: Database, stored: StoredRun, run: RunOptions) -> StoredRun:
@@ -91,7 +114,7 @@ def apply_limits(
     is_named = bool(options.get("account"))
     stands_in = scope is not None and is_stand_in(db, scope, stored.uid)
     if scope is None or is_named or stands_in:
-        key = _account_of(stored, options, environ, providers, look)
+        key = account_of(stored.provider, options, environ, providers, look)
         if key is None and typed == LimitOptions():
             # Nothing is sent without one; the configuration's limits come when there is one.
             return
@@ -131,20 +154,20 @@ def options_in_force(stored: StoredRun, config: Config) -> dict[str, Any]:
     return in_force(msgspec.json.decode(stored.options), config.run_defaults(stored.provider))
 
 
-def _account_of(
-    stored: StoredRun,
+def account_of(
+    provider: str,
     options: Mapping[str, Any],
     environ: Mapping[str, str],
     providers: Providers,
-    look: Look,
+    look: Look = look,
 ) -> str | None:
-    """Return whose limits a run uses; ``None`` where no credential is there to tell."""
+    """Return whose limits a provider's run uses; ``None`` where no credential is there to tell."""
     if options.get("account"):
         return str(options["account"])
-    if is_built_in_simulator(stored, options):
+    if _is_built_in_simulator(provider, options):
         return "simulator"
     wiring = Wiring(environ, lambda _text: None, providers=providers, look=look)
-    known = providers.profile(stored.provider)
+    known = providers.profile(provider)
     addresses = wiring.base_urls(known, options)
     try:
         credential = wiring.credential(known, addresses, options.get("key_file"))
@@ -155,8 +178,12 @@ def _account_of(
 
 def is_built_in_simulator(stored: StoredRun, options: Mapping[str, Any]) -> bool:
     """Whether a run wants the built-in provider, and names no other address for it."""
+    return _is_built_in_simulator(stored.provider, options)
+
+
+def _is_built_in_simulator(provider: str, options: Mapping[str, Any]) -> bool:
     named = options.get("base_url") or options.get("default_base_url")
-    return stored.provider == "simulator" and not named
+    return provider == "simulator" and not named
 
 
 def set_fields(

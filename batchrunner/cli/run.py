@@ -17,6 +17,7 @@ from batchrunner.cli.options import (
     submit_options,
     typed_options,
 )
+from batchrunner.cli.plan import show_plan
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.watch import watched
 
@@ -36,14 +37,20 @@ from batchrunner.cli.watch import watched
         "batchrunner submit tickets.csv --template prompt.j2 --key ticket --model claude-haiku-4-5",
         "batchrunner submit jobs.jsonl --sample 20 -o results.csv",
         "batchrunner submit jobs.jsonl --expect-json label.schema.json --max-attempts 3",
+        "batchrunner submit jobs.jsonl --rpd 1000 --dry-run",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @submit_options
 @run_options
+@click.option(
+    "-n", "--dry-run", "is_dry", is_flag=True, help="Validate and plan only, as plan does."
+)
 @click.pass_context
-def submit_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any) -> int:
+def submit_command(
+    ctx: click.Context, /, files: tuple[str, ...], is_dry: bool, **values: Any
+) -> int:
     """Validate, store and run the jobs of one or more files.
 
     FILE is JSONL, CSV or TSV, plain, .gz or .zst; - is standard input. Several files are one input. A
@@ -51,6 +58,8 @@ def submit_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any)
     twice.
     """
     typed = typed_options(values)
+    if is_dry:
+        return show_plan(Settings.of(ctx), files, typed)
     stdin = sys.stdin.buffer if "-" in files else None
     return watched(
         Settings.of(ctx),

@@ -17,6 +17,7 @@ from batchrunner.cli.text import rfc3339
 from batchrunner.errors import BatchrunnerError, InputError
 from batchrunner.formats.rows import answer
 from batchrunner.models import Waiting
+from batchrunner.planned import PlanView
 from batchrunner.views import (
     CheckView,
     ErrorGroup,
@@ -56,6 +57,37 @@ def write_list(name: str, rows: Iterable[Json], **beside: Any) -> None:
         separator = ",\n"
     write("\n]}\n")
     sys.stdout.flush()
+
+
+def plan_object(plan: PlanView) -> Json:
+    """Return the object that ``plan`` and ``submit --dry-run`` print."""
+    faster = plan.faster
+    return {
+        "provider": plan.provider,
+        "account": plan.account or None,
+        "jobs": plan.jobs,
+        "models": [asdict(model) for model in plan.models],
+        "tokens": {"input": asdict(plan.input_tokens), "output": asdict(plan.output_tokens)},
+        "cost_usd": None if plan.cost_usd is None else asdict(plan.cost_usd),
+        "limits": [asdict(limit) for limit in plan.limits],
+        "binding_limit": plan.binding_limit,
+        "faster": None
+        if faster is None
+        else {
+            "value": faster.value,
+            "finish_at": rfc3339(faster.finish_at),
+            "free_finish_at": rfc3339(faster.free_finish_at),
+        },
+        "days": len(plan.schedule) if plan.finish_at is not None else None,
+        "zone": plan.zone,
+        "schedule": [
+            {**asdict(day), "first": rfc3339(day.first), "last": rfc3339(day.last)}
+            for day in plan.schedule
+        ],
+        "duration_s": plan.duration_s,
+        "finish_at": rfc3339(plan.finish_at),
+        "notes": list(plan.notes),
+    }
 
 
 def run_object(run: RunView) -> Json:

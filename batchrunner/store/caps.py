@@ -7,10 +7,11 @@ configuration file ``config``. What is used of them is told by :mod:`batchrunner
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
-from batchrunner.core.caps import DAY_RESETS, MIN_INTERVAL, RPD, RPM
+from batchrunner.core.caps import DAY_RESETS, MIN_INTERVAL, RPD, RPM, Cap
 from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions, LimitValue
 from batchrunner.store import scopes
@@ -25,6 +26,7 @@ __all__ = [
     "store_limits",
     "sync_config_limits",
     "typed_limits",
+    "with_words",
 ]
 
 
@@ -229,3 +231,16 @@ def _unsay(
         new="auto",
         old_zone=old.zone if old else None,
     )
+
+
+def with_words(caps: Iterable[Cap], limits: LimitOptions, source: str) -> list[Cap]:
+    """Return an account's caps as they would be once ``limits`` was said by ``source``."""
+    words = [word for word in _words_of(limits) if word[1] is not None]
+    named = {name for name, _, _ in words}
+    kept = [cap for cap in caps if cap.source != source or cap.limit_name not in named]
+    said = [
+        Cap(name, _Said.of(value, zone).value, zone, source)
+        for name, value, zone in words
+        if value is not None and value != "auto"
+    ]
+    return [*kept, *said]

@@ -1,0 +1,164 @@
+"""``plan``: what files would take. ``submit --dry-run`` shows the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from batchrunner.cli.house import Command
+from batchrunner.cli.lines import wall_ms
+from batchrunner.cli.options import Typed, run_options, submit_options, typed_options
+from batchrunner.cli.settings import Settings
+from batchrunner.cli.shapes import plan_object, write_json
+from batchrunner.cli.tables import Column, write_facts, write_table
+from batchrunner.cli.text import duration, local_time, number, plural, printable, when
+from batchrunner.cli.words import zone_words
+from batchrunner.core.caps import MIN_INTERVAL, WORDS
+from batchrunner.planned import PlannedLimit, PlanView, Range
+
+#: Days that are shown from the first on; the last one is always.
+_SHOWN: Final = 10
+_MODELS: Final = (
+    Column("MODEL", most=40),
+    Column("JOBS", right=True),
+    Column("TOKENS IN", right=True),
+    Column("TOKENS OUT", right=True),
+    Column("COST", right=True),
+)
+_DAYS: Final = (
+    Column("DAY"),
+    Column("REQUESTS", right=True),
+    Column("FROM"),
+    Column("TO"),
+)
+
+
+@click.command(
+    "plan",
+    cls=Command,
+    short_help="What files would take: tokens, days, what binds; sends nothing.",
+    examples=(
+        "batchrunner plan jobs.jsonl --provider anthropic --rpm 50 --rpd 1000",
+        "batchrunner plan jobs.jsonl --rpd 1000 --day-resets America/Los_Angeles --json",
+        "zcat jobs.jsonl.gz | batchrunner plan - --model claude-haiku-4-5",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@submit_options
+@run_options
+@click.pass_context
+def plan_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any) -> int:
+    """What files would take: jobs, tokens, days, the limit that binds, what would be faster.
+
+    Takes the options of submit. Nothing is sent and nothing stored; what the database knows of the
+    account's limits, and of what is used of them, counts.
+    """
+    return show_plan(Settings.of(ctx), files, typed_options(values))
+
+
+def show_plan(settings: Settings, files: tuple[str, ...], typed: Typed) -> int:
+    """Make a plan and print it."""
+    plan = settings.app().plan(
+        files,
+        run=typed.run,
+        limits=typed.limits,
+        call=typed.call,
+        stdin=sys.stdin.buffer if "-" in files else None,
+    )
+    if settings.json:
+        write_json(plan_object(plan))
+        return 0
+    now = wall_ms()
+    write_table(
+        _MODELS,
+        (
+            (
+                printable(model.model or "-"),
+                number(model.jobs),
+                number(model.input_tokens),
+                number(model.output_tokens),
+                "-" if model.cost_usd is None else _dollars(model.cost_usd),
+            )
+            for model in plan.models
+        ),
+    )
+    click.echo()
+    write_facts(_facts(plan, now))
+    if len(plan.schedule) > 1:
+        click.echo()
+        write_table(_DAYS, _days(plan, now))
+    if not settings.quiet:
+        for note in plan.notes:
+            click.echo(printable(note), err=True)
+    return 0
+
+
+def _facts(plan: PlanView, now: float) -> Iterator[tuple[str, str]]:
+    account = f", account {plan.account}" if plan.account else ""
+    yield "jobs", printable(f"{plan.jobs:,} for {plan.provider}{account}")
+    yield "tokens in", _span(plan.input_tokens)
+    yield "tokens out", _span(plan.output_tokens)
+    yield "cost", _cost(plan)
+    for limit in plan.limits:
+        yield "limits", printable(_limit(limit))
+    yield "binds", plan.binding_limit or "no limit that is known"
+    if plan.finish_at is None:
+        yield "done", "never, or not in five years"
+    else:
+        takes = plural(len(plan.schedule), "day") if len(plan.schedule) > 1 else ""
+        yield "done", f"about {when(plan.finish_at, now)}{f', on {takes}' if takes else ''}"
+    if (faster := plan.faster) is not None:
+        at_twice, free = _ends(faster.finish_at, now), _ends(faster.free_finish_at, now)
+        twice = _at(plan.binding_limit or "", faster.value)
+        yield "faster", printable(f"{twice}: {at_twice}; without {plan.binding_limit}: {free}")
+
+
+def _span(span: Range) -> str:
+    if span.low is None or span.high is None:
+        return "unknown"
+    return f"{number(span.low)} to {number(span.high)}"
+
+
+def _cost(plan: PlanView) -> str:
+    span = plan.cost_usd
+    if span is None or span.low is None or span.high is None:
+        return "unknown"
+    return f"{_dollars(span.low)} to {_dollars(span.high)}"
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
+
+
+def _limit(limit: PlannedLimit) -> str:
+    of_pool = f" for {limit.scope}" if limit.scope else ""
+    zone = f", {zone_words(limit.zone)}" if limit.zone else ""
+    return f"{_amount(limit.limit, limit.value)}{of_pool} ({limit.source}{zone})"
+
+
+def _amount(limit: str, value: float) -> str:
+    if limit == MIN_INTERVAL:
+        return f"{value / 1000:g} s between two requests"
+    return f"{number(value)} {WORDS.get(limit, limit)}"
+
+
+def _at(limit: str, value: float) -> str:
+    return f"at {_amount(limit, value)}"
+
+
+def _ends(at: int | None, now: float) -> str:
+    return "never" if at is None else f"in {duration((at - now) / 1000.0)}"
+
+
+def _days(plan: PlanView, now: float) -> Iterator[tuple[str, ...]]:
+    days = plan.schedule
+    for day in days[:_SHOWN]:
+        yield day.day, number(day.requests), local_time(day.first, now), local_time(day.last, now)
+    if len(days) > _SHOWN + 1:
+        left_out = days[_SHOWN:-1]
+        yield f"… {len(left_out):,} days", number(sum(day.requests for day in left_out)), "", ""
+    for day in days[_SHOWN:][-1:]:
+        yield day.day, number(day.requests), local_time(day.first, now), local_time(day.last, now)

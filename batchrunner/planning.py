@@ -1,0 +1,157 @@
+"""What files would take, were they submitted now: read and checked, estimated, laid out in time.
+
+Nothing is sent and nothing stored. Where there is a database, what it knows of the account holds:
+limits that were typed or learned, what is used of them, what answers took. Memory is flat, as for
+``submit``: of a job only its sums stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from batchrunner.checking import check_options, check_variables
+from batchrunner.config import Config
+from batchrunner.core.prices import Price, as_said
+from batchrunner.core.tokens import estimate, expect
+from batchrunner.formats.sets import apply_sets, model_of
+from batchrunner.layout import Layout, Sum
+from batchrunner.models import LineFault
+from batchrunner.options import CallOptions, LimitOptions, RunOptions, in_force
+from batchrunner.planned import PlanView
+from batchrunner.preparing import account_of, address_of, fill_of, stored_options
+from batchrunner.providers import Profile, Providers
+from batchrunner.providers.pricing import listed_price
+from batchrunner.reading import LISTED, Order, Reading, rows_of
+from batchrunner.routes import check_routes
+from batchrunner.store.allowances import Allowances, allowances
+from batchrunner.store.inspection import open_current
+from batchrunner.store.keys import SeenKeys
+
+__all__ = ["Asked", "plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a plan is asked for, as ``submit`` is."""
+
+    path: Path
+    files: Sequence[str]
+    stdin: BinaryIO | None
+    run: RunOptions
+    limits: LimitOptions
+    call: CallOptions
+    environ: Mapping[str, str]
+    config: Config
+    providers: Providers
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Lines that can't become jobs: the first few, and how many."""
+
+    first: list[LineFault] = field(default_factory=list)
+    n: int = 0
+
+    def add(self, fault: LineFault) -> None:
+        self.n += 1
+        if self.n <= LISTED:
+            self.first.append(fault)
+
+
+class _Reader(Reading):
+    """Reads an order for its sums alone."""
+
+    def sums(
+        self,
+        sets: Sequence[tuple[str, str]],
+        price_of: Callable[[str, str | None], Price | None],
+    ) -> tuple[Profile, dict[str | None, Sum], int]:
+        """Return whose jobs they are, what they take by model, and how many lines are no jobs.
+
+        Raises :class:`InputError` as ``submit`` does.
+        """
+        rules, lines = self.provider()
+        sums: dict[str | None, Sum] = {}
+        faults = _Faults()
+        with SeenKeys.opened() as seen:
+            for value in self._read(rules, lines):
+                if isinstance(value, LineFault):
+                    faults.add(value)
+                    continue
+                if (duplicate := seen.add(value)) is not None:
+                    faults.add(duplicate)
+                    continue
+                body, model = value.body, value.model
+                if sets:
+                    body = apply_sets(body, sets)
+                    model = model_of(body) or model
+                if model not in sums:
+                    sums[model] = Sum(price=price_of(rules.name, model))
+                sums[model].add(None if model is None else expect(estimate(body)))
+        if faults.n and not self._order.skips_invalid:
+            raise self._refuse(faults.n, faults.first)
+        if not sums:
+            raise self._no_jobs()
+        return rules, sums, faults.n
+
+
+def plan(asked: Asked, *, now_ms: int) -> PlanView:
+    """Return what the files would take from now on."""
+    run, config = asked.run, asked.config
+    named = run.provider or config.provider
+    check_options(run, asked.limits, asked.providers)
+    check_variables(run, asked.environ, config.headers(named))
+    check_routes(
+        run,
+        config.run_defaults(named) if named else {},
+        asked.environ,
+        asked.providers.profile(named) if named else None,
+    )
+    reader = _Reader(_order(asked), is_stopped=lambda: False)
+    known, sums, n_rejected = reader.sums(asked.call.sets, partial(_price, config, now_ms))
+    options = in_force(stored_options({}, run), config.run_defaults(known.name))
+    db = open_current(asked.path)
+    key = account_of(known.name, options, asked.environ, asked.providers)
+    found = Allowances() if db is None else allowances(db, known.name, key, now_ms=now_ms)
+    return Layout(
+        known=known,
+        sums=sums,
+        found=found,
+        said=(config.limits(known.name), asked.limits),
+        in_flight=options.get("concurrency"),
+        now_ms=now_ms,
+    ).view(n_rejected=n_rejected)
+
+
+def _order(asked: Asked) -> Order:
+    run, config, call = asked.run, asked.config, asked.call
+    return Order(
+        files=asked.files,
+        stdin=asked.stdin,
+        provider=run.provider or config.provider,
+        providers=asked.providers,
+        address=lambda known: address_of(run, known, config, asked.environ),
+        fill=fill_of(run, config),
+        name=call.name,
+        uid="",
+        options_json="{}",
+        priority=0,
+        is_new=False,
+        is_update=False,
+        skips_invalid=call.skip_invalid,
+        is_compressed=lambda _known, _run: False,
+        rows=rows_of(call.template, call.key),
+    )
+
+
+def _price(config: Config, now_ms: int, provider: str, model: str | None) -> Price | None:
+    """Return what a model's tokens cost now: as the configuration says, else the table."""
+    if model is None:
+        return None
+    listed = listed_price(provider, (model,), wall=now_ms).price
+    said = config.said_prices.get(model)
+    return listed if said is None else as_said(said, listed)
