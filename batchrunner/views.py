@@ -341,7 +341,7 @@ class PruneView:
     #: The file's size before and after, in bytes.
     size_before: int
     size_after: int
-    #: Whether the file is cut; otherwise it is when whoever reads it ends.
+    #: Whether the file is cut; otherwise somebody read it, and the next prune does so.
     is_shrunk: bool
     #: Copies of the database that still have one of these runs.
     copies: Sequence[str]

@@ -140,7 +140,11 @@ def _tell_pruned(settings: Settings, view: PruneView) -> None:
             err=True,
         )
     if not view.is_shrunk:
-        click.echo("another program reads the database; it shrinks when that one ends", err=True)
+        click.echo(
+            "another program reads the database, which keeps the file from shrinking", err=True
+        )
+        again = settings.command("db", "prune", "-y", *names)
+        click.echo(f"fix: when that one has ended: {again}", err=True)
     for copy in view.copies:
         flags = ("--bodies",) if view.is_bodies else ()
         again = shlex.join(["batchrunner", "db", "prune", *flags, *names, "--db", copy])

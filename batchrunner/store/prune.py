@@ -159,8 +159,9 @@ def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneV
         hit("prune.taken")
         is_shrunk = shrink(session, db.path)
         hit("prune.shrunk")
-        with session.transaction() as connection:
-            driver(connection).execute("DELETE FROM meta WHERE key = ?", (_NOTE,))
+        if is_shrunk:
+            with session.transaction() as connection:
+                driver(connection).execute("DELETE FROM meta WHERE key = ?", (_NOTE,))
     # The last close copies the log; the size is the file's from then on.
     uids = {run.uid for run in taken}
     all_uids = uids | ({run.uid for run in left.runs} if left is not None else set())

@@ -25,6 +25,8 @@ __all__ = ["copies", "log_size", "refuse_full", "remember_copy", "shrink"]
 
 #: Where SQLite makes temporary files.
 _VARIABLE: Final = "SQLITE_TMPDIR"
+#: How long a reader is waited for; everybody else waits meanwhile.
+_READER_MS: Final = 2_000
 #: Room beside what is computed: the log's frames, the pages of a chunk.
 _SLACK: Final = 1024 * 1024
 #: How every SQLite file begins, and where its application id stands.
@@ -65,14 +67,16 @@ def refuse_full(session: WriteSession, path: Path, *, n_doomed: int) -> None:
 
 
 def shrink(session: WriteSession, path: Path) -> bool:
-    """Rewrite the file without gaps; return whether it is cut already.
+    """Rewrite the file without gaps; return whether it is cut.
 
-    It is not where another program reads it: then it is when that one ends.
+    It is not where another program goes on reading it: what that one sees must stay.
     """
     conn = session.driver()
     with translated(path), write_lock(path), _temporary_files_in(path.parent):
-        # First what was overwritten reaches the file: its end is given back to the disk.
-        _empty_log(conn)
+        # First what was overwritten reaches the file: its end is given back to the disk as it is.
+        conn.execute(f"PRAGMA busy_timeout = {_READER_MS}")
+        if not _empty_log(conn):
+            return False
         conn.execute("PRAGMA temp_store = FILE")
         conn.execute("VACUUM")
         return _empty_log(conn)

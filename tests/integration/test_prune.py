@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import sqlite3
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from batchrunner.errors import BusyError, DatabaseError
+from batchrunner.errors import BusyError, DatabaseError, UsageError
 from batchrunner.models import RunState
-from batchrunner.options import JobFilter
+from batchrunner.options import JobFilter, LimitOptions, RunOptions
 from batchrunner.store import shrink
 from batchrunner.store.database import Database
 from batchrunner.store.locks import FileLock, sender_lock_path
+from batchrunner.views import PruneView
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -28,8 +31,15 @@ def two_runs(house: House, n: int = 6) -> None:
     """Answer a run that may stay and one that is to go."""
     house.jobs(n, "stay.jsonl", prefix="s")
     house.jobs(n, "go.jsonl", prefix="g", metadata={"row": 7}, system=f"{MARK} " * 2000)
-    house.submit("--rpd", "1000", file="stay.jsonl")
-    house.submit(file="go.jsonl", code=None)
+    where = RunOptions(provider="anthropic", base_url=house.url, model="sim-1")
+    for name in ("stay", "go"):
+        file = str(house.folder / f"{name}.jsonl")
+        asyncio.run(house.app.submit([file], run=where, limits=LimitOptions(rpd=1000)))
+
+
+def prune(house: House, *names: str, **how: Any) -> PruneView:
+    """Prune in this process, without a question."""
+    return house.app.db_prune(house.app.db_prune_plan(names, **how))
 
 
 def used(house: House) -> list[tuple[int, int]]:
@@ -59,7 +69,7 @@ def test_run_goes_and_its_usage_stays(house: House) -> None:
 def test_a_new_run_takes_over_no_usage(house: House) -> None:
     """The usage of a run that was deleted is not counted as that of the next."""
     two_runs(house, 3)
-    house.run("db", "prune", "go", "-y")
+    prune(house, "go")
     house.jobs(2, "next.jsonl", prefix="n")
     house.submit(file="next.jsonl")
     by_run = {row.run: row.requests for row in house.app.usage(("run",))}
@@ -90,7 +100,7 @@ def test_bodies_go_and_the_rest_stays(house: House, api: ApiServer) -> None:
     api.script([{"contains": "say g1;", "status": 400, "body": {"error": {"message": "no"}}}])
     two_runs(house)
     before = house.csv("go")
-    house.run("db", "prune", "go", "--bodies", "-y")
+    prune(house, "go", bodies=True)
     assert MARK.encode() not in house.db.read_bytes()
     exported = house.run("export", "go")
     assert "6 jobs of go lost request and answer to `db prune --bodies`" in exported.err
@@ -105,8 +115,7 @@ def test_bodies_go_and_the_rest_stays(house: House, api: ApiServer) -> None:
     refused = house.run("export", "go", "-f", "openai", code=2)
     assert "-f openai is made of them" in refused.err
     assert house.app.db_check() == []
-    assert house.run("export", "stay").err == ""
-    assert house.run("db", "prune", "go", "--bodies", "-y").err.startswith("nothing to prune")
+    assert prune(house, "go", bodies=True).runs == ()
 
 
 def test_jobs_without_a_request_are_not_sent(house: House, api: ApiServer) -> None:
@@ -114,7 +123,7 @@ def test_jobs_without_a_request_are_not_sent(house: House, api: ApiServer) -> No
     api.script([{"contains": "say j1;", "status": 400, "body": {"error": {"message": "no"}}}])
     house.jobs(4)
     house.submit(code=1)
-    house.run("db", "prune", "--bodies", "-y")
+    prune(house, bodies=True)
     n_sent = len(api.requests())
     refused = house.run("retry", "jobs", code=2)
     assert "1 of the jobs of jobs that were to be put back have no request" in refused.err
@@ -134,7 +143,7 @@ def test_compressed_bodies_go_with_their_dictionaries(house: House) -> None:
     """What compressed bodies were written with holds their words, and goes too."""
     house.jobs(40, system=f"{MARK} and so on " * 50)
     house.submit("--compress")
-    house.run("db", "prune", "--bodies", "-y")
+    prune(house, bodies=True)
     with sqlite3.connect(house.db) as connection:
         assert connection.execute("SELECT count(*) FROM dictionary").fetchone() == (0,)
     connection.close()
@@ -150,12 +159,13 @@ def test_only_runs_that_are_over_go(house: House, api: ApiServer) -> None:
     refused = house.run("db", "prune", "go", "open", "-y", code=2)
     assert "Run open is not over" in refused.err
     assert "batchrunner cancel open" in refused.err
-    house.run("db", "prune", "-y")
+    prune(house)
     assert [run.name for run in house.app.runs()] == ["open"]
-    house.run("cancel", "open", "-y")
-    house.run("db", "prune", "open", "-y")
+    house.app.cancel("open")
+    prune(house, "open")
     assert house.app.runs() == []
-    assert "There is no run 'go'" in house.run("db", "prune", "go", "-y", code=2).err
+    with pytest.raises(UsageError, match="There is no run 'go'"):
+        prune(house, "go")
 
 
 def test_older_than_spares_what_ended_lately(house: House) -> None:
@@ -166,9 +176,9 @@ def test_older_than_spares_what_ended_lately(house: House) -> None:
     connection.close()
     kept = house.run("db", "prune", "stay", "--older-than", "3d", "-y")
     assert "stay ended too lately, and stays" in kept.err
-    house.run("db", "prune", "--older-than", "11d", "-y")
+    prune(house, older_than_s=11 * 86_400.0)
     assert len(house.app.runs()) == 2
-    house.run("db", "prune", "--older-than", "9d", "-y")
+    prune(house, older_than_s=9 * 86_400.0)
     assert [run.name for run in house.app.runs()] == ["stay"]
 
 
@@ -197,7 +207,7 @@ def test_copies_that_have_it_still_are_named(house: House) -> None:
     house.submit(file="early.jsonl")
     elsewhere = house.folder.parent / "elsewhere"
     elsewhere.mkdir()
-    house.run("db", "backup", str(elsewhere / "has-early.db"))
+    house.app.db_backup(elsewhere / "has-early.db")
     house.jobs(2, "late.jsonl", prefix="l")
     house.submit(file="late.jsonl")
     (house.folder / "copied.db").write_bytes(house.db.read_bytes())
@@ -240,8 +250,8 @@ def test_orphans_of_a_cancelled_run_are_put_in_the_log_first(house: House, api: 
     house.run("pause", "jobs")
     sending.until(lambda: house.status().state is RunState.PAUSED, "it is told")
     sending.kill()
-    house.run("cancel", "jobs", "-y")
-    house.run("db", "prune", "jobs", "-y")
+    house.app.cancel("jobs")
+    prune(house, "jobs")
     assert house.app.runs() == []
     assert house.app.db_check() == []
     assert sum(row.requests for row in house.app.usage()) == 3
@@ -259,8 +269,9 @@ def test_without_room_nothing_is_pruned(house: House, monkeypatch: pytest.Monkey
     assert len(app.runs()) == 2
 
 
-def test_a_reader_is_waited_for_by_the_file_alone(house: House) -> None:
-    """Who reads meanwhile keeps what it sees; the file is cut when it ends, and this is said."""
+def test_a_reader_keeps_what_it_sees(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes on reading keeps the file from shrinking; the same command shrinks it afterwards."""
+    monkeypatch.setattr(shrink, "_READER_MS", 50)
     two_runs(house)
     app, db = house.app, Database.open(house.db, create=False)
     with db.read() as connection:
@@ -269,7 +280,10 @@ def test_a_reader_is_waited_for_by_the_file_alone(house: House) -> None:
         assert not view.is_shrunk
         assert connection.exec_driver_sql("SELECT count(*) FROM job").scalar() == 12
     assert [run.name for run in app.runs()] == ["stay"]
-    assert house.db.stat().st_size < view.size_before / 2
+    again = house.run("db", "prune", "go", "-y", "--json").json
+    assert again["shrunk"]
+    assert again["size_after"] < view.size_before / 2
+    assert MARK.encode() not in house.db.read_bytes()
 
 
 def test_prune_of_much_stays_within_its_means(house: House) -> None:

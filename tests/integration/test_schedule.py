@@ -66,6 +66,7 @@ def test_crontab_line_finishes_what_was_left(house: House) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_service_runs_a_command_that_does_it(house: House) -> None:
     """The command of the unit, in its folder and with its variable, finishes what was left."""
     environ = at_home(house)
