@@ -23,7 +23,8 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-@lru_cache(maxsize=256)
+# What is forecast five years ahead is asked for again with every picture of a run.
+@lru_cache(maxsize=8_192)
 def _first_second(ordinal: int, zone: str) -> int:
     """Return the first second (epoch) of a date; for a skipped date, of the next one."""
     info = _zone(zone)

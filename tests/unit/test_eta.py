@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from batchrunner.core.pace import eta
 from batchrunner.models import Waiting, WaitingReason
 from batchrunner.views import LimitView
@@ -49,3 +51,30 @@ def test_the_end_of_an_outage_is_not_guessed() -> None:
     """Where one request at a time is tried until one succeeds, nobody knows when that is."""
     for reason in (WaitingReason.OVERLOADED, WaitingReason.NETWORK, WaitingReason.PROXY):
         assert eta(120, 60.0, [RPM], wall=NOW, waiting=wait(reason, NOW + 5_000)) is None
+
+
+def test_several_days_are_laid_out_with_what_is_left_of_today() -> None:
+    """With 4 of 10 left today, 25 jobs take two more whole days, and one of the third."""
+    midnight = NOW + 15 * HOUR
+    limits = [RPM, limit("rpd", 10, 4)]
+    assert eta(25, None, limits, wall=NOW) == midnight + 48 * HOUR + 1_000
+    assert eta(24, None, limits, wall=NOW) == midnight + 24 * HOUR + 10_000
+
+
+def test_two_daily_limits_hold_together() -> None:
+    """Of two that hold at once, it is the tighter one on each day that counts."""
+    tighter = replace(limit("rpd", 5, 5), zone="Asia/Tokyo")
+    ends = eta(15, None, [RPM, limit("rpd", 10, 1), tighter], wall=NOW)
+    # One now, five at UTC's midnight, five at Tokyo's (15:00), and four at its next: UTC's is full by then.
+    assert ends == NOW + (6 + 2 * 24) * HOUR + 4_000
+
+
+def test_a_rolling_day_that_is_full_goes_on_a_day_later() -> None:
+    """Where nothing is left of the last 24 hours, the rest goes on a day from now at the latest."""
+    rolling = replace(limit("rpd", 10, 0), zone="rolling")
+    assert eta(5, None, [RPM, rolling], wall=NOW) == NOW + 24 * HOUR + 5_000
+
+
+def test_an_end_in_decades_is_not_told() -> None:
+    """A million jobs at one a day have no date."""
+    assert eta(1_000_000, None, [RPM, limit("rpd", 1, 1)], wall=NOW) is None
