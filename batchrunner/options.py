@@ -59,7 +59,7 @@ class RunOptions:
     connect_timeout_s: float | None = None
     #: ``"N"`` or ``"P%"``.
     max_failures: str | None = None
-    #: Dollars that the run may spend in its whole life.
+    #: Dollars that the run may spend in its whole life; 0: there is no such bound.
     max_cost: float | None = None
     max_response: int | None = None
     #: Keep requests and answers compressed in the database.

@@ -85,10 +85,12 @@ def read_concurrency(text: str) -> int | Literal["auto"]:
 
 
 def read_dollars(text: str) -> float:
-    """Return a sum of money above 0; a leading ``$`` may stand there."""
+    """Return a sum of money above 0, 0 for ``none``; a leading ``$`` may stand there."""
     word = text.strip().removeprefix("$")
+    if word == "none":
+        return 0.0
     if not _DOLLARS.fullmatch(word) or float(word) <= 0:
-        raise ValueError(f"'{text}' is no sum in dollars: write 5 or 0.50")
+        raise ValueError(f"'{text}' is no sum in dollars: write 5 or 0.50, or none")
     return float(word)
 
 

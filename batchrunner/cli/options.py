@@ -206,7 +206,7 @@ _RUN: Final = (
         "--max-cost",
         "max_cost",
         type=DOLLARS,
-        metavar="USD",
+        metavar="USD|none",
         help="Stop before the run, in its whole life, costs more than that. [default: none]",
     ),
     _row(

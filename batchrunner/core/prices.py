@@ -63,7 +63,7 @@ def cost(price: Price, usage: Usage) -> float | None:
         return 0.0
     if usage.tier is not None:
         price = price.tiers.get(usage.tier, price)
-    rates = price.at(n_input)
+    rates = price.at(n_input) if price.steps else price.rates
     dollars = 0.0
     rest = n_input
     # Cached tokens are some of the input's, whatever an answer says.
@@ -81,11 +81,10 @@ def cost(price: Price, usage: Usage) -> float | None:
             return None
         dollars += (written - for_long) * rates.cache_write + for_long * rates.cache_write_1h
     # What embeds or moderates answers with no tokens, and says nothing of them.
-    for n, rate in ((rest, rates.input), (usage.output_tokens or 0, rates.output)):
-        if n and rate is None:
-            return None
-        dollars += n * (rate or 0.0)
-    return dollars * _PER
+    n_output = usage.output_tokens or 0
+    if (rest and rates.input is None) or (n_output and rates.output is None):
+        return None
+    return (dollars + rest * (rates.input or 0.0) + n_output * (rates.output or 0.0)) * _PER
 
 
 def as_said(said: Mapping[str, float | None], price: Price | None) -> Price | None:

@@ -68,6 +68,12 @@ class Costs:
         for lane in lanes:
             listed = await self._listed(row, [lane.model], wall=wall)
             known = listed.price
+            if not lane.model:
+                raise UsageError(
+                    f"--max-cost can't be kept: jobs of {row.name} name no model, so nobody knows what"
+                    " they cost. Nothing was sent.",
+                    fix=f"Go on without it: batchrunner resume {shlex.quote(row.name)} --max-cost none",
+                )
             if known is None or known.rates.input is None or known.rates.output is None:
                 raise UsageError(
                     f"--max-cost can't be kept: no price of {lane.model} is known. Nothing of"

@@ -342,7 +342,7 @@ class Roster:
     async def _bound(self, run: LiveRun) -> None:
         """Put the bound on money in force that somebody may have said or changed meanwhile."""
         most = run.row.options.get(MAX_COST)
-        if run.purse is not None and most is not None:
+        if run.purse is not None and most:
             run.purse.most = most
             return
         try:
@@ -354,14 +354,17 @@ class Roster:
 
     async def _purse(self, row: RunRow, wall: int) -> Purse | None:
         """Return the money that a run may spend, with what was spent before."""
-        if row.options.get(MAX_COST) is None:
+        if not row.options.get(MAX_COST):
             return None
         lanes = await self._writer.query(lambda conn: statements.load_lanes(conn, row.id))
         totals = await self._writer.query(lambda conn: statements.load_totals(conn, row.id))
-        lost = await self._writer.query(lambda conn: statements.lost_answers(conn, row.id))
         purse = await self._costs.purse(row, lanes, spent=totals[3] or 0.0, wall=wall)
-        for model, body in lost:
-            purse.count_lost(model, body)
+
+        def count(conn: DriverConnection) -> None:
+            for model, body in statements.lost_answers(conn, row.id):
+                purse.count_lost(model, body)
+
+        await self._writer.query(count)
         return purse
 
     async def rebind(self) -> None:

@@ -353,23 +353,22 @@ def load_totals(
     return counts, row[4], row[5], row[6]
 
 
-def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, bytes]]:
-    """Return model and body of each send that may have been paid and whose cost nobody knows.
+def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[tuple[ModelId, bytes]]:
+    """Yield model and body of each send that may have been paid and whose cost nobody knows.
 
     Those are sends that may have been acted on, their answer lost, and answers without a cost.
     """
     low, high = run_range(run_id)
     codecs = codecs_of(conn, run_id)
-    return [
-        (ModelId(model), plain_body(codecs, codec, body, part="request", key=key))
-        for model, key, body, codec in conn.execute(
-            "SELECT j.model_id, j.key, p.body, p.codec FROM send s JOIN job j ON j.id = s.job_id"
-            " JOIN payload p ON p.job_id = j.id LEFT JOIN response r ON r.job_id = j.id"
-            " WHERE s.job_id > ? AND s.job_id < ? AND (s.maybe_executed"
-            " OR (s.http_status BETWEEN 200 AND 299 AND r.cost_usd IS NULL))",
-            (low, high),
-        )
-    ]
+    rows = conn.execute(
+        "SELECT j.model_id, j.key, p.body, p.codec FROM send s JOIN job j ON j.id = s.job_id"
+        " JOIN payload p ON p.job_id = j.id LEFT JOIN response r ON r.job_id = j.id"
+        " WHERE s.job_id > ? AND s.job_id < ? AND (s.maybe_executed"
+        " OR (s.http_status BETWEEN 200 AND 299 AND r.cost_usd IS NULL))",
+        (low, high),
+    )
+    for model, key, body, codec in rows:
+        yield ModelId(model), plain_body(codecs, codec, body, part="request", key=key)
 
 
 def _stop_columns(stop: Waiting | None) -> tuple[str | None, int | None, str | None, str | None]:

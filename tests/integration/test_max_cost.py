@@ -112,6 +112,18 @@ def test_answers_without_a_bound_are_not_asked_for(house: House, api: ApiServer)
     assert not api.requests()
 
 
+def test_requests_without_a_model_have_no_bound(house: House, api: ApiServer) -> None:
+    """Plain HTTP costs nobody knows what: refused, and the fix takes the bound away."""
+    house.write("jobs.jsonl", [{"custom_id": "a", "method": "POST", "url": "/x", "body": {}}])
+    api.script([{"body": {"ok": True}}])
+    to_api = ("--provider", "http", "--base-url", house.url)
+    done = house.run("submit", "jobs.jsonl", *to_api, "--json", "--max-cost", "5", code=2)
+    assert not api.requests()
+    assert done.error["fix"].endswith("--max-cost none")
+    house.resume("--max-cost", "none", code=0)
+    assert house.counts().completed == 1
+
+
 @pytest.mark.parametrize("sum_", ["0", "-1", "much", "1e9", "nan"])
 def test_a_sum_is_a_sum(house: House, sum_: str) -> None:
     """What is no number of dollars above 0 is refused with what to write."""
