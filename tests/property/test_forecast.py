@@ -7,7 +7,7 @@ from math import ceil
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrunner.core.bounds import Bounds, DayCap, Speed
@@ -64,6 +64,7 @@ def rpm(n: float) -> Speed:
     return Speed("rpm", n / 60_000)
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(1, 120),
     minutes=st.integers(1, 90),
@@ -160,6 +161,7 @@ def test_pools_go_beside_one_another_under_their_account() -> None:
     assert [plan.n for plan in told.days("UTC")] == [50, 40]
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 300), cap=st.integers(1, 50), factor=st.floats(1.0, 5.0))
 def test_more_of_a_limit_is_never_later(n: int, cap: int, factor: float) -> None:
     """Raising a limit, or dropping it, brings the end no further off."""
