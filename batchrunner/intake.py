@@ -27,11 +27,9 @@ from batchrunner.options import JobFilter
 from batchrunner.providers import Profile, pool_of
 from batchrunner.reading import (
     LISTED,
-    InterruptedIntakeError,
     Order,
     Reading,
     name_of,
-    rows_of,
 )
 from batchrunner.store.commands import RETRIED, n_pruned
 from batchrunner.store.database import Database
@@ -41,13 +39,9 @@ from batchrunner.store.runs import StoredRun, find_by_digest, find_by_name, free
 
 __all__ = [
     "Intake",
-    "InterruptedIntakeError",
-    "Order",
     "Taken",
-    "name_of",
     "notices_of",
     "rejects_path",
-    "rows_of",
 ]
 
 #: Lines handed to the store at once.

@@ -25,23 +25,16 @@ from batchrunner.core.credentials import Secrets
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
-from batchrunner.formats.lines import Fill, Rows
-from batchrunner.intake import (
-    Intake,
-    InterruptedIntakeError,
-    Order,
-    Taken,
-    name_of,
-    notices_of,
-    rows_of,
-)
+from batchrunner.formats.lines import Rows
+from batchrunner.intake import Intake, Taken, notices_of
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier, webhook_address
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
-from batchrunner.preparing import options_in_force, set_fields, stored_options
+from batchrunner.preparing import address_of, fill_of, options_in_force, set_fields, stored_options
 from batchrunner.providers import Profile, Providers
+from batchrunner.reading import InterruptedIntakeError, Order, name_of, rows_of
 from batchrunner.results import check_output
-from batchrunner.routes import check_routes, said_base_urls
+from batchrunner.routes import check_routes
 from batchrunner.store import commands, failures, maintenance, processes
 from batchrunner.store.database import Database
 from batchrunner.store.discard import discard_unused
@@ -229,18 +222,13 @@ async def _take(
     call = this.call
     check_output(this.db, run.output, call.name or name_of(files))
     provider = run.provider or this.config.provider
-    fills = this.config.fills(provider)
     order = Order(
         files=files,
         stdin=stdin,
         provider=provider,
         providers=this.providers,
-        address=partial(_address, this, run),
-        fill=Fill(
-            model=run.model or fills.model,
-            max_tokens=run.max_tokens or fills.max_tokens,
-            system=fills.system if run.system is None else run.system,
-        ),
+        address=lambda known: address_of(run, known, this.config, this.environ),
+        fill=fill_of(run, this.config),
         name=call.name,
         uid=secrets.token_hex(5),
         options_json=msgspec.json.encode(stored_options({}, run)).decode(),
@@ -268,13 +256,6 @@ async def _take(
             fix="Submit it again.",
             kind="interrupted",
         ) from None
-
-
-def _address(this: Call, run: RunOptions, known: Profile) -> str | None:
-    """Return where a provider's requests go, the preferred address; ``None``: nobody says."""
-    typed = {"base_url": run.base_url} if run.base_url else {}
-    options = in_force(typed, this.config.run_defaults(known.name))
-    return next(iter(said_base_urls(known, options, this.environ)), None)
 
 
 def _is_compressed(this: Call, run: RunOptions, known: Profile, into: StoredRun | None) -> bool:
