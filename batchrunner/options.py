@@ -101,7 +101,11 @@ class LimitOptions:
     """Limits of the account; ``None`` leaves what is stored."""
 
     rpm: LimitValue = None
+    tpm: LimitValue = None
+    itpm: LimitValue = None
+    otpm: LimitValue = None
     rpd: LimitValue = None
+    tpd: LimitValue = None
     #: An IANA zone's name or ``rolling``.
     day_resets: str | None = None
     min_interval_s: float | None = None

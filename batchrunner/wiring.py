@@ -106,6 +106,7 @@ class Wiring:
             "headers": headers,
             "secrets": self._secrets,
             "account_key": account_key(options, credential, base_url),
+            "counting": known.counting_at(base_url),
             "fill": self.fill,
         }
         if len(transports) == len(road.base_urls) == 1:

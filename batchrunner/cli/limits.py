@@ -37,8 +37,7 @@ _SAID_COLUMNS: Final = (
 )
 #: Name of a limit → the field it sets, and the type of its value.
 _SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
-    "rpm": ("rpm", LIMIT),
-    "rpd": ("rpd", LIMIT),
+    **{name: (name, LIMIT) for name in ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")},
     "day-resets": ("day_resets", click.STRING),
     "min-interval": ("min_interval_s", DURATION_OR_ZERO),
 }
@@ -80,6 +79,7 @@ def write_limits(views: Sequence[LimitView]) -> int:
     "set",
     examples=(
         "batchrunner limits set rpm=50 rpd=1000 day-resets=America/Los_Angeles",
+        "batchrunner limits set itpm=30000 otpm=8000",
         "batchrunner limits set rpm=auto min-interval=0.5 --account research",
     ),
 )
@@ -87,7 +87,8 @@ def write_limits(views: Sequence[LimitView]) -> int:
 @click.argument("changes", nargs=-1, required=True, metavar="LIMIT=VALUE...")
 @click.pass_context
 def set_command(ctx: click.Context, /, account: str | None, changes: tuple[str, ...]) -> int:
-    """Change limits: rpm=N, rpd=N (none, auto), day-resets=ZONE|rolling, min-interval=DURATION.
+    """Change limits: rpm=N, tpm=N, itpm=N, otpm=N, rpd=N, tpd=N (each none or auto too),
+    day-resets=ZONE|rolling, min-interval=DURATION.
 
     They hold for all of the account's runs in this database from now on.
     """

@@ -63,11 +63,20 @@ _LIMITS: Final = (
         metavar="N",
         help="Requests per minute; none, auto. [default: auto, learned from responses]",
     ),
-    _row(
-        "--rpd",
-        type=LIMIT,
-        metavar="N",
-        help="Requests per day; none, auto. [default: auto]",
+    *(
+        _row(
+            f"--{name}",
+            type=LIMIT,
+            metavar="N",
+            help=f"{what}; none, auto. [default: auto]",
+        )
+        for name, what in (
+            ("tpm", "Tokens per minute, input and output"),
+            ("itpm", "Input tokens per minute"),
+            ("otpm", "Output tokens per minute"),
+            ("rpd", "Requests per day"),
+            ("tpd", "Tokens per day"),
+        )
     ),
     _row(
         "--day-resets",

@@ -101,8 +101,24 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "auto", Goes.LIMITS, "rpm", of_provider=True,
             ),
             Key(
+                "tpm", forms.LIMIT, "Tokens per minute, input and output.",
+                "auto", Goes.LIMITS, "tpm", of_provider=True,
+            ),
+            Key(
+                "itpm", forms.LIMIT, "Input tokens per minute.",
+                "auto", Goes.LIMITS, "itpm", of_provider=True,
+            ),
+            Key(
+                "otpm", forms.LIMIT, "Output tokens per minute.",
+                "auto", Goes.LIMITS, "otpm", of_provider=True,
+            ),
+            Key(
                 "rpd", forms.LIMIT, "Requests per day.",
                 "auto", Goes.LIMITS, "rpd", of_provider=True,
+            ),
+            Key(
+                "tpd", forms.LIMIT, "Tokens per day.",
+                "auto", Goes.LIMITS, "tpd", of_provider=True,
             ),
             Key(
                 "day_resets", forms.ZONE, "When a day ends: an IANA zone's midnight, or any 24 h.",
@@ -177,7 +193,6 @@ _KEY_ADVICE: Final = "name a file that holds the key with key_file, or set the p
 MISPLACED: Final[Mapping[str, str]] = MappingProxyType(
     {
         **dict.fromkeys(("api_key", "apikey", "key", "auth_token", "token", "secret", "password"), _KEY_ADVICE),
-        **dict.fromkeys(("tpm", "itpm", "otpm", "tpd"), "limits on tokens are not in this version"),
         "name": f"{_OF_CALL} --name NAME",
         "output": f"{_OF_CALL} -o FILE",
         "max_time": f"{_OF_CALL} --max-time DURATION",

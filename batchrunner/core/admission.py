@@ -222,6 +222,13 @@ class Ledger:
             late_ms=late_ms,
         )
 
+    def larger_than(self, grant: Grant) -> Limit | None:
+        """Return a token limit that a send alone is larger than."""
+        for scope in self._chain(grant.account, grant.pool):
+            if (limit := scope.tokens.larger_than(grant.charge)) is not None:
+                return limit
+        return None
+
     def correct(self, grant: Grant, charge: Charge) -> None:
         """Have a send count what it took of the tokens, in place of what was reserved for it, once."""
         if grant.charge == charge:

@@ -13,7 +13,16 @@ from typing import Final, NamedTuple
 
 from batchrunner.core.tokens import Estimate, Seen, expect
 
-__all__ = ["AS_USED", "NO_TOKENS", "Charge", "Counting", "UpFront", "after_answer", "reservation"]
+__all__ = [
+    "AS_USED",
+    "NO_TOKENS",
+    "TOTAL_IS_INPUT",
+    "Charge",
+    "Counting",
+    "UpFront",
+    "after_answer",
+    "reservation",
+]
 
 
 class Charge(NamedTuple):
@@ -51,6 +60,8 @@ class Counting:
 
 
 AS_USED: Final = Counting()
+#: Providers whose ``tpm`` and ``tpd`` count input alone, for views, which know no profile.
+TOTAL_IS_INPUT: Final = frozenset({"gemini"})
 
 
 def reservation(estimated: Estimate, seen: Seen, counting: Counting) -> Charge:

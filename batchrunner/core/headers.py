@@ -25,7 +25,7 @@ __all__ = [
     "LIMIT_HEADERS",
     "LearnedLimit",
     "instant_of",
-    "learn_request_limits",
+    "learn_limits",
     "parse_wait",
     "server_date",
 ]
@@ -94,6 +94,13 @@ _RETRY_DELAY: Final = re.compile(
 _POLICY_NAME: Final = re.compile(r'"?([^";,=]*)"?')
 _PARAM: Final = re.compile(r';\s*([a-z]+)\s*=\s*("[^"]*"|[^;\s]+)')
 
+LimitName = Literal["rpm", "rpd", "tpm", "itpm", "otpm", "tpd"]
+
+
+def _triple(form: str) -> tuple[str, str, str]:
+    return form.format("limit"), form.format("remaining"), form.format("reset")
+
+
 #: (limit header, remaining header, reset header) of Anthropic's request limit, always a minute's.
 _ANTHROPIC: Final = (
     "anthropic-ratelimit-requests-limit",
@@ -112,16 +119,35 @@ _MISTRAL: Final = (
     "x-ratelimit-remaining-req-minute",
     "x-ratelimit-reset-req-minute",
 )
-#: The headers that name a request limit: without any of them there is nothing to learn.
-LIMIT_HEADERS: Final = (_ANTHROPIC[0], _OPENAI[0], _MISTRAL[0], "ratelimit-policy")
+#: Triples that tell of one limit, whichever server sends them; Anthropic's of input and output
+#: tokens, Mistral's of the minute.
+_TOLD: Final[tuple[tuple[tuple[str, str, str], LimitName], ...]] = (
+    (_ANTHROPIC, "rpm"),
+    (_triple("anthropic-ratelimit-input-tokens-{}"), "itpm"),
+    (_triple("anthropic-ratelimit-output-tokens-{}"), "otpm"),
+    (_MISTRAL, "rpm"),
+    (_triple("x-ratelimit-{}-tokens-minute"), "tpm"),
+)
+#: Where it has both of the above, its ``tokens`` repeat the one that is nearer to its end.
+_ANTHROPIC_TOKENS: Final = _triple("anthropic-ratelimit-tokens-{}")
+#: The OpenAI family's tokens.
+_OPENAI_TOKENS: Final = _triple("x-ratelimit-{}-tokens")
+#: The headers that name a limit: without any of them there is nothing to learn.
+LIMIT_HEADERS: Final = (
+    *(names[0] for names, _ in _TOLD),
+    _ANTHROPIC_TOKENS[0],
+    _OPENAI[0],
+    _OPENAI_TOKENS[0],
+    "ratelimit-policy",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedLimit:
-    """A request limit that a server told of."""
+    """A limit that a server told of."""
 
-    limit: Literal["rpm", "rpd"]
-    #: Requests a window; at least 1.
+    limit: LimitName
+    #: Requests or tokens a window; at least 1.
     value: int
     remaining: int | None
     #: When the allowance is whole again, epoch ms; ``None``: not said.
@@ -158,27 +184,34 @@ def parse_wait(headers: Mapping[str, str], body_text: str, *, now_wall_ms: float
     return None
 
 
-def learn_request_limits(
+def learn_limits(
     headers: Mapping[str, str],
     *,
     now_wall_ms: float,
     requests_limit: Literal["rpm", "rpd"] | None = None,
+    tokens_limit: Literal["tpm"] | None = None,
 ) -> list[LearnedLimit]:
-    """Return the request limits that ``headers`` (lower-case names) tell of, certain ones only.
+    """Return the limits that ``headers`` (lower-case names) tell of, certain ones only.
 
-    ``requests_limit`` is whose limit the provider's ``x-ratelimit-limit-requests`` always is;
-    ``None``: it is told by its refill.
+    ``requests_limit`` is whose limit the provider's ``x-ratelimit-limit-requests`` always is,
+    ``tokens_limit`` the same of its tokens; ``None``: it is told by its refill.
 
     A value of zero or less stands for unknown, as Azure sends it, and is left out; so is a limit
     of which it can't be told whether it is the minute's or the day's.
     """
     found: list[LearnedLimit] = []
     now = int(now_wall_ms)
-    if _ANTHROPIC[0] in headers and (learned := _headed(_ANTHROPIC, "rpm", headers, now)):
+    for names, limit in _TOLD:
+        if names[0] in headers and (learned := _headed(names, limit, headers, now)):
+            found.append(learned)
+    is_split = any(learned.limit in ("itpm", "otpm") for learned in found)
+    if not is_split and (learned := _headed(_ANTHROPIC_TOKENS, "tpm", headers, now)):
         found.append(learned)
     if _OPENAI[0] in headers and (learned := _headed(_OPENAI, requests_limit, headers, now)):
         found.append(learned)
-    if _MISTRAL[0] in headers and (learned := _headed(_MISTRAL, "rpm", headers, now)):
+    if _OPENAI_TOKENS[0] in headers and (
+        learned := _headed(_OPENAI_TOKENS, tokens_limit, headers, now, unit="t")
+    ):
         found.append(learned)
     if "ratelimit-policy" in headers:
         found.extend(_from_policy(headers, now))
@@ -187,9 +220,11 @@ def learn_request_limits(
 
 def _headed(
     names: tuple[str, str, str],
-    limit: Literal["rpm", "rpd"] | None,
+    limit: LimitName | None,
     headers: Mapping[str, str],
     now: int,
+    *,
+    unit: Literal["r", "t"] = "r",
 ) -> LearnedLimit | None:
     """Return the limit that a triple of headers tells of; ``limit=None``: tell it from the reset."""
     value = _whole(headers.get(names[0]))
@@ -197,15 +232,24 @@ def _headed(
         return None
     remaining = _whole(headers.get(names[1]))
     reset_at = _instant(headers.get(names[2]), headers, now)
-    limit = limit or _window_of(value, remaining, reset_at, now)
+    if limit is None and (window := _window_of(value, remaining, reset_at, now)) is not None:
+        limit = _OF_UNIT[unit, window]
     if limit is None:
         return None
     return LearnedLimit(limit, value, remaining, reset_at)
 
 
+_OF_UNIT: Final[Mapping[tuple[str, str], LimitName]] = {
+    ("r", "minute"): "rpm",
+    ("r", "day"): "rpd",
+    ("t", "minute"): "tpm",
+    ("t", "day"): "tpd",
+}
+
+
 def _window_of(
     value: int, remaining: int | None, reset_at: int | None, now: int
-) -> Literal["rpm", "rpd"] | None:
+) -> Literal["minute", "day"] | None:
     """Return whose limit it is, ``None`` where that is not certain.
 
     A bucket that lacks k of n is full again after k/n of its window. One that is counted in whole
@@ -218,8 +262,8 @@ def _window_of(
     window_s = reset_s * value / (value - remaining)
     is_longer = reset_s > _MINUTE_S + _ROUNDING_S
     if window_s < math.sqrt(_MINUTE_S * _DAY_S):
-        return None if is_longer else "rpm"
-    return "rpd" if is_longer or abs(window_s / _DAY_S - 1.0) < _BUCKET_ERROR else None
+        return None if is_longer else "minute"
+    return "day" if is_longer or abs(window_s / _DAY_S - 1.0) < _BUCKET_ERROR else None
 
 
 def _from_policy(headers: Mapping[str, str], now: int) -> list[LearnedLimit]:

@@ -14,7 +14,7 @@ from typing import Final
 from batchrunner.core.credentials import Secrets
 from batchrunner.core.headers import instant_of
 
-__all__ = ["Said", "kept_headers", "said"]
+__all__ = ["Said", "kept_headers", "said", "with_used_up"]
 
 #: How much of an answer's headers is kept.
 _MOST_HEADERS: Final = 40
@@ -50,6 +50,18 @@ def kept_headers(headers: Mapping[str, str], secrets: Secrets) -> dict[str, str]
         if "ratelimit" in name.lower() or name.lower() == "date"
     ]
     return dict(told[:_MOST_HEADERS])
+
+
+def with_used_up(message: str, headers: Mapping[str, str], *, at_wall: int) -> str:
+    """Return the words of a refusal with what its headers say is used up, where they don't name it.
+
+    *Rate limited* alone leaves open whether requests or tokens ran out.
+    """
+    spent = [
+        one.what.replace("-", " ") for one in said(headers, at_wall=at_wall) if one.remaining == "0"
+    ]
+    missing = [what for what in spent if what not in message.lower()]
+    return f"{message} (used up: {', '.join(missing)})" if missing else message
 
 
 def said(headers: Mapping[str, str], *, at_wall: int) -> list[Said]:

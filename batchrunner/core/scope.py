@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from batchrunner.core.caps import (
     DAY_MS,
+    METERS,
     MIN_INTERVAL,
     MINUTE_MS,
     REQUESTS,
@@ -27,6 +28,7 @@ from batchrunner.core.caps import (
     pace_of,
 )
 from batchrunner.core.counting import NO_TOKENS, Charge
+from batchrunner.core.days import day_start
 from batchrunner.core.pause import NO_PAUSE, PauseState, remaining_ms
 from batchrunner.core.slots import FOREVER, GUARD_MS, Day, Slots, Window
 from batchrunner.core.token_use import DAY_GRAIN, MINUTE_GRAIN, SlotRow, TokenUse, Used
@@ -43,6 +45,11 @@ KEEP_MINUTE_MS: Final = 3 * MINUTE_MS
 KEEP_DAY_MS: Final = 50 * 3_600_000
 #: Old slots are dropped about so often.
 _SWEEP_MS: Final = 15_000
+
+#: A provider's count of tokens may be rounded, to a thousand, and guessed: so far it is ours.
+_TOLERANCE: Final = 0.02
+#: What others used of a rolling day comes back in so many parts.
+_PARTS: Final = 16
 
 #: What moved an instant where no limit did.
 PAUSE: Final = "pause"
@@ -327,6 +334,54 @@ class ScopeLedger:
         self.changed = True
         if self._pace and not moved:
             self._pay(at, self._pace)
+
+    def allow_for_others(
+        self,
+        name: str,
+        used: int,
+        *,
+        sent_at: float,
+        sent_wall: float,
+        now: float,
+        wall: float,
+        free_at: int | None,
+    ) -> None:
+        """Count what a provider says is used of a limit beyond what went out from here.
+
+        ``used`` was so when it took a request that was sent at ``sent_at``; all that may have counted
+        then is ours, what was planned since included. It counts until ``free_at`` (wall), when the
+        provider's own count is whole again; a day that rolls gets it back little by little.
+        """
+        unit, window_ms = METERS[name]
+        is_day = window_ms == DAY_MS
+        limit = next(limit for limit in self.limits if limit.name == name)
+        is_rolling = is_day and limit.zone == ROLLING
+        slots = self.tokens.slots(unit, window_ms) if unit != REQUESTS else None
+        slots = slots or (self.day if is_day else self.minute)
+        begins: float = sent_wall if is_day else sent_at
+        begins = (
+            day_start(begins, limit.zone or "UTC")
+            if is_day and not is_rolling
+            else (begins - window_ms - GUARD_MS)
+        )
+        excess = used - slots.since(int(begins // slots.grain))
+        if excess <= (_TOLERANCE * limit.n if unit != REQUESTS else 0):
+            return
+        at = wall if is_day else now
+        counted = at
+        if free_at is not None and not (is_day and not is_rolling):
+            counted = min(at, at - window_ms + max(0.0, free_at - wall))
+        parts = _PARTS if is_rolling else 1
+        for i in range(parts):
+            share = excess * (i + 1) // parts - excess * i // parts
+            instant = at - window_ms + (counted - at + window_ms) * (i + 1) / parts
+            self._count_others(unit, int(instant // slots.grain), share, is_day=is_day)
+
+    def _count_others(self, unit: str, slot: int, n: int, *, is_day: bool) -> None:
+        if unit == REQUESTS:
+            (self.day if is_day else self.minute).add(slot, n)
+        else:
+            self.tokens.count_others(unit, slot, n, DAY_GRAIN if is_day else MINUTE_GRAIN)
 
     def sweep(self, now: float, wall: float) -> None:
         """Drop usage that no limit looks at any more."""

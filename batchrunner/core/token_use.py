@@ -56,7 +56,15 @@ class _Meter(NamedTuple):
 class TokenUse:
     """The token slots of a scope, and its windows and days over them."""
 
-    __slots__ = ("_days", "_rolling", "_slots", "_total_has_output", "_windows", "is_limited")
+    __slots__ = (
+        "_days",
+        "_limits",
+        "_rolling",
+        "_slots",
+        "_total_has_output",
+        "_windows",
+        "is_limited",
+    )
 
     def __init__(self, rows: Iterable[SlotRow], *, total_has_output: bool) -> None:
         """Take the stored rows; those of other units are not ours."""
@@ -73,6 +81,7 @@ class TokenUse:
                     self._slots[TOKENS, row.grain].add(row.slot, row.n)
         for slots in self._slots.values():
             slots.dirty.clear()
+        self._limits: tuple[Limit, ...] = ()
         self._windows: list[_Meter] = []
         self._rolling: list[_Meter] = []
         self._days: list[tuple[str, str, Day]] = []
@@ -84,8 +93,9 @@ class TokenUse:
 
     def set_limits(self, limits: Iterable[Limit]) -> None:
         """Put these token limits in force, each above 0."""
+        self._limits = tuple(limits)
         self._windows, self._rolling, self._days = [], [], []
-        for limit in limits:
+        for limit in self._limits:
             unit, length = METERS[limit.name]
             slots = self._slots[unit, MINUTE_GRAIN if length == MINUTE_MS else DAY_GRAIN]
             if length == DAY_MS and limit.zone != ROLLING:
@@ -124,6 +134,13 @@ class TokenUse:
         if unit == OUTPUT_TOKENS:
             return charge.output
         return charge.input + (charge.output if self._total_has_output else 0)
+
+    def larger_than(self, charge: Charge) -> Limit | None:
+        """Return a limit that the charge alone is larger than."""
+        for limit in self._limits:
+            if self._amount(METERS[limit.name].unit, charge) > limit.n:
+                return limit
+        return None
 
     def after_minute(self, t: float, late_ms: float | None, charge: Charge) -> tuple[float, str]:
         """Move ``t`` (steady) to where the minute's windows admit the charge, and say what moved it."""
@@ -165,9 +182,15 @@ class TokenUse:
             uses[name] = Used(day.used(wall), day.resets_at(wall), True)
         return uses
 
-    def used_since(self, unit: str, grain: int, at: float) -> int:
-        """Return what slots from ``at`` on count, the planned ones included."""
-        return self._slots[unit, grain].since(int(at // grain))
+    def slots(self, unit: str, window_ms: int) -> Slots:
+        """Return the slots that a limit of so long a window counts."""
+        return self._slots[unit, MINUTE_GRAIN if window_ms == MINUTE_MS else DAY_GRAIN]
+
+    def count_others(self, unit: str, slot: int, n: int, grain: int) -> None:
+        """Count what others used; what is used of both is taken for input."""
+        self._slots[INPUT_TOKENS if unit == TOKENS else unit, grain].add(slot, n)
+        if unit == TOKENS or self._is_of_total(unit):
+            self._slots[TOKENS, grain].add(slot, n)
 
     def stored(self) -> Iterator[tuple[str, Slots]]:
         """Yield the slots that are stored, with their unit."""

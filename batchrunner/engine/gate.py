@@ -9,6 +9,7 @@ uncharged, and gives its allowance back.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from aiolimiter import AsyncLimiter
@@ -16,6 +17,7 @@ from aiolimiter import AsyncLimiter
 from batchrunner.clock import Clock
 from batchrunner.core.admission import LATE_MS, Blocked, Ledger, ScopeLedger
 from batchrunner.core.caps import MINUTE_MS, RPM
+from batchrunner.core.counting import NO_TOKENS, Charge
 from batchrunner.core.pause import remaining_ms
 from batchrunner.core.token_use import MINUTE_GRAIN
 from batchrunner.engine.live import Claim
@@ -32,9 +34,15 @@ ROUNDING_MS: Final = 1.0
 class Gate:
     """Holds senders back until they may send; one for all runs of a holder."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
-        """Take the ledger that is asked and the clock that is read."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        charge_of: Callable[[Claim], Charge] = lambda _: NO_TOKENS,
+    ) -> None:
+        """Take the ledger that is asked, the clock that is read, and who knows a claim's tokens."""
         self._ledger = ledger
+        self._charge_of = charge_of
         self._clock = clock
         self._sleepers: set[asyncio.Future[None]] = set()
         self._backstops: dict[int, tuple[float, AsyncLimiter]] = {}
@@ -80,13 +88,22 @@ class Gate:
                 return
             if late > MAX_LATE_MS:
                 raise Aborted
-            again = self._ledger.rebook(claim.grant, now, self._clock.wall())
+            again = self._ledger.rebook(
+                claim.grant, now, self._clock.wall(), self._charge_by_now(claim)
+            )
             if isinstance(again, Blocked):
                 claim.is_booked = False
                 raise Aborted
             claim.grant, claim.version = again, self._ledger.version
             if (ahead := again.instant - now) > 0:
                 await self._sleep(ahead / 1000.0)
+
+    def _charge_by_now(self, claim: Claim) -> Charge | None:
+        """Return what a claim takes of the tokens if only now a limit asks for it."""
+        grant = claim.grant
+        if grant.charge != NO_TOKENS or not self._ledger.counts_tokens(grant.account, grant.pool):
+            return None
+        return self._charge_of(claim)
 
     def send_now(self, claim: Claim) -> None:
         """Book a send that no limit holds back at its real instant, or raise :class:`Aborted`."""

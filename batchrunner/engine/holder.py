@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shlex
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -20,16 +21,18 @@ from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot, Ledger
+from batchrunner.core.counting import Charge
 from batchrunner.engine.costs import Costs
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge
-from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
+from batchrunner.engine.live import CallLimits, Claim, Lane, LiveRun, Outcome, WireFactory
 from batchrunner.engine.planning import LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
+from batchrunner.engine.token_estimates import Ahead, TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
 from batchrunner.errors import BatchrunnerError, DatabaseError
 from batchrunner.failpoints import hit
@@ -39,7 +42,8 @@ from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.cycle import compress, execute, finish, prepare
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.processes import Process
-from batchrunner.store.records import Cycle, CycleResult, Settle
+from batchrunner.store.records import Cycle, CycleResult, LaneClaim, Settle
+from batchrunner.store.tokens import load_seen
 from batchrunner.store.writer import Writer
 
 #: Under load a cycle starts at the latest so long after the first outcome (seconds).
@@ -99,8 +103,9 @@ class Holder:
         self._wal = database.with_name(database.name + "-wal")
         self._wake = asyncio.Event()
         self._ledger = Ledger()
-        self._gate = Gate(self._ledger, clock)
-        self._judge = Judge(self._ledger, clock, rand)
+        self._tokens = TokenEstimates()
+        self._gate = Gate(self._ledger, clock, self._charge_of)
+        self._judge = Judge(self._ledger, clock, rand, self._tokens)
         self._planner = Planner(self._ledger)
         self._costs = Costs(feed.notice)
         self._scopes = Scopes(self._ledger, clock, feed.notice)
@@ -143,6 +148,7 @@ class Holder:
     async def drain(self) -> Left:
         """Send until the own runs are over, or another process shall send; store everything."""
         self._stops.watch(self._kick)
+        self._tokens.load(await self._writer.transact(load_seen))
         await self._roster.start()
         try:
             while True:
@@ -167,6 +173,7 @@ class Holder:
         await self._costs.count(settles, self._roster)
         now, wall = self._clock.now(), self._clock.wall()
         plans = self._plan(now, wall)
+        looked_up = list(self._planner.to_look_up)
         learned, organizations = self._scopes.take_learned()
         is_seen = now - self._seen_at >= SEEN_MS
         cycle = Cycle(
@@ -184,8 +191,13 @@ class Holder:
             learned=learned,
             organizations=organizations,
             codecs=self._roster.codecs(),
+            looks=self._planner.looks(),
+            seen_tokens=self._tokens.take_changed() if is_seen or not plans else (),
         )
-        if not (settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned):
+        if not (
+            settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned
+            or cycle.looks or cycle.seen_tokens
+        ):  # fmt: skip
             return
         self._judge.new_holds.clear()
         if cycle.is_seen:
@@ -199,6 +211,7 @@ class Holder:
             hit("claim.committed")
         self._note_settled(cycle.settles, result)
         self._note_claimed(plans, result)
+        self._note_next(looked_up, result)
         await self._roster.learn_codecs(cycle.settles)
         if self._scopes.rebinds:
             await self._roster.rebind()
@@ -237,6 +250,7 @@ class Holder:
 
     def _plan(self, now: float, wall: float) -> list[LanePlan]:
         if self._stops.asked or self._roster.is_leaving or self._defect is not None:
+            self._planner.to_look_up.clear()
             return []
         runs = [run for run in self._roster.live if not run.is_stopping]
         return self._planner.plan(runs, now, wall)
@@ -279,7 +293,8 @@ class Holder:
             for grant in plan.grants:
                 self._ledger.release(grant)
             plan.grants.clear()
-        cycle.asks, cycle.planned = (), ()
+            plan.lane.forget_ahead()
+        cycle.asks, cycle.planned, cycle.looks = (), (), ()
         cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
@@ -292,19 +307,23 @@ class Holder:
             if settle.state == "pending":
                 lane = self._roster[settle.run_id].lanes[settle.model_id]
                 if settle.not_before:
-                    due = lane.next_due
+                    due, later = lane.next_due, lane.ahead_until
                     lane.next_due = min(due or settle.not_before, settle.not_before)
+                    lane.ahead_until = min(later or settle.not_before, settle.not_before)
                 else:
                     lane.fresh = True
+                    lane.forget_ahead()
         self._feed.settled(settles, self._roster)
 
     def _note_claimed(self, plans: Sequence[LanePlan], result: CycleResult) -> None:
         for plan, claimed in zip(plans, result.lanes, strict=False):
             run, lane = plan.run, plan.lane
             n = len(claimed.jobs)
+            if plan.jobs:
+                self._keep_grants(plan, claimed)
             for grant in reversed(plan.grants[n:]):
                 self._ledger.release(grant)
-            if n < len(plan.grants) and not claimed.cut:
+            if n < len(plan.grants) and not claimed.cut and not plan.jobs:
                 lane.fresh = False
             if plan.looks_due:
                 lane.next_due = claimed.next_due
@@ -327,6 +346,31 @@ class Holder:
                 else:
                     self._give_up(claim)
             self._staff(run)
+
+    def _keep_grants(self, plan: LanePlan, claimed: LaneClaim) -> None:
+        """Put the grants of the jobs that were claimed first, in their order."""
+        if len(claimed.jobs) == len(plan.jobs):
+            return
+        # Some are no longer pending, or too large together: whoever comes next is looked up.
+        plan.lane.forget_ahead()
+        grants = dict(zip(plan.jobs, plan.grants, strict=True))
+        kept = [grants.pop(job.job_id) for job in claimed.jobs]
+        plan.grants[:] = [*kept, *grants.values()]
+
+    def _note_next(self, looked_up: Sequence[tuple[LiveRun, Lane]], result: CycleResult) -> None:
+        """Take what is next in lanes whose tokens are limited."""
+        for (run, lane), following in zip(looked_up, result.next_jobs, strict=False):
+            counting = run.wire.counting
+            lane.ahead = deque(
+                Ahead(job_id, self._tokens.charge(lane.model, body, counting))
+                for job_id, body in following.jobs
+            )
+            lane.next_due, lane.ahead_until = following.next_due, following.due_later
+            if not lane.ahead:
+                lane.fresh = False
+
+    def _charge_of(self, claim: Claim) -> Charge:
+        return self._tokens.charge(claim.lane.model, claim.request.body, claim.run.wire.counting)
 
     def _staff(self, run: LiveRun) -> None:
         """Have as many senders as may be in flight, and no more."""

@@ -13,14 +13,18 @@ from typing import Final, NamedTuple
 import msgspec
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import Ledger
+from batchrunner.core.admission import Ledger, Limit
 from batchrunner.core.backoff import retry_delay_ms
+from batchrunner.core.caps import WORDS
+from batchrunner.core.counting import NO_TOKENS, after_answer
 from batchrunner.core.lifecycle import JobEvent, after_failure, step
 from batchrunner.core.outage import FAULTS
 from batchrunner.core.outcomes import HALTS
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
+from batchrunner.core.said import with_used_up
 from batchrunner.core.wordings import OTHER_MODEL
 from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
+from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.engine.waits import too_many_failures
 from batchrunner.models import (
     Decision,
@@ -30,10 +34,16 @@ from batchrunner.models import (
     Waiting,
     WaitingReason,
 )
+from batchrunner.providers.fixes import SHORTEN
 from batchrunner.store.records import Hold, Settle
 
 #: So many distinct jobs ending alike, before any completed, stop the run.
 SAME_ERROR_JOBS: Final = 10
+#: A job larger than a whole token limit, sent when nothing else counts, and refused so often will
+#: never be taken.
+TOO_LARGE_REFUSALS: Final = 2
+#: Statuses with which a provider refuses a request that no model has read.
+_UNREAD: Final = frozenset(range(400, 500)) - {408, 499}
 #: The send log's word for what is given back, by kind; ``halted`` for the rest.
 GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
     ErrorKind.RATE_LIMITED: "rate_limited",
@@ -54,8 +64,15 @@ _ASK_PLAINLY: Final = (
 class Judge:
     """Turns outcomes into settles, and changes pauses, holds, streaks and stops on the way."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, rand: Callable[[], float]) -> None:
-        """Take what is asked for allowance, time and jitter."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        rand: Callable[[], float],
+        tokens: TokenEstimates | None = None,
+    ) -> None:
+        """Take what is asked for allowance, time and jitter, and what learns of tokens."""
+        self._tokens = tokens or TokenEstimates()
         self._ledger = ledger
         self._clock = clock
         self._rand = rand
@@ -112,7 +129,9 @@ class Judge:
             run.streak.answered()
             latency, seen = outcome.ended_at - claim.sent_at, run.latency_ms
             run.latency_ms = latency if seen is None else 0.9 * seen + 0.1 * latency
-        return self._verdicts[decision.verdict](outcome, decision)
+        settles = self._verdicts[decision.verdict](outcome, decision)
+        self._count_tokens(outcome, decision)
+        return settles
 
     def flush(self, run: LiveRun) -> list[Settle]:
         """Return what still waits for the end of a streak, uncharged: an outage, or the run ends."""
@@ -142,6 +161,34 @@ class Judge:
             else self._uncharged(outcome, decision)
             for outcome, decision in run.streak.take_open()
         ]
+
+    def _count_tokens(self, outcome: Outcome, decision: Decision) -> None:
+        """Have the send count the tokens it took, in place of what was reserved for it."""
+        claim, reply = outcome.claim, outcome.reply
+        counting, reserved = claim.run.wire.counting, claim.grant.charge
+        usage = decision.usage
+        if usage is not None and usage.input_tokens is not None:
+            took = after_answer(
+                reserved,
+                counting,
+                input=usage.input_tokens,
+                output=usage.output_tokens or 0,
+                cached=usage.cache_read_tokens or 0,
+            )
+            self._tokens.learn(
+                claim.lane.model,
+                claim.request.body,
+                usage,
+                now=outcome.ended_at,
+                is_asked=reserved != NO_TOKENS,
+            )
+        elif reply is not None and reply.status in _UNREAD and not counting.refused:
+            took = NO_TOKENS
+        else:
+            # It may have been executed: what was reserved stays.
+            return
+        self._ledger.correct(claim.grant, took)
+        claim.grant = claim.grant._replace(charge=took)
 
     # --- one method a verdict
 
@@ -195,6 +242,10 @@ class Judge:
         scope = run.account if decision.account_wide else claim.lane.pool
         if self._is_the_job(claim):
             return [self._charged(outcome, decision)]
+        if run.refused[claim.job.job_id].n >= TOO_LARGE_REFUSALS and (
+            limit := self._ledger.larger_than(claim.grant)
+        ):
+            return self._fail(outcome, _too_large(claim, decision, limit))
         scope.pause = on_rate_limited(
             scope.pause,
             sent_at=claim.sent_at,
@@ -203,7 +254,7 @@ class Judge:
             hint_until_wall=decision.retry_at,
             rand=self._rand(),
             reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
-            detail=decision.message,
+            detail=_words_of(outcome, decision),
         )
         run.ramp, run.ramp_successes = max(1, run.ramp // 2), 0
         settle = self._uncharged(outcome, decision)
@@ -232,14 +283,14 @@ class Judge:
                 hint_until_wall=None,
                 rand=self._rand(),
                 reason=reason,
-                detail=decision.message,
+                detail=_words_of(outcome, decision),
             )
         else:
             scope.pause = begin(
                 scope.pause,
                 until=until,
                 reason=reason,
-                detail=decision.message,
+                detail=_words_of(outcome, decision),
                 now=outcome.ended_at,
                 wall=outcome.ended_wall,
             )
@@ -399,6 +450,28 @@ def _fix_of_all(decision: Decision, run: str) -> str:
     return (
         "mend what they share (a wrong field can be replaced with --set FIELD=VALUE), then:"
         f" {resume}"
+    )
+
+
+def _words_of(outcome: Outcome, decision: Decision) -> str:
+    """Return what a pause is for, the tokens or requests that ran out included."""
+    assert outcome.reply is not None
+    return with_used_up(decision.message, outcome.reply.headers, at_wall=outcome.ended_wall)
+
+
+def _too_large(claim: Claim, decision: Decision, limit: Limit) -> Decision:
+    """Return the failure of a job that no waiting can help."""
+    tokens = sum(claim.grant.charge)
+    return msgspec.structs.replace(
+        decision,
+        verdict=Verdict.FAIL_JOB,
+        kind=ErrorKind.REQUEST_TOO_LARGE,
+        message=(
+            f"the request takes about {tokens:,} tokens, more than the limit of {limit.n:,.0f}"
+            f" {WORDS[limit.name]}; it was sent alone and refused {TOO_LARGE_REFUSALS} times:"
+            f" {decision.message}"
+        )[:500],
+        fix=SHORTEN,
     )
 
 

@@ -19,6 +19,7 @@ from batchrunner.core.caps import RPM
 from batchrunner.core.expected import Expected
 from batchrunner.engine.purse import Purse
 from batchrunner.engine.streak import Streak
+from batchrunner.engine.token_estimates import Ahead
 from batchrunner.engine.wire import Wire
 from batchrunner.models import (
     ErrorKind,
@@ -60,10 +61,23 @@ class Lane:
     pauses_seen: int = 0
     #: Why the last plan could not send from it.
     blocked: Blocked | None = None
+    #: Its next jobs in the order of their claim, where a limit asks what they take; ``None``: to be
+    #: looked up.
+    ahead: deque[Ahead] | None = None
+    #: When a retry falls due that is not among them.
+    ahead_until: float | None = None
+    #: Since when a token limit holds its first job back (steady ms).
+    held_since: float | None = None
+
+    def forget_ahead(self) -> None:
+        """Have the next jobs looked up anew: others may come before them."""
+        self.ahead = self.ahead_until = None
 
     def is_ready(self, now: float) -> bool:
         """Whether it may have a job to claim at ``now``."""
-        return self.fresh or (self.next_due is not None and self.next_due <= now)
+        return (
+            self.fresh or bool(self.ahead) or (self.next_due is not None and self.next_due <= now)
+        )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

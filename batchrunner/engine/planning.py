@@ -3,6 +3,10 @@
 The planner walks the live runs by priority and, among equals, in turn, and takes permission after
 permission from the ledger for the next second or so. What it returns is claimed in the next
 transaction; no job sits claimed waiting for a limiter.
+
+Where a limit counts tokens, permission is for one certain job: the next ones of a lane are looked up
+first, and claimed by name. Their order is kept: a large job at the head waits, and nothing of its lane
+goes before it. Other lanes do, for :data:`PATIENCE_MS`; then what they could take is left to it.
 """
 
 from __future__ import annotations
@@ -10,17 +14,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import inf
 from typing import Final
 
 from batchrunner.core.admission import Blocked, Grant, Ledger
+from batchrunner.core.caps import ROLLING, TOKEN_LIMITS, TPD
+from batchrunner.core.counting import NO_TOKENS
 from batchrunner.engine.live import Lane, LiveRun
-from batchrunner.models import RunId
-from batchrunner.store.records import Ask
+from batchrunner.models import JobId, RunId, ScopeId
+from batchrunner.store.records import Ask, Look
 
 #: Permission is taken at most this far ahead: what a crash can waste, and a change must wait.
 HORIZON_MS: Final = 1_000.0
 #: No cycle claims more than this.
 MAX_CLAIMS: Final = 512
+#: Of a lane whose jobs' tokens matter so many are looked up at once.
+AHEAD: Final = 64
+#: A job that waited so long for tokens is overtaken by nobody who uses the same limit.
+PATIENCE_MS: Final = 5_000.0
 
 
 @dataclass(slots=True)
@@ -32,12 +43,18 @@ class LanePlan:
     #: The ledger's version when they were given.
     version: int
     grants: list[Grant] = field(default_factory=list)
+    #: Which jobs they are for; empty: whichever come first.
+    jobs: list[JobId] = field(default_factory=list)
     #: Whether the claim looks at retries that are due; only then does it say when the next one is.
     looks_due: bool = False
 
     def ask(self, now: float) -> Ask:
         """Return the claim these permissions allow."""
         n = len(self.grants)
+        if self.jobs:
+            return Ask(
+                self.run.id, self.lane.model_id, n, codecs=self.run.codecs, jobs=tuple(self.jobs)
+            )
         if self.run.is_sample:
             self.looks_due = True
             return Ask(
@@ -74,15 +91,22 @@ class Planner:
         self._n_given = 0
         #: Which of all permissions a run had last: whose is longest ago comes first.
         self._last: dict[RunId, int] = {}
+        #: Lanes of the last plan whose next jobs must be known before they get more.
+        self.to_look_up: list[tuple[LiveRun, Lane]] = []
+        #: Scopes whose tokens are left to the lane that waited longest for them.
+        self._kept: dict[ScopeId, tuple[Lane, Blocked]] = {}
 
     def plan(self, runs: Sequence[LiveRun], now: float, wall: float) -> list[LanePlan]:
         """Return the permissions of the next second or so, at most what the runs have room for."""
         plans: dict[tuple[int, int], LanePlan] = {}
+        self._ledger.book_told()
+        self.to_look_up.clear()
+        self._kept.clear()
         n_left = MAX_CLAIMS
         by_priority = sorted(runs, key=lambda run: -run.priority)
         for _, group in groupby(by_priority, key=lambda run: run.priority):
             turns = [turn for run in group if (turn := self._turns(run, now)) is not None]
-            turns.sort(key=lambda turn: self._last.get(turn[0].id, 0))
+            turns.sort(key=lambda turn: (_held_since(turn[1]), self._last.get(turn[0].id, 0)))
             if len(turns) == 1:
                 n_left -= self._grant_free(turns[0], plans, now, wall, n_left)
             while turns and n_left:
@@ -106,6 +130,8 @@ class Planner:
             for model_id, lane in run.lanes.items()
             if model_id not in run.holds and lane.is_ready(now)
         ]
+        if len(lanes) > 1:
+            lanes.sort(key=lambda lane: _held_since([lane]))
         return (run, lanes, room) if lanes and room > 0 else None
 
     def _grant_free(
@@ -139,14 +165,79 @@ class Planner:
         """Take one permission for one of a run's lanes, in turn; return 0 where none has any."""
         while lanes:
             lane = lanes.pop(0)
-            grant = self._ledger.reserve(run.account.id, lane.pool.id, now, wall, HORIZON_MS)
+            charge, counts = NO_TOKENS, self._ledger.counts_tokens(run.account.id, lane.pool.id)
+            if counts:
+                if not self._knows_next(run, lane, now):
+                    continue
+                if kept := self._kept_from(run, lane):
+                    lane.blocked = kept
+                    continue
+                assert lane.ahead
+                charge = lane.ahead[0].charge
+            grant = self._ledger.reserve(
+                run.account.id, lane.pool.id, now, wall, HORIZON_MS, charge=charge
+            )
             if isinstance(grant, Blocked):
                 lane.blocked = grant
+                self._hold(lane, now)
                 continue
+            lane.held_since = None
             lanes.append(lane)
             key = (run.id, lane.model_id)
-            plans.setdefault(key, LanePlan(run, lane, self._ledger.version)).grants.append(grant)
+            plan = plans.setdefault(key, LanePlan(run, lane, self._ledger.version))
+            plan.grants.append(grant)
+            if counts:
+                assert lane.ahead
+                plan.jobs.append(lane.ahead.popleft().job_id)
             self._n_given += 1
             self._last[run.id] = self._n_given
             return 1
         return 0
+
+    def _knows_next(self, run: LiveRun, lane: Lane, now: float) -> bool:
+        """Whether the next jobs of a lane are known; else they are looked up with the claims."""
+        if lane.ahead_until is not None and now >= lane.ahead_until:
+            lane.forget_ahead()
+        if not lane.ahead:
+            self.to_look_up.append((run, lane))
+        return bool(lane.ahead)
+
+    def looks(self) -> list[Look]:
+        """Return what is to be looked up."""
+        looks = []
+        for run, lane in self.to_look_up:
+            lane.due_turn = not lane.due_turn
+            looks.append(
+                Look(
+                    run.id, lane.model_id, AHEAD, due_first=lane.due_turn,
+                    due_only=run.is_sample, codecs=run.codecs,
+                )  # fmt: skip
+            )
+        return looks
+
+    def _kept_from(self, run: LiveRun, lane: Lane) -> Blocked | None:
+        """Return what holds a lane back because another has waited for the same tokens for long."""
+        for scope in (run.account.id, lane.pool.id):
+            if (kept := self._kept.get(scope)) is not None and kept[0] is not lane:
+                return kept[1]
+        return None
+
+    def _hold(self, lane: Lane, now: float) -> None:
+        """Note that tokens hold a lane's first job back, and keep them for it once it waited long."""
+        blocked = lane.blocked
+        assert blocked is not None
+        if blocked.limit not in TOKEN_LIMITS:
+            return
+        if lane.held_since is None:
+            lane.held_since = now
+        limits = self._ledger[blocked.scope].limits
+        limit = next(limit for limit in limits if limit.name == blocked.limit)
+        if limit.name == TPD and limit.zone != ROLLING:
+            return  # what others take of today leaves the next day as it is
+        if now - lane.held_since >= PATIENCE_MS:
+            self._kept.setdefault(blocked.scope, (lane, blocked))
+
+
+def _held_since(lanes: Sequence[Lane]) -> float:
+    """Return since when tokens hold one of the lanes back; the longest comes first."""
+    return min((lane.held_since for lane in lanes if lane.held_since is not None), default=inf)

@@ -252,7 +252,8 @@ class Roster:
 
     def _load_lanes(self, conn: DriverConnection, run: LiveRun) -> None:
         known = run.wire.profile
-        run.account = self._scopes.load(conn, run.account.id, known.day_zone)
+        counting = run.wire.counting
+        run.account = self._scopes.load(conn, run.account.id, known.day_zone, counting)
         run.is_rate_told = self._scopes.is_rate_told(run.account.id)
         for row in statements.load_lanes(conn, run.id):
             lane = run.lanes.get(row.model_id)
@@ -262,7 +263,9 @@ class Roster:
                     model_id=row.model_id, model=row.model, pool=pool
                 )
             else:
-                self._scopes.load(conn, lane.pool.id, known.day_zone)
+                self._scopes.load(conn, lane.pool.id, known.day_zone, counting)
+                # Another process may have changed, added or cancelled jobs.
+                lane.forget_ahead()
             lane.fresh = row.fresh and not run.is_sample
             lane.next_due = row.next_due
 
@@ -275,7 +278,7 @@ class Roster:
             key=pool_of(known.name, model),
             parent_id=run.account.id,
         )
-        return self._scopes.load(conn, pool_id, known.day_zone)
+        return self._scopes.load(conn, pool_id, known.day_zone, run.wire.counting)
 
     async def _take_up(self, run_id: RunId, limits: CallLimits, asked_by: int) -> None:
         is_own = run_id in self._own
@@ -306,7 +309,7 @@ class Roster:
             run = LiveRun(
                 row=row,
                 wire=wire,
-                account=self._scopes.load(conn, account_id, wire.profile.day_zone),
+                account=self._scopes.load(conn, account_id, wire.profile.day_zone, wire.counting),
                 limits=limits,
                 is_own=is_own,
                 asked_by=asked_by,
@@ -395,7 +398,7 @@ class Roster:
             return
         # What a person typed before the organization was known is meant for it.
         scopes.carry_typed_caps(conn, run.account.id, account)
-        run.account = self._scopes.load(conn, account, run.wire.profile.day_zone)
+        run.account = self._scopes.load(conn, account, run.wire.profile.day_zone, run.wire.counting)
         statements.set_account(conn, run.id, account)
         # Lanes without a pending job move too: what is in flight may come back to them.
         for lane in run.lanes.values():

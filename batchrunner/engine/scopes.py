@@ -1,19 +1,22 @@
 """The ledger's scopes and their rows: loaded at take-up, written through in the cycle.
 
-Also what responses tell of them: request limits that nobody typed, and the organization.
+Also what responses tell of them: limits that nobody typed, what others on the same key have used of
+them, and the organization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Cap, Ledger, ScopeLedger
-from batchrunner.core.caps import RPD, RPM, pool_caps
+from batchrunner.core.caps import DAILY, METERS, RPD, RPM, TPD, pool_caps
+from batchrunner.core.counting import AS_USED, Counting
 from batchrunner.core.credentials import Secrets
-from batchrunner.core.headers import LIMIT_HEADERS, learn_request_limits
+from batchrunner.core.headers import LIMIT_HEADERS, LearnedLimit, learn_limits
 from batchrunner.core.pause import PauseState
 from batchrunner.core.said import kept_headers
 from batchrunner.core.skew import clock_skew_ms, skew_words
@@ -22,6 +25,8 @@ from batchrunner.models import Reply, ScopeId, WaitingReason
 from batchrunner.store import scopes
 from batchrunner.store.records import CapRow, ScopeRow
 from batchrunner.store.runs import DriverConnection
+
+_REFUSED: Final = 429
 
 
 class Scopes:
@@ -51,7 +56,13 @@ class Scopes:
         #: Runs whose responses name another organization than their account's.
         self.rebinds: dict[LiveRun, str] = {}
 
-    def load(self, conn: DriverConnection, scope: ScopeId, day_zone: str) -> ScopeLedger:
+    def load(
+        self,
+        conn: DriverConnection,
+        scope: ScopeId,
+        day_zone: str,
+        counting: Counting = AS_USED,
+    ) -> ScopeLedger:
         """Return a scope's ledger, loaded where it is not known yet; caps are always read anew."""
         state = scopes.load_scope(conn, scope)
         self._parents[scope] = state.parent_id
@@ -81,6 +92,7 @@ class Scopes:
                 known_at=now,
             ),
             default_zone=day_zone,
+            total_has_output=counting.total_has_output,
         )
         self._ledger.add(ledger)
         self._put_in_force(scope)
@@ -125,7 +137,7 @@ class Scopes:
         raw = tuple(headers.get(name) for name in LIMIT_HEADERS)
         if any(raw):
             self._said[claim.lane.pool.id] = (headers, claim.run.wire.secrets)
-            if self._seen.get(claim.lane.pool.id) != raw:
+            if self._seen.get(claim.lane.pool.id) != raw or claim.lane.pool.limits:
                 self._learn_limits(claim, reply, raw)
         organization = claim.run.wire.organization(reply)
         if organization is None or claim.run.row.options.get("account"):
@@ -149,14 +161,27 @@ class Scopes:
             self._notice(said)
 
     def _learn_limits(self, claim: Claim, reply: Reply, raw: tuple[str | None, ...]) -> None:
-        known = claim.run.wire.profile.requests_limit
-        learned = learn_request_limits(
-            reply.headers, now_wall_ms=self._clock.wall(), requests_limit=known
+        profile, pool = claim.run.wire.profile, claim.lane.pool
+        learned = learn_limits(
+            reply.headers,
+            now_wall_ms=self._clock.wall(),
+            requests_limit=profile.requests_limit,
+            tokens_limit=profile.tokens_limit,
         )
         if not learned:
             return
-        pool = claim.lane.pool
-        is_guess = known is None and any(limit.limit == RPD for limit in learned)
+        if self._seen.get(pool.id) != raw:
+            self._put_learned_in_force(claim, learned, raw)
+        if reply.status != _REFUSED:
+            # A refusal says itself until when to wait.
+            self._allow_for_others(claim, learned)
+
+    def _put_learned_in_force(
+        self, claim: Claim, learned: Sequence[LearnedLimit], raw: tuple[str | None, ...]
+    ) -> None:
+        profile, pool = claim.run.wire.profile, claim.lane.pool
+        known = {RPD: profile.requests_limit, TPD: profile.tokens_limit}
+        is_guess = any(limit.limit in DAILY and known[limit.limit] is None for limit in learned)
         if is_guess and self._guessed.get(pool.id) != raw:
             # That a limit is the day's is read off how fast it refills; one answer may mislead,
             # and would cost a day.
@@ -169,6 +194,29 @@ class Scopes:
             self._learned.append(CapRow(pool.id, limit.limit, limit.value))
             self._tell_contradiction(claim, limit.limit, limit.value)
         self._put_in_force(pool.id)
+
+    def _allow_for_others(self, claim: Claim, learned: Sequence[LearnedLimit]) -> None:
+        """Count what the provider says is used and is not ours: other programs on the same key.
+
+        Only of limits that are the provider's own; of what a person gave, nobody else takes a share.
+        """
+        pool = claim.lane.pool
+        if not pool.limits:
+            return
+        # What was told before this answer came back is ours.
+        self._ledger.book_told()
+        own = {limit.name: limit.n for limit in pool.limits if limit.source == "header"}
+        for limit in learned:
+            if limit.remaining is not None and own.get(limit.limit) == limit.value:
+                pool.allow_for_others(
+                    limit.limit,
+                    limit.value - limit.remaining,
+                    sent_at=claim.sent_at,
+                    sent_wall=claim.sent_wall,
+                    now=self._clock.now(),
+                    wall=self._clock.wall(),
+                    free_at=limit.reset_at,
+                )
 
     def _put_in_force(self, scope: ScopeId) -> None:
         """Give the ledger the caps that hold: what a person typed for the account wins over what
@@ -184,7 +232,7 @@ class Scopes:
 
     def _tell_contradiction(self, claim: Claim, name: str, value: float) -> None:
         typed = self._caps[claim.run.account.id].get((name, "flag"))
-        if typed is None or typed.value is None or name not in (RPM, RPD):
+        if typed is None or typed.value is None or name not in METERS:
             return
         if value < typed.value:
             self._notice(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from batchrunner.core.admission import PAUSE, Blocked, ScopeLedger
-from batchrunner.core.caps import MIN_INTERVAL, RPD, RPM
+from batchrunner.core.caps import DAILY, MIN_INTERVAL, RPM, TOKEN_LIMITS, WORDS
 from batchrunner.core.outcomes import HALTS
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.planning import HORIZON_MS
@@ -28,6 +28,8 @@ _DAILY: Final = (
     " program uses the same key; one request is tried after ever longer pauses, an hour at most)"
 )
 _KNOWN_CAP: Final = "if you know the cap, say it: batchrunner limits set rpd=N"
+#: A wait for tokens that is shorter is none to tell of (ms).
+_SHORT_MS: Final = 3_000.0
 #: A time that nobody waits for (ms).
 _FAR = 366 * 86_400_000.0
 
@@ -80,6 +82,8 @@ def what_it_waits_for(run: LiveRun, now: float, wall: float) -> Waiting | None:
             first = lane.blocked
     if first is None or (first.limit in (RPM, MIN_INTERVAL) and first.until is not None):
         return None
+    if first.limit in TOKEN_LIMITS and _until(first) < now + _SHORT_MS:
+        return None  # as good as on its way
     return Waiting(
         reason=first.reason,
         until=first.until_wall,
@@ -117,10 +121,13 @@ def _detail(run: LiveRun, blocked: Blocked) -> str:
         return f"the limit {blocked.limit} is used up"
     if blocked.until is None:
         return f"the limit {blocked.limit} is {limit.n:g}: nothing may be sent"
-    if blocked.limit == RPD:
+    words = WORDS[limit.name]
+    if limit.name in DAILY:
         day = "any 24 hours" if limit.zone == "rolling" else f"a day ({limit.zone})"
-        return f"the limit of {limit.n:g} requests {day} is used up"
-    return f"the limit of {limit.n:g} requests a minute is used up"
+        words = words.replace("a day", day)
+    if limit.name in TOKEN_LIMITS:
+        return f"the limit of {limit.n:,.0f} {words} leaves no room for the next request"
+    return f"the limit of {limit.n:g} {words} is used up"
 
 
 def stop_reason(run: LiveRun, now: float, wall: float) -> Waiting | None:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from batchrunner.core.classify import classify
+from batchrunner.core.counting import AS_USED, Counting
 from batchrunner.core.credentials import Secrets
 from batchrunner.models import Decision, JobId, Reply, Request
 from batchrunner.providers.profile import MODEL, Profile
@@ -41,6 +42,8 @@ class Wire:
     transport: Sends
     #: Whose limits these are, where no organization is known (a credential's fingerprint).
     account_key: str
+    #: How the server there counts tokens against its limits.
+    counting: Counting = AS_USED
     #: Fills ``${VAR}`` in a job's own headers, at the send.
     fill: Callable[[Mapping[str, str]], Mapping[str, str]]
     _urls: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from batchrunner.core.classify import Answer
+from batchrunner.core.counting import Counting
 from batchrunner.core.credentials import Credential
 from batchrunner.core.prices import TIERS
 from batchrunner.core.rules import Reset, Rule, words
@@ -288,6 +289,7 @@ ANTHROPIC: Final = Profile(
     answers_json=True,
     default_api_version="2023-06-01",
     organization_header="anthropic-organization-id",
+    counting=Counting(cache_reads=False),
     rules=RULES,
     fixed_path=_MESSAGES,
     default_path_for=lambda _body: _MESSAGES,

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from batchrunner.core.counting import Counting, UpFront
 from batchrunner.core.credentials import Credential
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Verdict
@@ -145,6 +146,7 @@ AZURE: Final = dataclasses.replace(
     organization_header=None,
     request_id_headers=("apim-request-id", "x-ms-request-id", "x-request-id"),
     requests_limit="rpm",
+    counting=Counting(up_front=UpFront.SUM),
     own_hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
     rules=RULES,
     paths=PathRules(arrange=_arrange, version_query="api-version"),

@@ -27,6 +27,7 @@ from typing import Final, Literal
 import msgspec
 from yarl import URL
 
+from batchrunner.core.counting import AS_USED
 from batchrunner.core.credentials import Credential, redact
 from batchrunner.core.days import check_zone
 from batchrunner.core.rules import Reset, Rule
@@ -144,6 +145,8 @@ def custom_profile(name: str, table: ProviderTable) -> Profile:
         models_path={"": base.models_path, "none": None}.get(table.models_path, table.models_path),
         needs_model=base.needs_model if table.needs_model is None else table.needs_model,
         day_zone=table.day_resets or "UTC",
+        counting=AS_USED,
+        tokens_limit=None,
         organization_header=table.organization_header.lower() or base.organization_header,
         request_id_headers=(*request_ids, *base.request_id_headers),
         fixed_headers=tuple(f"{header}: {value}" for header, value in table.headers.items()),

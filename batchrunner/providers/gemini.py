@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from batchrunner.core.classify import Answer
+from batchrunner.core.counting import Counting
 from batchrunner.core.credentials import Credential
 from batchrunner.models import Usage
 from batchrunner.providers import openai
@@ -186,6 +187,8 @@ GEMINI: Final = Profile(
     answers_json=True,
     day_zone="America/Los_Angeles",
     request_id_headers=("x-goog-request-id", "x-request-id"),
+    # Its tokens a minute are the input's.
+    counting=Counting(total_has_output=False),
     rules=RULES,
     paths=PathRules(
         arrange=_arrange, names_model=(_NAMES_MODEL, f"/models/{MODEL}"), drops_model=True

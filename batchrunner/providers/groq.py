@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from batchrunner.core.counting import Counting
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
@@ -80,6 +81,7 @@ GROQ: Final = dataclasses.replace(
     organization_header=None,
     request_id_headers=("x-request-id", "x-groq-request-id"),
     requests_limit="rpd",
+    counting=Counting(cache_reads=False),
     rules=RULES,
     make_headers=openai.bearer,
     pool_of=lambda model: model,

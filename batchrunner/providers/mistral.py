@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from batchrunner.core.counting import AS_USED
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
@@ -47,6 +48,7 @@ RULES: Final = (
 
 MISTRAL: Final = dataclasses.replace(
     OPENAI,
+    counting=AS_USED,
     name="mistral",
     title="Mistral",
     default_base_url="https://api.mistral.ai/v1",

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from batchrunner.core.classify import Answer
+from batchrunner.core.counting import Counting, UpFront
 from batchrunner.core.credentials import Credential
 from batchrunner.core.prices import TIERS
 from batchrunner.core.rules import Reset, Rule, words
@@ -288,6 +289,8 @@ OPENAI: Final = Profile(
     day_zone="rolling",
     organization_header="openai-organization",
     request_id_headers=("x-request-id", "request-id"),
+    counting=Counting(up_front=UpFront.LARGER, refused=True),
+    tokens_limit="tpm",
     rules=RULES,
     fixed_path=None,
     default_path_for=_default_path_for,

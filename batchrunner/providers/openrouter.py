@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from batchrunner.core.classify import Answer
+from batchrunner.core.counting import AS_USED
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.core.wordings import MAY_NOT_SAYS, OTHER_PLACE, REGION, REGION_SAYS
 from batchrunner.models import ErrorKind, Verdict
@@ -146,6 +147,7 @@ def _read(body: bytes, path: str) -> Answer:
 
 OPENROUTER: Final = dataclasses.replace(
     OPENAI,
+    counting=AS_USED,
     name="openrouter",
     title="OpenRouter",
     default_base_url="https://openrouter.ai/api/v1",

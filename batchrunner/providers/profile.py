@@ -17,6 +17,7 @@ import msgspec
 from yarl import URL
 
 from batchrunner.core.classify import Answer, Rule
+from batchrunner.core.counting import AS_USED, Counting, UpFront
 from batchrunner.core.credentials import Credential
 from batchrunner.models import Usage
 
@@ -99,6 +100,10 @@ class Profile:
     #: Whether ``x-ratelimit-limit-requests`` is always a minute's or a day's; ``None``: told by its
     #: refill.
     requests_limit: Literal["rpm", "rpd"] | None = None
+    #: How it counts tokens against its limits.
+    counting: Counting = AS_USED
+    #: Whether ``x-ratelimit-limit-tokens`` is always a minute's; else it is told by its refill.
+    tokens_limit: Literal["tpm"] | None = None
     #: Hosts, or ends of hosts that begin with a dot, that are the provider's own besides that of
     #: ``default_base_url``.
     own_hosts: tuple[str, ...] = ()
@@ -129,6 +134,15 @@ class Profile:
         if scheme == "https" and host and any(_is_host(host, own) for own in self.own_hosts):
             return True
         return self.default_base_url is not None and origin == _origin(self.default_base_url)
+
+    def counting_at(self, base_url: str) -> Counting:
+        """Return how tokens are counted at an address.
+
+        A gateway may count in its own way; what most do is to add up what was used.
+        """
+        if self.is_own(base_url):
+            return self.counting
+        return replace(self.counting, up_front=UpFront.AS_USED, refused=False)
 
     def meant_base(self, url: str) -> str:
         """Return the base URL that is likely meant where requests to ``url`` lead nowhere.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from batchrunner.core.caps import WORDS
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId, ScopeId
 from batchrunner.store import holder, scopes
@@ -23,8 +24,7 @@ __all__ = [
 ]
 
 _WORDS: Final = {
-    "rpm": "requests a minute",
-    "rpd": "requests a day",
+    **WORDS,
     "min_interval": "milliseconds between two requests",
     "day_resets": "the day resets",
 }

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
-from batchrunner.core.caps import DAY_RESETS, MIN_INTERVAL, RPD, RPM, Cap
+from batchrunner.core.caps import DAY_RESETS, METERS, MIN_INTERVAL, Cap
 from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions, LimitValue
 from batchrunner.store import scopes
@@ -152,8 +152,9 @@ def _of_organization(conn: sqlite3.Connection, scope: ScopeId) -> list[ScopeId]:
 def _words_of(limits: LimitOptions) -> list[tuple[str, LimitValue | float, str | None]]:
     """Return what ``limits`` says as (name, value, zone)."""
     said: list[tuple[str, LimitValue | float, str | None]] = [
-        (RPM, limits.rpm, None),
-        (RPD, limits.rpd, None),
+        # Each has a field of its name.
+        (name, getattr(limits, name), None)
+        for name in METERS
     ]
     if limits.day_resets is not None:
         said.append((DAY_RESETS, "none", limits.day_resets))

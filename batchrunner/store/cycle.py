@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
 import msgspec
@@ -24,10 +24,23 @@ import msgspec
 from batchrunner.failpoints import hit
 from batchrunner.models import JobId
 from batchrunner.store.codecs import Codec, plain_body
-from batchrunner.store.records import Ask, ClaimedJob, Cycle, CycleResult, Delta, LaneClaim, Settle
+from batchrunner.store.records import (
+    Ask,
+    ClaimedJob,
+    Cycle,
+    CycleResult,
+    Delta,
+    LaneClaim,
+    Look,
+    NextJobs,
+    Settle,
+)
+from batchrunner.store.tokens import seen_row
 
 #: A claim takes no more payload than this, however small the jobs' number.
 MAX_CLAIM_BYTES: Final = 16 * 1024 * 1024
+#: Nor is more than this read of the jobs that come next.
+MAX_LOOK_BYTES: Final = 2 * 1024 * 1024
 
 
 _SEND_COLUMNS: Final = (
@@ -80,6 +93,12 @@ _DUE: Final = (
       AND j.not_before <= ?
     ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
 )
+_CHOSEN: Final = (
+    _COLUMNS
+    + """
+    FROM json_each(?) chosen JOIN job j ON j.id = chosen.value JOIN payload p ON p.job_id = j.id
+    WHERE j.state = 'pending' ORDER BY chosen.key"""
+)
 # The usual claim in two steps: all rows as one text, if not too large, and the claim of the same rows.
 # For runs whose requests are plain: a compressed one is no text.
 _FRESH_IDS: Final = """
@@ -106,6 +125,10 @@ _CLAIM_FRESH: Final = f"""
 _NEXT_DUE = """
     SELECT min(not_before) FROM job INDEXED BY job_due
     WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0"""
+_DUE_LATER = """
+    SELECT min(not_before) FROM job INDEXED BY job_due
+    WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0
+      AND not_before > ?"""
 _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
@@ -188,6 +211,7 @@ class Executed(NamedTuple):
 
     #: A lane's jobs, or the JSON text that the database wrote of them.
     lanes: Sequence[LaneClaim | bytes]
+    next_jobs: Sequence[NextJobs]
     lost: Sequence[Settle]
     deltas: dict[int, Delta]
 
@@ -205,6 +229,7 @@ def prepare(cycle: Cycle) -> Prepared:
         for alike, group in _groups(cycle.settles).items()
     ]
     seen = [("seen_at", str(cycle.now))] if cycle.is_seen else []
+    seen += [seen_row(*one) for one in cycle.seen_tokens]
     answers = _answers(cycle)
     statements = [
         *_rows(_SEND, "", _sends(cycle.settles)),
@@ -259,7 +284,8 @@ def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
         conn.execute(_RUN, delta.row(run_id))
     if cycle.asks:
         hit("claim.inside")
-    return Executed(lanes, lost, deltas)
+    next_jobs = [_look(conn, look, cycle.now) for look in cycle.looks]
+    return Executed(lanes, next_jobs, lost, deltas)
 
 
 def finish(executed: Executed) -> CycleResult:
@@ -268,7 +294,12 @@ def finish(executed: Executed) -> CycleResult:
         lane if isinstance(lane, LaneClaim) else LaneClaim(_unpacked(lane), False, None)
         for lane in executed.lanes
     ]
-    return CycleResult(lanes=lanes, lost=list(executed.lost), deltas=executed.deltas)
+    return CycleResult(
+        lanes=lanes,
+        next_jobs=list(executed.next_jobs),
+        lost=list(executed.lost),
+        deltas=executed.deltas,
+    )
 
 
 #: Outcomes of the send log that count as one of the run's counters.
@@ -395,6 +426,8 @@ def _claim(
     conn: sqlite3.Connection, ask: Ask, now: int, planned: Sequence[int]
 ) -> tuple[LaneClaim | bytes, int]:
     """Claim jobs of one lane; return them, or packed as the database wrote them, and how many."""
+    if ask.jobs:
+        return _claim_these(conn, ask, planned)
     lane = (ask.run_id, ask.model_id)
     if not ask.look_due and not ask.codecs and min(planned) == max(planned):
         fresh = (*lane, ask.n)
@@ -425,6 +458,36 @@ def _claim(
     return LaneClaim(jobs, budget.spent, next_due), len(jobs)
 
 
+def _claim_these(
+    conn: sqlite3.Connection, ask: Ask, planned: Sequence[int]
+) -> tuple[LaneClaim, int]:
+    """Claim the jobs that permission was taken for, as far as they still wait."""
+    jobs: list[ClaimedJob] = []
+    budget = _Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
+    budget.take(_CHOSEN, (msgspec.json.encode(ask.jobs).decode(),), jobs)
+    instants = dict(zip(ask.jobs, planned, strict=True))
+    for job in jobs:
+        conn.execute(_CLAIM, (instants[job.job_id], f"[{job.job_id}]"))
+    return LaneClaim(jobs, budget.spent, None), len(jobs)
+
+
+def _look(conn: sqlite3.Connection, look: Look, now: int) -> NextJobs:
+    """Return the jobs of one lane that come next: retries that are due and fresh ones in turn."""
+    lane = (look.run_id, look.model_id)
+    due, fresh = list[ClaimedJob](), list[ClaimedJob]()
+    budget = _Budget(conn, MAX_LOOK_BYTES, look.codecs)
+    budget.take(_DUE, (*lane, now, look.n, 0), due)
+    if not (budget.spent or look.due_only):
+        budget.take(_FRESH, (*lane, look.n), fresh)
+    first, second = (due, fresh) if look.due_first else (fresh, due)
+    jobs = [job for pair in zip_longest(first, second) for job in pair if job is not None]
+    return NextJobs(
+        [(job.job_id, job.body) for job in jobs[: look.n]],
+        conn.execute(_NEXT_DUE, lane).fetchone()[0],
+        conn.execute(_DUE_LATER, (*lane, now)).fetchone()[0],
+    )
+
+
 #: A claimed row as the database packs it; payloads are JSON, and so text.
 _Packed = tuple[int, str, int, int, int | None, str | None, str | None, str | None, str]
 _decode: Final = msgspec.json.Decoder(list[_Packed]).decode
@@ -446,7 +509,7 @@ class _Budget:
         self._codecs = codecs
         self.spent = False
 
-    def take(self, source: str, values: tuple[int, ...], into: list[ClaimedJob]) -> int:
+    def take(self, source: str, values: tuple[int | str, ...], into: list[ClaimedJob]) -> int:
         """Append jobs of ``source`` to ``into`` and return how many."""
         n = 0
         for row in self._conn.execute(source, values):

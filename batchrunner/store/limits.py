@@ -14,17 +14,21 @@ import msgspec
 import sqlalchemy as sa
 
 from batchrunner.core.caps import (
+    DAILY,
     DAY_MS,
     DAY_RESETS,
+    INPUT_TOKENS,
+    METERS,
     MINUTE_MS,
+    OUTPUT_TOKENS,
     ROLLING,
-    RPD,
-    RPM,
     SOURCES,
+    TOKENS,
     Cap,
     effective_caps,
     pool_caps,
 )
+from batchrunner.core.counting import TOTAL_IS_INPUT
 from batchrunner.core.days import day_start, next_reset
 from batchrunner.core.said import said
 from batchrunner.models import ScopeId
@@ -129,7 +133,7 @@ def _limits_of_scope(
 ) -> Iterable[LimitView]:
     in_force = effective_caps(caps, day_zone(scope.provider))
     for limit in in_force:
-        used, resets_at = _used(connection, scope.id, limit.name, limit.zone, now_ms)
+        used, resets_at = _used(connection, scope, limit.name, limit.zone, now_ms)
         yield LimitView(
             scope=scope.name,
             limit=limit.name,
@@ -144,7 +148,7 @@ def _limits_of_scope(
     for cap in sorted(caps, key=lambda cap: SOURCES.index(cap.source)):
         if cap.limit_name not in named:
             named.add(cap.limit_name)
-            used, _ = _used(connection, scope.id, cap.limit_name, ROLLING, now_ms)
+            used, _ = _used(connection, scope, cap.limit_name, ROLLING, now_ms)
             yield LimitView(
                 scope=scope.name,
                 limit=cap.limit_name,
@@ -157,30 +161,51 @@ def _limits_of_scope(
 
 
 def _used(
-    connection: sa.Connection, scope: ScopeId, limit: str, zone: str | None, now_ms: int
+    connection: sa.Connection, scope: _Scope, limit: str, zone: str | None, now_ms: int
 ) -> tuple[int | None, int | None]:
     """Return what is used of a limit, and when some of it comes back."""
-    if limit == RPM:
-        return _window(connection, scope, _MINUTE_GRAIN, now_ms - MINUTE_MS, MINUTE_MS)
-    if limit == RPD and zone == ROLLING:
-        return _window(connection, scope, _DAY_GRAIN, now_ms - DAY_MS, DAY_MS)
-    if limit == RPD:
-        zone = zone or "UTC"
-        used, _ = _window(connection, scope, _DAY_GRAIN, day_start(now_ms, zone), DAY_MS)
-        return used, next_reset(now_ms, zone)
-    return None, None
+    if limit not in METERS:
+        return None, None
+    units = _units(METERS[limit].unit, scope.provider)
+    if limit not in DAILY:
+        slots = _Slots(scope.id, units, _MINUTE_GRAIN)
+        return _window(connection, slots, now_ms - MINUTE_MS, MINUTE_MS)
+    slots = _Slots(scope.id, units, _DAY_GRAIN)
+    if zone == ROLLING:
+        return _window(connection, slots, now_ms - DAY_MS, DAY_MS)
+    zone = zone or "UTC"
+    used, _ = _window(connection, slots, day_start(now_ms, zone), DAY_MS)
+    return used, next_reset(now_ms, zone)
+
+
+def _units(unit: str, provider: str) -> tuple[str, ...]:
+    """Return the stored units that a limit's unit is the sum of."""
+    if unit != TOKENS:
+        return (unit,)
+    return (INPUT_TOKENS,) if provider in TOTAL_IS_INPUT else (INPUT_TOKENS, OUTPUT_TOKENS)
+
+
+class _Slots(NamedTuple):
+    scope: ScopeId
+    units: tuple[str, ...]
+    grain: int
 
 
 def _window(
-    connection: sa.Connection, scope: ScopeId, grain: int, since: int, length: int
+    connection: sa.Connection, slots: _Slots, since: int, length: int
 ) -> tuple[int, int | None]:
     """Sum the slots that end after ``since``, and say when the first of them drops out."""
-    row = connection.exec_driver_sql(
-        "SELECT coalesce(sum(n), 0) AS used, min(slot) AS first FROM usage_slot"
-        " WHERE scope_id = ? AND unit = 'requests' AND grain = ? AND slot > ? AND n > 0",
-        (scope, grain, since // grain - 1),
-    ).one()
-    return int(row.used), None if row.first is None else (row.first + 1) * grain + length
+    grain, used, first = slots.grain, 0, None
+    for unit in slots.units:
+        row = connection.exec_driver_sql(
+            "SELECT coalesce(sum(n), 0) AS used, min(slot) AS first FROM usage_slot"
+            " WHERE scope_id = ? AND unit = ? AND grain = ? AND slot > ? AND n > 0",
+            (slots.scope, unit, grain, since // grain - 1),
+        ).one()
+        used += int(row.used)
+        if row.first is not None:
+            first = row.first if first is None else min(first, row.first)
+    return used, None if first is None else (first + 1) * grain + length
 
 
 def requests_in_last_minute(connection: sa.Connection, account: ScopeId, now_ms: int) -> int:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from batchrunner.core.admission import DirtySlot
+from batchrunner.core.tokens import Seen
 from batchrunner.models import JobId, ModelId, RunId, ScopeId, Usage
 from batchrunner.store.codecs import Codec
 
@@ -22,6 +23,8 @@ __all__ = [
     "Delta",
     "Hold",
     "LaneClaim",
+    "Look",
+    "NextJobs",
     "ScopeRow",
     "Settle",
 ]
@@ -89,6 +92,30 @@ class Ask(NamedTuple):
     due_only: bool = False
     #: The run's dictionaries; none: every request of it is plain.
     codecs: Mapping[int, bytes] = _NONE
+    #: Exactly these, in this order, as far as they are still pending; empty: whatever comes first.
+    jobs: tuple[JobId, ...] = ()
+
+
+class Look(NamedTuple):
+    """Which jobs of one lane come next? Asked where it matters what they will take."""
+
+    run_id: RunId
+    model_id: ModelId
+    n: int
+    #: Whether a retry that is due comes before the first fresh one.
+    due_first: bool
+    #: No fresh ones.
+    due_only: bool = False
+    codecs: Mapping[int, bytes] = _NONE
+
+
+class NextJobs(NamedTuple):
+    """What a ``Look`` saw: jobs in the order of their claim, with their requests."""
+
+    jobs: list[tuple[JobId, bytes]]
+    #: Earliest ``not_before`` in the lane, and the earliest that is not due yet (steady ms).
+    next_due: int | None
+    due_later: int | None
 
 
 class ClaimedJob(NamedTuple):
@@ -169,6 +196,10 @@ class Cycle:
     organizations: Sequence[tuple[ScopeId, str]] = ()
     #: What a pool's provider said last of its limits: the headers as a JSON object.
     said: Sequence[tuple[ScopeId, bytes]] = ()
+    #: Lanes whose next jobs are to be known, after the claims.
+    looks: Sequence[Look] = ()
+    #: What answers taught of their models' tokens.
+    seen_tokens: Sequence[tuple[str, Seen]] = ()
     #: What the answers of runs that keep them compressed are written with.
     codecs: Mapping[RunId, Codec] = field(default_factory=dict)
 
@@ -202,6 +233,8 @@ class CycleResult:
     """What the transaction did."""
 
     lanes: list[LaneClaim] = field(default_factory=list)
+    #: In the order of the looks.
+    next_jobs: list[NextJobs] = field(default_factory=list)
     #: Settles that no longer applied: their job had been claimed anew.
     lost: list[Settle] = field(default_factory=list)
     #: What changed of each run's counters.

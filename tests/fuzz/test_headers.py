@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from batchrunner.core.credentials import Secrets
 from batchrunner.core.headers import (
     instant_of,
-    learn_request_limits,
+    learn_limits,
     parse_wait,
     server_date,
 )
@@ -64,7 +64,7 @@ def test_a_wait_is_an_instant_of_the_calendar_or_none(headers: dict[str, str], b
 def test_what_is_learned_is_a_limit(headers: dict[str, str], limit: str | None) -> None:
     """A limit that is learned from headers is a whole number from 1 that the database can hold."""
     with within():
-        learned = learn_request_limits(headers, now_wall_ms=NOW, requests_limit=limit)  # type: ignore[arg-type]
+        learned = learn_limits(headers, now_wall_ms=NOW, requests_limit=limit)  # type: ignore[arg-type]
     for one in learned:
         assert one.limit in {"rpm", "rpd"}
         assert 1 <= one.value < 2**63

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from batchrunner.core.admission import Cap, Grant, Ledger, ScopeLedger
+from batchrunner.core.counting import AS_USED
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge
 from batchrunner.engine.live import CallLimits, Claim, Lane, LiveRun, Outcome
@@ -83,6 +84,7 @@ class LiveScene:
             decide=lambda _reply, _request, *, wall, job: self.decision,
             clean=lambda reply: reply,
             request_id=lambda _reply: None,
+            counting=AS_USED,
         )
         run = LiveRun(
             row=row,

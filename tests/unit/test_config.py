@@ -138,7 +138,6 @@ def test_broken_toml_has_a_place(text: str, line: int, words: str) -> None:
         ("headers = {X = 1}", 1, "the value of X must be a text"),
         ("headers = {Authorization = 'Bearer s3cr3ts3cr3t'}", 1, "holds a credential; write ${VAR}"),
         ("api_key = 's3cr3ts3cr3t'", 1, "name a file that holds the key with key_file"),
-        ("tpm = 1", 1, "limits on tokens are not in this version"),
         ("key_file = 'sk-ant-api03-s3cr3ts3cr3t'", 1, "it is no path but a key"),
         ("output = 'x.csv'", 1, "said with each call: -o FILE"),
         ("provider = 'antropic'", 1, "Did you mean anthropic?"),

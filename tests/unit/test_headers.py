@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.core.headers import LearnedLimit, learn_request_limits, parse_wait, server_date
+from batchrunner.core.headers import LearnedLimit, learn_limits, parse_wait, server_date
 
 #: 2026-08-25T00:00:00Z
 NOW = 1_787_616_000_000
@@ -157,7 +157,7 @@ def test_nothing_a_server_sends_raises(value: str, text: str) -> None:
     headers = dict.fromkeys(names, value)
     at = parse_wait(headers, f"try again in {text} retryDelay: {text}", now_wall_ms=NOW)
     assert at is None or at >= NOW
-    learn_request_limits(headers, now_wall_ms=NOW)
+    learn_limits(headers, now_wall_ms=NOW)
 
 
 def test_server_date_reads_the_date_header() -> None:
@@ -173,10 +173,9 @@ def test_anthropics_request_limit_is_the_minutes() -> None:
         "anthropic-ratelimit-requests-limit": "50",
         "anthropic-ratelimit-requests-remaining": "49",
         "anthropic-ratelimit-requests-reset": "2026-08-25T00:00:01Z",
-        "anthropic-ratelimit-tokens-limit": "30000",
     }
     learned = [LearnedLimit("rpm", 50, 49, NOW + 1000)]
-    assert learn_request_limits(headers, now_wall_ms=NOW) == learned
+    assert learn_limits(headers, now_wall_ms=NOW) == learned
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,7 @@ def test_openais_request_limit_is_told_by_its_refill(
         "x-ratelimit-remaining-requests": remaining,
         "x-ratelimit-reset-requests": reset,
     }
-    learned = learn_request_limits(headers, now_wall_ms=NOW)
+    learned = learn_limits(headers, now_wall_ms=NOW)
     assert [found.limit for found in learned] == ([] if expected is None else [expected])
     assert all(found.value == int(limit) for found in learned)
 
@@ -222,11 +221,11 @@ def test_openais_request_limit_is_told_by_its_refill(
 def test_a_provider_may_say_whose_its_request_limit_is(whose: Literal["rpm", "rpd"]) -> None:
     """Where the header always means the minute or the day, its refill is not asked."""
     headers = {"x-ratelimit-limit-requests": "14400", "x-ratelimit-remaining-requests": "14399"}
-    learned = learn_request_limits(headers, now_wall_ms=NOW, requests_limit=whose)
+    learned = learn_limits(headers, now_wall_ms=NOW, requests_limit=whose)
     assert learned == [LearnedLimit(whose, 14400, 14399, None)]
-    assert learn_request_limits(headers, now_wall_ms=NOW) == []
+    assert learn_limits(headers, now_wall_ms=NOW) == []
     unknown = {**headers, "x-ratelimit-limit-requests": "-1"}
-    assert learn_request_limits(unknown, now_wall_ms=NOW, requests_limit=whose) == []
+    assert learn_limits(unknown, now_wall_ms=NOW, requests_limit=whose) == []
 
 
 def test_mistrals_request_limit_is_the_minutes() -> None:
@@ -235,9 +234,55 @@ def test_mistrals_request_limit_is_the_minutes() -> None:
         "x-ratelimit-limit-req-minute": "720",
         "x-ratelimit-remaining-req-minute": "717",
         "x-ratelimit-limit-tokens-minute": "5000000",
+        "x-ratelimit-remaining-tokens-minute": "4999000",
     }
-    learned = [LearnedLimit("rpm", 720, 717, None)]
-    assert learn_request_limits(headers, now_wall_ms=NOW) == learned
+    assert learn_limits(headers, now_wall_ms=NOW) == [
+        LearnedLimit("rpm", 720, 717, None),
+        LearnedLimit("tpm", 5_000_000, 4_999_000, None),
+    ]
+
+
+def anthropic_tokens(*names: str) -> dict[str, str]:
+    return {
+        f"anthropic-ratelimit-{name}-{field}": value
+        for name in names
+        for field, value in (
+            ("limit", "30000"),
+            ("remaining", "29000"),
+            ("reset", "2026-08-25T00:00:02Z"),
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "limits"),
+    [
+        (("input-tokens", "output-tokens", "tokens"), ["itpm", "otpm"]),
+        (("input-tokens",), ["itpm"]),
+        (("tokens",), ["tpm"]),
+    ],
+)
+def test_anthropics_token_limits_are_the_minutes(names: tuple[str, ...], limits: list[str]) -> None:
+    """Input and output have limits of their own; ``tokens`` beside them is one of them again."""
+    learned = learn_limits(anthropic_tokens(*names), now_wall_ms=NOW)
+    assert learned == [LearnedLimit(limit, 30_000, 29_000, NOW + 2_000) for limit in limits]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("whose", "reset", "expected"),
+    [("tpm", "6m0s", "tpm"), (None, "1s", "tpm"), (None, "14m24s", "tpd"), (None, "", None)],
+)
+def test_openais_token_limit_is_the_minutes_or_told_by_its_refill(
+    whose: Literal["tpm"] | None, reset: str, expected: str | None
+) -> None:
+    """Where the provider says so it is the minute's; elsewhere its refill tells, or nothing."""
+    headers = {
+        "x-ratelimit-limit-tokens": "30000",
+        "x-ratelimit-remaining-tokens": "29500" if reset == "1s" else "29700",
+        "x-ratelimit-reset-tokens": reset,
+    }
+    learned = learn_limits(headers, now_wall_ms=NOW, tokens_limit=whose)
+    assert [limit.limit for limit in learned] == ([expected] if expected else [])
 
 
 def test_the_draft_policy_gives_minute_and_day() -> None:
@@ -247,14 +292,14 @@ def test_the_draft_policy_gives_minute_and_day() -> None:
         '"bytes";q=5;w=60;qu="content-bytes"',
         "ratelimit": '"burst";r=50;t=30',
     }
-    assert learn_request_limits(headers, now_wall_ms=NOW) == [
+    assert learn_limits(headers, now_wall_ms=NOW) == [
         LearnedLimit("rpm", 100, 50, NOW + 30_000),
         LearnedLimit("rpd", 1000, None, None),
     ]
     old = {"ratelimit-policy": "100;w=60"}
-    assert learn_request_limits(old, now_wall_ms=NOW) == [LearnedLimit("rpm", 100, None, None)]
+    assert learn_limits(old, now_wall_ms=NOW) == [LearnedLimit("rpm", 100, None, None)]
 
 
 def test_no_headers_teach_nothing() -> None:
     """An answer without limit headers leaves limits unknown."""
-    assert learn_request_limits({"content-type": "application/json"}, now_wall_ms=NOW) == []
+    assert learn_limits({"content-type": "application/json"}, now_wall_ms=NOW) == []
