@@ -209,8 +209,12 @@ class Planner:
             lane.due_turn = not lane.due_turn
             looks.append(
                 Look(
-                    run.id, lane.model_id, AHEAD, due_first=lane.due_turn,
-                    due_only=run.is_sample, codecs=run.codecs,
+                    run.id,
+                    lane.model_id,
+                    AHEAD,
+                    due_first=lane.due_turn,
+                    due_only=run.is_sample,
+                    codecs=run.codecs,
                 )  # fmt: skip
             )
         return looks

@@ -179,17 +179,26 @@ def _move_usage(
         " UNION SELECT parent_id FROM scope WHERE id = ?1 AND parent_id IS NOT NULL",
         (pool_id,),
     ).fetchall():
-        moved = conn.execute(
-            "UPDATE usage_slot SET n = n - 1 WHERE scope_id = ? AND unit = 'requests'"
-            " AND grain = ? AND slot = ? AND n > 0",
+        n_there = conn.execute(
+            "SELECT n FROM usage_slot WHERE scope_id = ? AND unit = 'requests' AND grain = ?"
+            " AND slot = ? AND n > 0",
             (scope_id, grain, old),
-        ).rowcount
-        if moved:
-            conn.execute(
-                "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
-                " VALUES (?, 'requests', ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
-                (scope_id, grain, new),
-            )
+        ).fetchone()
+        if n_there is None:
+            continue
+        # Whose tokens are whose was not stored: each takes its share of its slot's along.
+        conn.execute(
+            "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
+            " SELECT scope_id, unit, grain, ?4, (n + ?5 - 1) / ?5 FROM usage_slot"
+            " WHERE scope_id = ?1 AND grain = ?2 AND slot = ?3 AND n > 0"
+            " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            (scope_id, grain, old, new, n_there[0]),
+        )
+        conn.execute(
+            "UPDATE usage_slot SET n = n - (n + ?4 - 1) / ?4"
+            " WHERE scope_id = ?1 AND grain = ?2 AND slot = ?3",
+            (scope_id, grain, old, n_there[0]),
+        )
 
 
 _RUN_COLUMNS = (
