@@ -215,7 +215,7 @@ class Planner:
                     due_first=lane.due_turn,
                     due_only=run.is_sample,
                     codecs=run.codecs,
-                )  # fmt: skip
+                )
             )
         return looks
 
