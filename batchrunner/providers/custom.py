@@ -27,7 +27,7 @@ from typing import Final, Literal
 import msgspec
 from yarl import URL
 
-from batchrunner.core.counting import AS_USED
+from batchrunner.core.counting import AS_USED, Counting, UpFront
 from batchrunner.core.credentials import Credential, redact
 from batchrunner.core.days import check_zone
 from batchrunner.core.rules import Reset, Rule
@@ -45,6 +45,14 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 #: Whose language it may speak.
 LIKE: Final[Mapping[str, Profile]] = MappingProxyType(
     {profile.name: profile for profile in (OPENAI, ANTHROPIC, HTTP)}
+)
+
+_COUNTING: Final[Mapping[str, Counting]] = MappingProxyType(
+    {
+        "used": AS_USED,
+        "larger": Counting(up_front=UpFront.LARGER),
+        "sum": Counting(up_front=UpFront.SUM),
+    }
 )
 
 #: A verdict that a rule may give → the kind where the rule names none.
@@ -100,6 +108,9 @@ class ProviderTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     headers: Mapping[str, str] = {}
     #: When a day ends: an IANA zone's midnight, or ``rolling``; left out: ``UTC``.
     day_resets: str = ""
+    #: How tokens count against its limits: ``used``: what was used; ``larger``: the larger of the
+    #: input and ``max_tokens``, up front; ``sum``: their sum, up front.
+    counts_tokens: Literal["used", "larger", "sum"] = "used"
     #: Response header that names the request.
     request_id_header: str = ""
     #: Response header that names whose limits were used.
@@ -145,7 +156,7 @@ def custom_profile(name: str, table: ProviderTable) -> Profile:
         models_path={"": base.models_path, "none": None}.get(table.models_path, table.models_path),
         needs_model=base.needs_model if table.needs_model is None else table.needs_model,
         day_zone=table.day_resets or "UTC",
-        counting=AS_USED,
+        counting=_COUNTING[table.counts_tokens],
         tokens_limit=None,
         organization_header=table.organization_header.lower() or base.organization_header,
         request_id_headers=(*request_ids, *base.request_id_headers),

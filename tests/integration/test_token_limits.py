@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import ApiServer
-from tests.fakes.token_server import TokenServer, running
+from tests.fakes.token_server import TokenServer, Way, running
 from tests.integration.house import House
 
 #: Long enough that the text's own estimate is near the tokens that the server counts.
@@ -43,11 +43,11 @@ def submit(house: House, server: TokenServer, *args: str, code: int = 3) -> obje
     ],
     ids=["itpm", "otpm", "tpm", "tpd"],
 )
-def test_a_told_limit_is_kept_and_used(house: House, limits: dict[str, int], way: str) -> None:
+def test_a_told_limit_is_kept_and_used(house: House, limits: dict[str, int], way: Way) -> None:
     """With the limit told, nothing is refused, and little of it is left when the run has to wait."""
     (name, n), = limits.items()  # fmt: skip
     prompts(house, [(300, 100)] * 80, max_tokens=120)
-    with running(TokenServer(limits, way, latency_s=0.02)) as server:  # type: ignore[arg-type]
+    with running(TokenServer(limits, way, latency_s=0.02)) as server:
         submit(house, server, f"--{name}", str(n), "-c", "8", "--day-resets", "rolling")
         assert not server.refused
         used = sum(taken.counts.get(name, 0) for taken in server.served)
@@ -57,6 +57,24 @@ def test_a_told_limit_is_kept_and_used(house: House, limits: dict[str, int], way
     waiting = house.status().waiting
     assert waiting is not None
     assert "leaves no room for the next request" in waiting.detail
+
+
+@pytest.mark.parametrize(("way", "counts"), [("azure", "sum"), ("openai", "larger")])
+def test_what_is_charged_up_front_is_reserved_so(house: House, way: Way, counts: str) -> None:
+    """A gateway that charges ``max_tokens`` when a request arrives refuses nothing, once that is said."""
+    prompts(house, [(300, 20)] * 60, max_tokens=400)
+    with running(TokenServer({"tpm": 14_000}, way)) as server:
+        house.folder.joinpath("batchrunner.toml").write_text(
+            f'[providers.acme]\nlike = "openai"\nbase_url = "{server.url}/v1"\n'
+            f'counts_tokens = "{counts}"\n'
+        )
+        house.run(
+            "submit", "jobs.jsonl", "--provider", "acme", "--model", "m-1", "--tpm", "14000",
+            "--max-wait", "2", "-c", "8", code=3,
+        )  # fmt: skip
+        assert not server.refused
+        used = sum(taken.counts["tpm"] for taken in server.served)
+    assert 0.75 * 14_000 <= used <= 14_000
 
 
 def test_another_run_and_another_process_go_on_with_what_is_left(house: House) -> None:
