@@ -40,7 +40,7 @@ class LimitView:
 
     #: The account's name, or ``account/pool`` for a learned limit of a model's pool.
     scope: str
-    #: ``rpm``, ``tpm``, ``itpm``, ``otpm``, ``rpd``, ``tpd``, ``min_interval``.
+    #: ``rpm``, ``rpd``, ``min_interval``.
     limit: str
     #: ``None``: none.
     value: float | None
