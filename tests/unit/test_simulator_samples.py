@@ -53,4 +53,5 @@ def test_readme_names_every_sample() -> None:
         for line in (SAMPLES / "README.md").read_text().splitlines()
         if line.startswith("| `")
     }
-    assert rows == set(FILES) == {path.name for path in SAMPLES.glob("*.jsonl")}
+    there = {path.name for ending in ("jsonl", "csv") for path in SAMPLES.glob(f"*.{ending}")}
+    assert rows == {*FILES, *SCRIPT["TABLES"]} == there
