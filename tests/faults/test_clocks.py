@@ -18,6 +18,9 @@ from tests.fakes import ApiServer, running_server
 from tests.faults.conftest import MakeScene
 from tests.integration.house import until
 
+#: Minutes of waiting: not a part of every run.
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600.0
 DAY = 24 * HOUR
 

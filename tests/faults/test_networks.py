@@ -18,6 +18,9 @@ from tests.faults.odd_server import running_odd_server
 from tests.faults.relay import Relay, running_relay
 from tests.integration.house import until
 
+#: Minutes of waiting: not a part of every run.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def relay(calm: ApiServer) -> Iterator[Relay]:

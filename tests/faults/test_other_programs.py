@@ -16,6 +16,9 @@ from tests.crash.scene import Scene, ended
 from tests.faults.conftest import MakeScene
 from tests.integration.house import until
 
+#: Minutes of waiting: not a part of every run.
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def another(scene: Scene) -> Iterator[sqlite3.Connection]:

@@ -66,7 +66,7 @@ def test_what_is_learned_is_a_limit(headers: dict[str, str], limit: str | None) 
     with within():
         learned = learn_limits(headers, now_wall_ms=NOW, requests_limit=limit)  # type: ignore[arg-type]
     for one in learned:
-        assert one.limit in {"rpm", "rpd"}
+        assert one.limit in {"rpm", "rpd", "tpm", "itpm", "otpm", "tpd"}
         assert 1 <= one.value < 2**63
         assert one.remaining is None or 0 <= one.remaining < 2**63
         assert one.reset_at is None or NOW <= one.reset_at <= LATEST

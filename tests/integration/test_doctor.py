@@ -279,7 +279,9 @@ def test_a_pasted_fix_examines_the_same_way(keyed: House, api: ApiServer, tmp_pa
         assert command is not None, done
         mended = keyed.run(*shlex.split(command[1]), code=0)
     assert url in mended.out
-    assert f"socks5h://127.0.0.1:{proxy.port} leads to localhost" in " ".join(mended.out.split())
+    assert f"socks5h://127.0.0.1:{proxy.port} (--proxy) leads to localhost" in " ".join(
+        mended.out.split()
+    )
 
 
 async def test_each_of_several_addresses_is_checked(keyed: House, api: ApiServer) -> None:
@@ -448,7 +450,7 @@ def used(house: House) -> tuple[int, int]:
     try:
         (slots,) = connection.execute(
             "SELECT coalesce(sum(u.n), 0) FROM usage_slot u JOIN scope s ON s.id = u.scope_id"
-            " WHERE s.kind = 'account' AND u.grain = 60000"
+            " WHERE s.kind = 'account' AND u.grain = 60000 AND u.unit = 'requests'"
         ).fetchone()
         (days,) = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage_day").fetchone()
     finally:
@@ -637,7 +639,7 @@ def test_advice_that_no_limit_admitted_is_asked_for_later(keyed: House, api: Api
     keyed.submit("--rpd", "1", code=4)
     assert "GET /v1/models" not in asked(api)
     done = keyed.resume("--rpd", "none", code=4)
-    assert "--set model=claude-haiku-4-5 " in done.error["fix"]
+    assert "--set model=claude-haiku-4-5" in done.error["fix"]
     assert asked(api).count("GET /v1/models") == 1
 
 
@@ -649,7 +651,7 @@ def test_advice_goes_by_the_way_that_works(keyed: House, api: ApiServer) -> None
         "submit", "jobs.jsonl", "--provider", "anthropic", "--json",
         "--base-url", "http://127.0.0.1:9", "--base-url", api.url, code=4,
     )  # fmt: skip
-    assert "--set model=claude-haiku-4-5 " in done.error["fix"]
+    assert "--set model=claude-haiku-4-5" in done.error["fix"]
 
 
 def test_of_several_processes_one_asks(keyed: House, api: ApiServer) -> None:

@@ -16,6 +16,9 @@ import zstandard
 from tests.integration.house import House
 from tests.security.raw_server import RawServer, http
 
+#: Minutes of waiting: not a part of every run.
+pytestmark = pytest.mark.slow
+
 MB = 2**20
 #: Runs a command, and tells the most memory that it had, in MB, on its last line.
 MEASURED = (
