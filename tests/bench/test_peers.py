@@ -96,6 +96,7 @@ def test_judge_counts_any_minute(tmp_path: Path) -> None:
     assert (REFUSED, 2) in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batchrunner", "bare"])
 def test_kill_counts_what_is_lost_and_repeated(tmp_path: Path, name: str) -> None:
     """A loop loses all that was answered; batchrunner at most what was in flight; both end whole."""
@@ -109,6 +110,7 @@ def test_kill_counts_what_is_lost_and_repeated(tmp_path: Path, name: str) -> Non
         assert killed.repeated <= 2 * measures.KILL_CONCURRENCY
 
 
+@pytest.mark.slow
 def test_run_that_does_not_end_is_killed(tmp_path: Path) -> None:
     """A tool that hangs costs its time limit and no more, and the reason says so."""
     with judge(tmp_path / "judge", latency_s=600, tell=1) as server:

@@ -55,7 +55,10 @@ def test_program_that_does_not_sync_its_log_is_found_out(tmp_path: Path) -> None
     assert any("claims are known" in problem for problem in outcome.problems)
 
 
-@pytest.mark.parametrize("tale", TALES)
+@pytest.mark.parametrize(
+    "tale",
+    [pytest.param(tale, marks=[] if tale == "drain" else pytest.mark.slow) for tale in TALES],
+)
 def test_power_cut_loses_nothing_that_was_promised(tmp_path: Path, tale: str) -> None:
     """Whatever of the unsynced a disk kept, SQLite is whole, answers stay and sends are known."""
     outcome = try_tale(tale, tmp_path, disks=60, carried_on=1)
