@@ -86,6 +86,11 @@ class UsageView:
     output_tokens: int
     #: ``None``: not known.
     cost_usd: float | None
+    #: What of the input was read from providers' caches, and what was written to them.
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    #: What that saved; below 0 where writing cost more than reading saved. ``None``: not known.
+    cache_saved_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -69,10 +70,32 @@ def usage_command(ctx: click.Context, /, by: tuple[str, ...], days: int | None) 
     columns = (*(Column(name.upper(), most=30) for name in names), *_COUNTS)
     if not write_table(columns, (_cells(row, names) for row in rows)):
         click.echo("nothing was sent yet" if days is None else "nothing was sent", err=True)
+    if cached := cache_words(rows):
+        click.echo(f"\n{cached}")
     if limits:
         click.echo()
         write_limits(limits)
     return 0
+
+
+def cache_words(rows: Sequence[UsageView]) -> str:
+    """Return in a sentence what providers' caches did; empty where they did nothing."""
+    read = sum(row.cache_read_tokens for row in rows)
+    written = sum(row.cache_write_tokens for row in rows)
+    if not (read or written):
+        return ""
+    total = sum(row.input_tokens for row in rows)
+    said = (
+        f"cache: {number(read)} of {number(total)} tokens in were read from it,"
+        f" {number(written)} written to it"
+    )
+    saved = [row.cache_saved_usd for row in rows if row.cache_saved_usd is not None]
+    if not saved:
+        return said
+    dollars = sum(saved)
+    if dollars < 0:
+        return f"{said}; so far that cost about ${-dollars:,.4f} more than without"
+    return f"{said}; that saved about ${dollars:,.4f}"
 
 
 def _cells(row: UsageView, names: tuple[str, ...]) -> list[str]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import msgspec
+
 from batchrunner.models import Usage
 
-__all__ = ["HALVED", "TIERS", "Price", "Rates", "as_said", "cost", "worst"]
+__all__ = ["HALVED", "TIERS", "Price", "Rates", "as_said", "cost", "saved", "worst"]
 
 #: How answers say that they were processed otherwise than usual (as JSON) → our word for it.
 TIERS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -85,6 +87,17 @@ def cost(price: Price, usage: Usage) -> float | None:
     if (rest and rates.input is None) or (n_output and rates.output is None):
         return None
     return (dollars + rest * (rates.input or 0.0) + n_output * (rates.output or 0.0)) * _PER
+
+
+def saved(price: Price, usage: Usage) -> float | None:
+    """Return what the provider's cache saved of an answer's cost, in dollars; ``None``: unknown.
+
+    Below 0 where it was written to: that is paid for, and only reading brings it back.
+    """
+    paid = cost(price, usage)
+    bare = msgspec.structs.replace(usage, cache_read_tokens=None, cache_write_tokens=None)
+    uncached = cost(price, bare)
+    return None if paid is None or uncached is None else uncached - paid
 
 
 def as_said(said: Mapping[str, float | None], price: Price | None) -> Price | None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from batchrunner.core.prices import as_said, cost
+from batchrunner.core.prices import as_said, cost, saved
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.purse import Purse
 from batchrunner.errors import UsageError
@@ -48,6 +48,8 @@ class Costs:
                 listed = await self.look_up(run, settle.model_id, usage.model, wall=at)
             if listed.price is not None:
                 settle.cost_usd = cost(listed.price, usage)
+                if usage.cache_read_tokens or usage.cache_write_tokens:
+                    settle.saved_usd = saved(listed.price, usage)
         for settle in settles:
             run = roster[settle.run_id]
             if run.purse is not None and run.purse.settle(settle):

@@ -151,15 +151,20 @@ _SCOPE = """
     WHERE id = ?"""
 _DAY = """
     INSERT INTO usage_day (day, account_id, model_id, run_id, requests, rate_limited,
-                           input_tokens, output_tokens, cost_usd)"""
+                           input_tokens, output_tokens, cache_read_tokens,
+                           cache_write_tokens, cost_usd, cache_saved_usd)"""
 _DAY_AGAIN = """
     ON CONFLICT DO UPDATE SET
         requests = requests + excluded.requests,
         rate_limited = rate_limited + excluded.rate_limited,
         input_tokens = input_tokens + excluded.input_tokens,
         output_tokens = output_tokens + excluded.output_tokens,
+        cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
         cost_usd = CASE WHEN excluded.cost_usd IS NULL THEN cost_usd
-                        ELSE coalesce(cost_usd, 0) + excluded.cost_usd END"""
+                        ELSE coalesce(cost_usd, 0) + excluded.cost_usd END,
+        cache_saved_usd = CASE WHEN excluded.cache_saved_usd IS NULL THEN cache_saved_usd
+                               ELSE coalesce(cache_saved_usd, 0) + excluded.cache_saved_usd END"""
 _MS_A_DAY: Final = 86_400_000
 
 _COUNTERS: Final = (
@@ -371,17 +376,24 @@ def _responses(answers: Iterable[_Answer]) -> Iterator[_Statement]:
 def _days(settles: Iterable[Settle]) -> list[tuple[float | None, ...]]:
     days: dict[tuple[int, int, int, int], list[int]] = {}
     costs: dict[tuple[int, int, int, int], float] = {}
+    saved: dict[tuple[int, int, int, int], float] = {}
     for s in settles:
         if s.outcome is not None and s.sent_at is not None:
             key = (s.sent_at // _MS_A_DAY, s.account_id, s.model_id, s.run_id)
-            day = days.setdefault(key, [0, 0, 0, 0])
+            day = days.setdefault(key, [0, 0, 0, 0, 0, 0])
             day[0] += 1
             day[1] += s.outcome == "rate_limited"
             day[2] += s.input_tokens or 0
             day[3] += s.output_tokens or 0
             if s.cost_usd is not None:
                 costs[key] = costs.get(key, 0.0) + s.cost_usd
-    return [(*key, *n, costs.get(key)) for key, n in days.items()]
+            usage = s.usage
+            if usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
+                day[4] += usage.cache_read_tokens or 0
+                day[5] += usage.cache_write_tokens or 0
+                if s.saved_usd is not None:
+                    saved[key] = saved.get(key, 0.0) + s.saved_usd
+    return [(*key, *n, costs.get(key), saved.get(key)) for key, n in days.items()]
 
 
 def _rows(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Iterator[_Statement]:

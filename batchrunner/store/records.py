@@ -71,6 +71,8 @@ class Settle(msgspec.Struct, kw_only=True):
     #: What the answer said of itself, for what it cost.
     usage: Usage | None = None
     cost_usd: float | None = None
+    #: What the provider's cache saved of it; below 0 where writing cost more.
+    saved_usd: float | None = None
     latency_ms: int | None = None
 
 

@@ -38,7 +38,9 @@ def usage(db: Database, by: Sequence[str], *, since: date | None = None) -> list
         rows = connection.exec_driver_sql(
             f"SELECT {keys}, sum(u.requests) AS requests, sum(u.rate_limited) AS rate_limited,"  # noqa: S608 (constants)
             " sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,"
-            " sum(u.cost_usd) AS cost_usd"
+            " sum(u.cost_usd) AS cost_usd, sum(u.cache_read_tokens) AS cache_read_tokens,"
+            " sum(u.cache_write_tokens) AS cache_write_tokens,"
+            " sum(u.cache_saved_usd) AS cache_saved_usd"
             " FROM usage_day u JOIN model m ON m.id = u.model_id JOIN scope s ON s.id = u.account_id"
             f" LEFT JOIN run r ON r.id = u.run_id WHERE u.day >= ? GROUP BY {order} ORDER BY {order}",
             (0 if since is None else (since - _EPOCH).days,),

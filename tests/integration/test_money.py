@@ -51,6 +51,12 @@ def test_a_job_a_run_and_a_day_have_their_cost(house: House, api: ApiServer) -> 
     assert day["cost_usd"] == pytest.approx(3 * each)
     (by_run,) = house.run("usage", "--by", "run", "--json").json["usage"]
     assert by_run["cost_usd"] == pytest.approx(3 * each)
+    saved = 1_000 * (HAIKU_IN - HAIKU_READ) - 500 * (HAIKU_WRITE - HAIKU_IN)
+    assert (by_run["cache_read_tokens"], by_run["cache_write_tokens"]) == (3_000, 1_500)
+    assert by_run["cache_saved_usd"] == pytest.approx(3 * saved)
+    told = house.run("usage").out
+    assert "cache: 3,000 of 4,800 tokens in were read from it, 1,500 written to it" in told
+    assert f"saved about ${3 * saved:,.4f}" in told
     assert f"${3 * each:,.4f}" in house.run("usage").out
 
 

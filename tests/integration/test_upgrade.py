@@ -13,7 +13,8 @@ from tests.fakes import ApiServer
 from tests.integration.house import House
 
 STORED = Path(__file__).parents[1] / "migration" / "stored_0001.sql"
-COPY = "batchrunner.db.before-0002-0001"
+NEWEST = schema.REVISIONS[-1]
+COPY = f"batchrunner.db.before-{NEWEST}-0001"
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_next_command_upgrades_and_names_the_copy(old: House) -> None:
     assert done.json["jobs"]["completed"] == 5
     assert "was upgraded to this version's schema" in done.err
     assert f"kept as {old.folder / COPY}" in done.err
-    assert (version(old.db), version(old.folder / COPY)) == ("0002", "0001")
+    assert (version(old.db), version(old.folder / COPY)) == (NEWEST, "0001")
     assert "upgraded" not in old.run("status").err
 
 
@@ -82,13 +83,13 @@ def test_upgrade_is_refused_while_a_process_runs(
     assert not (old.folder / COPY).exists()
     lock.release(unlink=True)
     old.run("status")
-    assert version(old.db) == "0002"
+    assert version(old.db) == NEWEST
 
 
 def test_newer_schema_is_refused(old: House) -> None:
     """What a later version made is left alone by every command."""
     connection = sqlite3.connect(old.db)
-    connection.execute("UPDATE alembic_version SET version_num = '0003'")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
     for words in (("status",), ("db", "upgrade"), ("resume",), ("export",)):

@@ -20,6 +20,9 @@ from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
 from tests.unit.stored import NOW, line
 
+#: The copy that an upgrade from the first version leaves.
+COPY = f"jobs.db.before-{schema.REVISIONS[-1]}-0001"
+
 
 def config(connection: sa.Connection | None = None) -> Config:
     """Return Alembic's settings, as the program makes them."""
@@ -72,7 +75,7 @@ def test_database_of_the_first_version_goes_on(tmp_path: Path) -> None:
     answers = before.execute("SELECT job_id, body FROM response").fetchall()
     before.close()
     assert (app.status().jobs.completed, app.status().jobs.pending) == (5, 3)
-    copy = tmp_path / "jobs.db.before-0002-0001"
+    copy = tmp_path / COPY
     assert told == [f"{path} was upgraded to this version's schema; the old one is kept as {copy}"]
     assert app.db_check() == []
     assert [row.output_text for row in app.jobs()][:2] == [
@@ -82,14 +85,14 @@ def test_database_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
     assert kept.execute("SELECT job_id, body FROM response").fetchall() == answers
     kept.close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", "jobs.db.before-0002-0001"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", COPY]
 
 
 def test_upgrade_says_what_it_did(tmp_path: Path) -> None:
     """``db upgrade`` names the copy; a second one has nothing to do."""
     path = released(tmp_path / "jobs.db")
     app = Batchrunner(path)
-    assert app.db_upgrade().endswith(f"the old one is kept as {path}.before-0002-0001")
+    assert app.db_upgrade().endswith(f"the old one is kept as {tmp_path / COPY}")
     assert app.db_upgrade() == f"{path} is up to date"
 
 
@@ -111,7 +114,7 @@ def test_copy_that_was_broken_off_is_not_taken_for_one(tmp_path: Path) -> None:
     for name in ("jobs.db.upgrade.partial", "jobs.db.upgrade.partial-journal"):
         (tmp_path / name).write_bytes(b"half")
     Batchrunner(path).status()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", "jobs.db.before-0002-0001"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.db", COPY]
 
 
 def test_downgrade_writes_compressed_bodies_plainly(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from genai_prices import Usage as TableUsage
 from genai_prices import calc_price
 
-from batchrunner.core.prices import Price, Rates, as_said, cost, worst
+from batchrunner.core.prices import Price, Rates, as_said, cost, saved, worst
 from batchrunner.models import Usage
 from batchrunner.providers import profile
 from batchrunner.providers.pricing import TABLES, listed_price
@@ -242,3 +242,30 @@ def test_the_worst_case_of_what_changes_with_the_hour_is_the_dearest_hour() -> N
     assert worst([Price(rates=PLAIN.rates._replace(output=None))], 0, 1, b"{}") is None
     listed = listed_price("deepseek", ["deepseek-chat"], wall=WALL)
     assert len(set(map(repr, listed.all_day))) > 1
+
+
+@pytest.mark.parametrize(
+    ("usage", "dollars"),
+    [
+        (Usage(input_tokens=10_000, output_tokens=5, cache_read_tokens=8_000), 8_000 * 2.7e-6),
+        (Usage(input_tokens=10_000, output_tokens=5, cache_write_tokens=8_000), -8_000 * 0.75e-6),
+        (
+            Usage(
+                input_tokens=9_000, output_tokens=5, cache_read_tokens=1_000,
+                cache_write_tokens=4_000, cache_write_1h_tokens=4_000,
+            ),
+            1_000 * 2.7e-6 - 4_000 * 3e-6,
+        ),
+        (Usage(input_tokens=10_000, output_tokens=5), 0.0),
+    ],
+    ids=["read", "written", "both, for an hour", "neither"],
+)  # fmt: skip
+def test_what_the_cache_saved_is_the_difference_to_no_cache(usage: Usage, dollars: float) -> None:
+    """Reading saves, writing costs; both are told against the price of plain input."""
+    assert saved(PLAIN, usage) == pytest.approx(dollars)
+
+
+def test_what_the_cache_saved_without_a_price_is_unknown() -> None:
+    """Never 0."""
+    unknown = Price(rates=Rates(3.0, 15.0, None, None, None))
+    assert saved(unknown, Usage(input_tokens=10, output_tokens=1, cache_read_tokens=5)) is None
