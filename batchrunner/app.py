@@ -22,12 +22,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from batchrunner.checking import check_options
 from batchrunner.clock import wall_ms
 from batchrunner.config import EMPTY, Config
+from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError, RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
@@ -51,10 +53,11 @@ from batchrunner.providers.credentials import (
     keep_key,
 )
 from batchrunner.providers.fixes import fix_of
+from batchrunner.providers.pricing import worst_case
 from batchrunner.providers.registry import pool_of
 from batchrunner.results import tell_pruned, write_run
 from batchrunner.starting import write_starter
-from batchrunner.store import caps, commands, failures, maintenance, merge, prune
+from batchrunner.store import caps, commands, failures, maintenance, merge, prune, spending
 from batchrunner.store import limits as store_limits
 from batchrunner.store import report as store_report
 from batchrunner.store import usage as store_usage
@@ -63,6 +66,7 @@ from batchrunner.store.accounts import find_account, sentence
 from batchrunner.store.database import Database
 from batchrunner.store.runs import find_run
 from batchrunner.views import (
+    BudgetView,
     CheckView,
     ErrorGroup,
     JobDetail,
@@ -247,6 +251,13 @@ class Batchrunner:
     def said_limits(self) -> list[SaidView]:
         """Return what the providers' last answers said of their own count."""
         return store_limits.said_limits(self._open())
+
+    def budget(self) -> list[BudgetView]:
+        """Return what is spent and left of the configuration's ``[budget]``."""
+        budget = self._config.budget
+        if budget == NO_BUDGET:
+            return []
+        return spending.budget_views(self._open(), budget, now_ms=wall_ms())
 
     def usage(self, by: Sequence[str] = ("day",), *, since: date | None = None) -> list[UsageView]:
         """Return requests and tokens by ``day``, ``model``, ``run``, ``account``, ``provider``."""
@@ -478,7 +489,13 @@ class Batchrunner:
 
         def rescue(run_id: RunId) -> None:
             with db.session() as session:
-                merge.rescue_orphans(session, db, run_id, pool_of)
+                merge.rescue_orphans(
+                    session,
+                    db,
+                    run_id,
+                    pool_of,
+                    partial(worst_case, self._config.said_prices, wall_ms()),
+                )
 
         return prune.prune(db, plan, rescue=rescue)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
+from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
@@ -16,7 +17,7 @@ from batchrunner.engine.stops import Stops
 from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier
-from batchrunner.options import PRICES, CallOptions, JobFilter, LimitOptions, RunOptions
+from batchrunner.options import BUDGET, PRICES, CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import (
     apply_limits,
     is_built_in_simulator,
@@ -164,8 +165,14 @@ class Call:
         await self.notifier.close()
 
     def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
-        defaults = self.config.run_defaults(stored_run(self.db, run_id).provider)
-        return {**defaults, PRICES: prices} if (prices := self.config.said_prices) else defaults
+        defaults = dict(self.config.run_defaults(stored_run(self.db, run_id).provider))
+        if (schema := self.config.expect_json()) is not None:
+            defaults["expect_json"] = schema
+        if prices := self.config.said_prices:
+            defaults[PRICES] = prices
+        if (budget := self.config.budget) != NO_BUDGET:
+            defaults[BUDGET] = budget._asdict()
+        return defaults
 
     def _way(self, run_id: RunId, wiring: Wiring) -> Mapping[str, str]:
         stored = stored_run(self.db, run_id)

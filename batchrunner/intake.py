@@ -33,6 +33,7 @@ from batchrunner.reading import (
 )
 from batchrunner.store.commands import RETRIED, n_pruned
 from batchrunner.store.database import Database
+from batchrunner.store.holder import WorstOf
 from batchrunner.store.load import Loader
 from batchrunner.store.merge import Diff, compare, merge_update
 from batchrunner.store.runs import StoredRun, find_by_digest, find_by_name, free_name
@@ -135,13 +136,18 @@ class Intake(Reading):
         now_ms: int,
         is_gentle: Callable[[], bool],
         is_stopped: Callable[[], bool],
+        worst_of: WorstOf,
     ) -> None:
-        """Take the order; nothing is read before :meth:`take`."""
+        """Take the order; nothing is read before :meth:`take`.
+
+        ``worst_of`` tells what requests may have cost that a crash left in flight.
+        """
         super().__init__(order, is_stopped=is_stopped)
         self._db = db
         self._process_id = process_id
         self._now_ms = now_ms
         self._is_gentle = is_gentle
+        self._worst_of = worst_of
         self.name = order.name or name_of(order.files)
 
     def take(self) -> Taken:
@@ -281,7 +287,10 @@ class Intake(Reading):
             )  # fmt: skip
         if not order.is_update:
             raise self._name_taken(taken_name, compare(self._db, taken_name.id, loader.run_id))
-        diff = merge_update(self._db, taken_name.id, loader.run_id, digest=digest, pool_of=pool_of)
+        diff = merge_update(
+            self._db, taken_name.id, loader.run_id,
+            digest=digest, pool_of=pool_of, worst_of=self._worst_of,
+        )  # fmt: skip
         return Taken(
             taken_name.id, taken_name.name, "updated", loader.n_jobs, rejects.n, diff,
             notes.warnings, notes.n_warnings,

@@ -30,6 +30,8 @@ DEFAULT_MAX_RESPONSE: Final = 32 * 1024 * 1024
 WAY: Final = "way"
 #: Among what holds for a run: the prices that the configuration says, by model.
 PRICES: Final = "prices"
+#: Among what holds for a run: dollars that a day and a month may cost over all runs (``core.budget``).
+BUDGET: Final = "budget"
 #: The option's name among those that are stored.
 MAX_COST: Final = "max_cost"
 #: Options for which a variable of the environment comes before the configuration.

@@ -32,6 +32,7 @@ from batchrunner.notifying import Notifier, webhook_address
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.preparing import address_of, fill_of, options_in_force, set_fields, stored_options
 from batchrunner.providers import Profile, Providers
+from batchrunner.providers.pricing import worst_case
 from batchrunner.reading import InterruptedIntakeError, Order, name_of, rows_of
 from batchrunner.results import check_output
 from batchrunner.routes import check_routes
@@ -76,6 +77,7 @@ async def submit(
     check_variables(run, target.environ, target.config.headers(named))
     known = target.providers.profile(named) if named else None
     check_routes(run, target.config.run_defaults(named) if named else {}, target.environ, known)
+    target.config.expect_json()
     rows = rows_of(target.call.template, target.call.key)
     async with _calling(target, run, create=True) as this:
         taken = await _take(this, files, run, stdin, rows)
@@ -246,6 +248,7 @@ async def _take(
         now_ms=wall_ms(),
         is_gentle=_cached(lambda: maintenance.someone_sends(this.db), 0.5),
         is_stopped=lambda: this.stops.asked,
+        worst_of=partial(worst_case, this.config.said_prices, wall_ms()),
     )
     try:
         # In a thread of its own, so that a signal is seen while a large file is read.

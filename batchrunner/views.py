@@ -54,6 +54,21 @@ class LimitView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetView:
+    """What is spent and left of one bound of ``[budget]``, over all runs of the database."""
+
+    #: ``day`` or ``month``, of UTC.
+    unit: str
+    amount_usd: float
+    #: What answers cost.
+    spent_usd: float
+    #: What requests may have cost whose answers were lost.
+    lost_usd: float
+    left_usd: float
+    resets_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaidView:
     """One of a provider's limits in its own words, from the headers of its last answer."""
 

@@ -89,6 +89,9 @@ def _tables(config: Config) -> Iterator[list[str]]:
         words = ", ".join(f"{name} {value:g}" for name, value in said if value is not None)
         place = _near(f"{price.file}:{price.line}")
         yield [printable(f"prices.{model}"), printable(place), words]
+    for unit, bound in config.bounds.items():
+        place = _near(f"{bound.file}:{bound.line}")
+        yield [f"budget.{unit}", printable(place), f"${bound.dollars:,.2f}"]
     for name, described in config.described.items():
         value = described.profile.default_base_url or "needs a base_url"
         place = _near(f"{described.file}:{described.line}")
@@ -125,5 +128,6 @@ def _object(config: Config, values: list[InForce]) -> dict[str, Any]:
             model: {name: getattr(price, name) for name in PRICE_KEYS}
             for model, price in config.prices.items()
         },
+        "budget": {unit: bound.dollars for unit, bound in config.bounds.items()},
         "providers": sorted(config.described),
     }

@@ -10,13 +10,13 @@ import click
 from batchrunner.cli.house import Group
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.settings import Settings
-from batchrunner.cli.shapes import limit_row, said_row, write_json, write_list
+from batchrunner.cli.shapes import budget_object, limit_row, said_row, write_json, write_list
 from batchrunner.cli.tables import Column, write_table
 from batchrunner.cli.text import local_time, number, printable
 from batchrunner.cli.values import DURATION_OR_ZERO, LIMIT
 from batchrunner.cli.words import zone_words
 from batchrunner.options import LimitOptions
-from batchrunner.views import LimitView, SaidView
+from batchrunner.views import BudgetView, LimitView, SaidView
 
 _COLUMNS: Final = (
     Column("ACCOUNT", most=26),
@@ -35,6 +35,14 @@ _SAID_COLUMNS: Final = (
     Column("RESETS"),
     Column("SAID"),
 )
+_BUDGET_COLUMNS: Final = (
+    Column("BUDGET"),
+    Column("DOLLARS", right=True),
+    Column("SPENT", right=True),
+    Column("MAYBE PAID", right=True),
+    Column("LEFT", right=True),
+    Column("RESETS"),
+)
 #: Name of a limit → the field it sets, and the type of its value.
 _SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
     **{name: (name, LIMIT) for name in ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")},
@@ -52,20 +60,28 @@ _SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
 )
 @click.pass_context
 def limits_command(ctx: click.Context, /) -> int | None:
-    """Limits in force: where each came from, used, left, next reset."""
+    """Limits in force: where each came from, used, left, next reset; what is left of the budget."""
     if ctx.invoked_subcommand is not None:
         return None
     settings = Settings.of(ctx)
     app = settings.app()
-    views, said = app.limits(), app.said_limits()
+    views, said, budget = app.limits(), app.said_limits(), app.budget()
     if settings.json:
-        write_list("limits", map(limit_row, views), said=[said_row(one) for one in said])
+        write_list(
+            "limits",
+            map(limit_row, views),
+            said=[said_row(one) for one in said],
+            budget=budget_object(budget),
+        )
         return 0
     if not write_limits(views):
         click.echo("no limits are known yet", err=True)
     if said:
         click.echo("\nthe provider's own count, from the headers of its last answer:")
         write_table(_SAID_COLUMNS, (_said_cells(one, wall_ms()) for one in said))
+    if budget:
+        click.echo("\nthe budget of all runs of this database, from the configuration:")
+        write_table(_BUDGET_COLUMNS, (_budget_cells(one, wall_ms()) for one in budget))
     return 0
 
 
@@ -129,6 +145,12 @@ def _cells(view: LimitView, now_ms: float) -> list[str]:
         number(view.remaining),
         printable(resets + zone),
     ]
+
+
+def _budget_cells(view: BudgetView, now_ms: float) -> list[str]:
+    dollars = (view.amount_usd, view.spent_usd, view.lost_usd, view.left_usd)
+    resets = f"{local_time(view.resets_at, now_ms)} (UTC's {view.unit})"
+    return [view.unit, *(f"${value:,.4f}" for value in dollars), resets]
 
 
 def _said_cells(said: SaidView, now_ms: float) -> list[str]:

@@ -10,9 +10,10 @@ import click
 from batchrunner.cli.house import Command
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.options import job_filter, job_options
-from batchrunner.cli.screens import error_facts, job_facts, pretty_body, status_facts
+from batchrunner.cli.screens import budget_facts, error_facts, job_facts, pretty_body, status_facts
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import (
+    budget_object,
     error_row,
     job_object,
     job_row,
@@ -66,11 +67,13 @@ def status_command(ctx: click.Context, /, run: str | None) -> int:
     RUN is a run's name or id; without one, the latest.
     """
     settings = Settings.of(ctx)
-    view = settings.app().status(run)
+    app = settings.app()
+    view, budget = app.status(run), app.budget()
     if settings.json:
-        write_json({**run_object(view), "database": os.fspath(settings.db.absolute())})
+        database = os.fspath(settings.db.absolute())
+        write_json({**run_object(view), "budget": budget_object(budget), "database": database})
     else:
-        write_facts(status_facts(view, settings, wall_ms()))
+        write_facts([*status_facts(view, settings, wall_ms()), *budget_facts(budget)])
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -12,7 +12,7 @@ from batchrunner.cli.settings import Settings
 from batchrunner.cli.text import local_time, number, plural, printable, printable_block, when
 from batchrunner.cli.words import reason_words, zone_words
 from batchrunner.models import RunState
-from batchrunner.views import ErrorGroup, JobDetail, LimitView, RunView
+from batchrunner.views import BudgetView, ErrorGroup, JobDetail, LimitView, RunView
 
 Fact = tuple[str, str]
 #: Nobody reads a longer body line by line; indented it takes thirty times its size.
@@ -64,6 +64,17 @@ def status_facts(run: RunView, settings: Settings, now_ms: float) -> Iterator[Fa
     yield "finished", local_time(run.finished_at, now_ms) if run.finished_at is not None else ""
     yield "database", settings.db_name
     yield "next", next_command(run, settings)
+
+
+def budget_facts(views: Iterable[BudgetView]) -> Iterator[Fact]:
+    """Yield what is spent of the budget of all runs."""
+    for view in views:
+        lost = f", up to ${view.lost_usd:,.4f} more for answers that were lost"
+        yield (
+            "budget",
+            f"${view.spent_usd:,.4f} of ${view.amount_usd:,.2f} a {view.unit} (UTC) spent by all runs"
+            + (lost if view.lost_usd else ""),
+        )
 
 
 def next_command(run: RunView, settings: Settings) -> str:

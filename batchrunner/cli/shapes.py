@@ -19,6 +19,7 @@ from batchrunner.formats.rows import answer
 from batchrunner.models import Waiting
 from batchrunner.planned import PlanView
 from batchrunner.views import (
+    BudgetView,
     CheckView,
     ErrorGroup,
     Event,
@@ -140,6 +141,20 @@ def limit_row(limit: LimitView) -> Json:
         **asdict(limit),
         "value": int(value) if value is not None and float(value).is_integer() else value,
         "resets_at": rfc3339(limit.resets_at),
+    }
+
+
+def budget_object(views: Iterable[BudgetView]) -> Json:
+    """Return what is spent and left of the budget, by ``day`` and ``month``."""
+    return {
+        view.unit: {
+            "amount_usd": view.amount_usd,
+            "spent_usd": view.spent_usd,
+            "lost_usd": view.lost_usd,
+            "left_usd": view.left_usd,
+            "resets_at": rfc3339(view.resets_at),
+        }
+        for view in views
     }
 
 

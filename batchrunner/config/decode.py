@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, get_args, get_type_hints
 import msgspec
 
 from batchrunner.config.forms import Form, wrong_type
-from batchrunner.config.keys import KEYS, MISPLACED, PRICE_KEYS, TABLES
+from batchrunner.config.keys import BUDGET_KEYS, KEYS, MISPLACED, PRICE_KEYS, TABLES
 from batchrunner.config.located import NotTomlError, Path, Toml, read_toml
 from batchrunner.errors import UsageError
 from batchrunner.models import LineFault
@@ -24,7 +24,7 @@ from batchrunner.providers.custom import ProviderTable, RuleTable, TableFaultErr
 from batchrunner.providers.profile import Profile
 from batchrunner.providers.registry import NAMES
 
-__all__ = ["ConfigFile", "Described", "Price", "Setting", "decode"]
+__all__ = ["Bound", "ConfigFile", "Described", "Price", "Setting", "decode"]
 
 #: Of ``msgspec``'s message: where it is in the table.
 _AT: Final = " - at `"
@@ -58,6 +58,14 @@ class Price(NamedTuple):
     line: int
 
 
+class Bound(NamedTuple):
+    """What all runs together may cost in a day or a month, in dollars."""
+
+    dollars: float
+    file: FilePath
+    line: int
+
+
 class Described(NamedTuple):
     """A provider that a file describes, and where."""
 
@@ -76,6 +84,7 @@ class ConfigFile:
     #: Profile → its keys.
     profiles: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
+    budget: Mapping[str, Bound] = field(default_factory=dict)
     #: Providers that it describes.
     providers: Mapping[str, Described] = field(default_factory=dict)
     #: Providers whose description has a fault: they are there, and can't be used.
@@ -157,6 +166,22 @@ class _Reader:
                 self.fault(prefix, f"{_dotted(prefix)} says nothing; give {', '.join(PRICE_KEYS)}")
             yield model, Price(**found, file=self.path, line=self.toml.line_of(prefix))
 
+    def budget(self) -> Iterator[tuple[str, Bound]]:
+        """Yield the bounds of ``[budget]``."""
+        table = self.toml.values.get("budget", {})
+        if not isinstance(table, dict):
+            self.fault(("budget",), f"budget is {wrong_type(table)}; write a table [budget]")
+            return
+        for name, value in table.items():
+            path = ("budget", name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name not in BUDGET_KEYS:
+                self.fault(path, _unknown(_dotted(path), name, BUDGET_KEYS, ("budget",)))
+            elif not is_number or not 0 < value < math.inf:
+                self.fault(path, f"{_dotted(path)} must be a number of dollars above 0")
+            else:
+                yield name, Bound(float(value), self.path, self.toml.line_of(path))
+
     def providers(self) -> Iterator[tuple[str, Described]]:
         """Yield the providers that are described."""
         for name, table, prefix in self.tables("providers"):
@@ -193,6 +218,7 @@ def decode(path: FilePath, text: str, *, shown: str) -> tuple[ConfigFile, list[L
             for name, table, prefix in reader.tables("profiles")
         },
         prices=dict(reader.prices()),
+        budget=dict(reader.budget()),
         providers=providers,
         faulty_providers=frozenset(said if isinstance(said, dict) else ()) - frozenset(providers),
     )

@@ -14,11 +14,13 @@ from batchrunner.checking import VARIABLE, check_base_url
 from batchrunner.core.caps import ROLLING
 from batchrunner.core.credentials import redact
 from batchrunner.core.days import check_zone
+from batchrunner.core.expected import ANY, Expected
 from batchrunner.formats.faults import RefusedLineError
 from batchrunner.formats.requests import check_headers
 from batchrunner.transport.proxies import UnusableProxyError, read_proxies, without_password
 from batchrunner.values import (
     read_concurrency,
+    read_dollars,
     read_duration,
     read_limit,
     read_max_failures,
@@ -104,6 +106,18 @@ def _system(value: Any, folder: Path) -> str:
     """Return the text, or ``@`` and the file's absolute path: it is read when a file is submitted."""
     text = _text(value, folder)
     return f"@{_path(text[1:], folder)}" if text.startswith("@") else text
+
+
+def _expected(value: Any, folder: Path) -> str:
+    """Return a schema's JSON text, ``@`` and its file's absolute path, or nothing for ``none``."""
+    if isinstance(value, bool):
+        return ANY if value else ""
+    text = _text(value, folder).strip()
+    if text.lower() == "none":
+        return ""
+    if text != ANY and not text.startswith("{"):
+        return f"@{_path(text.removeprefix('@'), folder)}"
+    return Expected(text).text
 
 
 def _zone(value: Any, folder: Path) -> str:
@@ -208,6 +222,21 @@ DURATION_OR_ZERO: Final = Form(
     'a duration: seconds, or "90s", "2h30m", "3d"',
     _spoken(read_duration, int, float),
     _SPAN,
+)
+DOLLARS: Final = Form(
+    'a sum in dollars above 0, or "none"',
+    _spoken(read_dollars, int, float),
+    {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "string", "pattern": r"^\s*(\$?\d{1,9}(\.\d{1,9})?|none)\s*$"},
+        ]
+    },
+)
+EXPECTED: Final = Form(
+    "true, false, a JSON Schema as text, or a file that holds one",
+    _expected,
+    {"anyOf": [{"type": "boolean"}, _TEXT]},
 )
 SIZE: Final = Form(
     'a size such as "32MB"',

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from batchrunner.config import forms
 from batchrunner.config.forms import Form
 
-__all__ = ["KEYS", "MISPLACED", "PRICE_KEYS", "TABLES", "Goes", "Key"]
+__all__ = ["BUDGET_KEYS", "KEYS", "MISPLACED", "PRICE_KEYS", "TABLES", "Goes", "Key"]
 
 
 class Goes(StrEnum):
@@ -157,6 +157,10 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "none", Goes.RUN, "max_failures",
             ),
             Key(
+                "max_cost", forms.DOLLARS, "Dollars that a run may cost in its whole life; then it stops.",
+                "none", Goes.RUN, "max_cost",
+            ),
+            Key(
                 "max_wait", forms.DURATION_OR_ZERO, "Longest single wait before stopping with work left.",
                 "26h", Goes.CALL, "max_wait_s",
             ),
@@ -173,6 +177,10 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "32MB", Goes.RUN, "max_response",
             ),
             Key(
+                "expect_json", forms.EXPECTED, "Answers have to be JSON, and meet that JSON Schema; others are tried again.",
+                "none", Goes.RUN, "expect_json",
+            ),
+            Key(
                 "compress", forms.TRUTH, "Keep requests and answers compressed in the database.",
                 "false", Goes.RUN, "compress",
             ),
@@ -181,10 +189,15 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
 )  # fmt: skip
 
 #: Tables beside the keys, at the top of a file alone.
-TABLES: Final = ("profiles", "prices", "providers")
+TABLES: Final = ("profiles", "prices", "budget", "providers")
 
 #: Keys of ``[prices."MODEL"]``: dollars per million tokens.
 PRICE_KEYS: Final = ("input", "output", "cache_read", "cache_write")
+
+#: Keys of ``[budget]``: dollars that all runs of a database may cost, by what they are for.
+BUDGET_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {"day": "Of one day of UTC.", "month": "Of one month of UTC."}
+)
 
 _OF_CALL: Final = "it is said with each call:"
 _KEY_ADVICE: Final = "name a file that holds the key with key_file, or set the provider's variable"

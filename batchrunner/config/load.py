@@ -80,6 +80,7 @@ def load_config(
         profile=asked or None,
         profile_said_by=by if asked else "",
         prices={model: price for file in reversed(found) for model, price in file.prices.items()},
+        bounds={unit: bound for file in reversed(found) for unit, bound in file.budget.items()},
         described=described,
         providers=providers,
     )

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from batchrunner.config.decode import Described, Price, Setting
+from batchrunner.config.decode import Bound, Described, Price, Setting
 from batchrunner.config.keys import KEYS, PRICE_KEYS, Goes
+from batchrunner.core.budget import Budget
+from batchrunner.core.expected import Expected
 from batchrunner.errors import UsageError
 from batchrunner.options import LimitOptions
 from batchrunner.providers.registry import Providers
@@ -58,6 +60,8 @@ class Config:
     profile: str | None = None
     profile_said_by: str = ""
     prices: Mapping[str, Price] = field(default_factory=dict)
+    #: ``[budget]``, by its keys.
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
     #: The providers that the files describe.
     described: Mapping[str, Described] = field(default_factory=dict)
     #: Every provider there is, those that the files describe included.
@@ -105,6 +109,24 @@ class Config:
             }
             for model, price in self.prices.items()
         }
+
+    @property
+    def budget(self) -> Budget:
+        """What a day and a month may cost over all runs, in dollars."""
+        return Budget(**{unit: bound.dollars for unit, bound in self.bounds.items()})
+
+    def expect_json(self) -> str | None:
+        """Return the JSON Schema that answers have to meet, as text; a file that is named is read now."""
+        found = self.setting("expect_json", None)
+        if found is None:
+            return None
+        try:
+            text = read_text(found.value)
+            return Expected(text).text if text else text
+        except ValueError as error:
+            raise UsageError(
+                f"{found.place}: expect_json: {error}.", fix="Mend the schema, or its name there."
+            ) from error
 
     def headers(self, provider: str | None) -> Sequence[str]:
         """Return the headers for a provider's runs, ``NAME: VALUE`` with ``${VAR}`` unfilled."""

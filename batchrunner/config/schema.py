@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from batchrunner.config.forms import Json
-from batchrunner.config.keys import KEYS, PRICE_KEYS
+from batchrunner.config.keys import BUDGET_KEYS, KEYS, PRICE_KEYS
 from batchrunner.providers.custom import NAME, ProviderTable
 from batchrunner.providers.registry import NAMES
 
@@ -35,6 +35,15 @@ def config_schema() -> Json:
                 "Keys under a name; --profile NAME has them hold.", {"$ref": "#/$defs/Profile"}
             ),
             "prices": _tables("Dollars per million tokens, by model.", _price()),
+            "budget": {
+                "description": "Dollars that all runs of a database may cost together.",
+                "type": "object",
+                "properties": {
+                    name: {"description": words, "type": "number", "exclusiveMinimum": 0}
+                    for name, words in BUDGET_KEYS.items()
+                },
+                "additionalProperties": False,
+            },
             "providers": {
                 **_tables("Providers of your own.", provider),
                 "propertyNames": {"pattern": f"^{NAME.pattern}$", "not": {"enum": list(NAMES)}},

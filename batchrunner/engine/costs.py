@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
+from batchrunner.core.budget import NO_BUDGET, UNITS, Budget, Spending
 from batchrunner.core.prices import as_said, cost, saved
 from batchrunner.engine.live import LiveRun
-from batchrunner.engine.purse import Purse
+from batchrunner.engine.purse import WARN_AT, Purse
 from batchrunner.errors import UsageError
 from batchrunner.models import ModelId
-from batchrunner.options import MAX_COST, PRICES
+from batchrunner.options import BUDGET, MAX_COST, PRICES
 from batchrunner.providers.pricing import TABLES, Listed, listed_price
 from batchrunner.store.holder import LaneRow, RunRow
 from batchrunner.store.records import Settle
@@ -34,6 +36,16 @@ class Costs:
         self._notice = notice
         #: Models whose price is unknown, by provider.
         self._told: set[tuple[str, str]] = set()
+        #: What all runs of the database spent; ``None``: nobody bounds it.
+        self.spending: Spending | None = None
+        #: The budgets that hold for runs here, and what was warned of: of which, until when.
+        self._budgets: set[Budget] = set()
+        self._warned: set[tuple[Budget, str, int]] = set()
+
+    def look(self, wall: float) -> None:
+        """Take the time for the budgets."""
+        if self.spending is not None:
+            self.spending.look(wall)
 
     async def count(self, settles: Sequence[Settle], roster: Roster) -> None:
         """Say in each settle what its answer cost, where that can be known."""
@@ -56,34 +68,50 @@ class Costs:
                 self._notice(
                     f"{run.purse.words()} of --max-cost ${run.purse.most:,.2f} spent by {run.row.name}"
                 )
+        if self.spending is not None:
+            self._spend(settles, self.spending)
+
+    def _spend(self, settles: Sequence[Settle], spending: Spending) -> None:
+        """Count what these cost, and warn of budgets that are nearly used up."""
+        for settle in settles:
+            if dollars := settle.cost_usd or settle.lost_usd:
+                spending.spend(settle.sent_at or settle.ended_at or 0, dollars)
+        for budget in self._budgets:
+            for unit in UNITS:
+                one, spent = (budget, unit, spending.ends(unit)), spending.spent(unit)
+                if one not in self._warned and spent >= WARN_AT * budget.of(unit):
+                    self._warned.add(one)
+                    self._notice(
+                        f"${spent:,.4f} of the ${budget.of(unit):,.2f} that [budget] allows a {unit} (UTC) is spent"
+                    )
 
     async def purse(
         self, row: RunRow, lanes: Sequence[LaneRow], *, spent: float, wall: float
     ) -> Purse:
-        """Return the money of a run with ``--max-cost``.
+        """Return the money of a run with ``--max-cost`` or under a budget.
 
         Raises :class:`UsageError` where one of its models has no price.
         """
+        most, budget = row.options.get(MAX_COST) or inf, budget_of(row)
+        if budget != NO_BUDGET:
+            self._budgets.add(budget)
         purse = Purse(
-            row.options[MAX_COST], run=shlex.quote(row.name), provider=row.provider, spent=spent
+            most,
+            run=shlex.quote(row.name),
+            provider=row.provider,
+            spent=spent,
+            budget=budget,
+            spending=self.spending if budget != NO_BUDGET else None,
         )
         for lane in lanes:
             listed = await self._listed(row, [lane.model], wall=wall)
             known = listed.price
-            if not lane.model:
-                raise UsageError(
-                    f"--max-cost can't be kept: jobs of {row.name} name no model, so nobody knows what"
-                    " they cost. Nothing was sent.",
-                    fix=f"Go on without it: batchrunner resume {shlex.quote(row.name)} --max-cost none",
-                )
-            if known is None or known.rates.input is None or known.rates.output is None:
-                raise UsageError(
-                    f"--max-cost can't be kept: no price of {lane.model} is known. Nothing of"
-                    f" {row.name} was sent.",
-                    fix=f'Say it in batchrunner.toml: [prices."{lane.model}"] with input and output, in'
-                    f" dollars per million tokens; then: batchrunner resume {shlex.quote(row.name)}",
-                )
-            purse.prices[lane.model_id] = listed.all_day
+            if known is not None and None not in (known.rates.input, known.rates.output):
+                purse.prices[lane.model_id] = listed.all_day
+            elif most == inf and row.provider in _FREE:
+                purse.free.add(lane.model_id)
+            else:
+                raise _unpriced(row, lane.model, "[budget]" if most == inf else "--max-cost")
         return purse
 
     async def look_up(
@@ -121,3 +149,26 @@ class Costs:
             f' configuration: [prices."{names[0]}"] with input and output, in dollars per million'
             " tokens"
         )
+
+
+def budget_of(row: RunRow) -> Budget:
+    """Return the budget that whoever asked for a run has in its configuration."""
+    return Budget(**row.options.get(BUDGET) or {})
+
+
+def _unpriced(row: RunRow, model: str, bound: str) -> UsageError:
+    """Return why a bound can't be kept for a run."""
+    run = shlex.quote(row.name)
+    if model:
+        return UsageError(
+            f"{bound} can't be kept: no price of {model} is known. Nothing of {row.name} was sent.",
+            fix=f'Say it in batchrunner.toml: [prices."{model}"] with input and output, in'
+            f" dollars per million tokens; then: batchrunner resume {run}",
+        )
+    without = "--set model=NAME" if bound == "[budget]" else "--max-cost none"
+    said = "Name one" if bound == "[budget]" else "Go on without it"
+    return UsageError(
+        f"{bound} can't be kept: jobs of {row.name} name no model, so nobody knows what they cost."
+        " Nothing was sent.",
+        fix=f"{said}: batchrunner resume {run} {without}",
+    )

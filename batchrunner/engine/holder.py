@@ -172,6 +172,7 @@ class Holder:
         settles = self._judge_outcomes()
         await self._costs.count(settles, self._roster)
         now, wall = self._clock.now(), self._clock.wall()
+        self._costs.look(wall)
         plans = self._plan(now, wall)
         looked_up = list(self._planner.to_look_up)
         learned, organizations = self._scopes.take_learned()

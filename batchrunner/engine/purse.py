@@ -1,8 +1,9 @@
-"""The money of one run under ``--max-cost``: what is spent, and what is in flight may still cost.
+"""The money of one run: what is spent of ``--max-cost`` and ``[budget]``, and what is in flight may cost.
 
 No request goes out unless the sum of what is spent, of the worst case of everything in flight, and of
-its own is within the bound. Answers that were lost (a crash, a timeout) may have been paid: they stay
-counted at their worst case.
+its own is within each bound. Answers that were lost (a crash, a timeout) may have been paid: they stay
+counted at their worst case. ``--max-cost`` counts the run's whole life; a budget counts a day or a month of
+all runs (:class:`~batchrunner.core.budget.Spending`), and what it has no room for waits for the next.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from batchrunner.core.prices import Price, worst
-from batchrunner.core.tokens import estimate
+from batchrunner.core.budget import LEAST_MARGIN, NO_BUDGET, UNITS, Budget, Spending, most_of
+from batchrunner.core.prices import Price
 from batchrunner.models import JobId, ModelId, Waiting, WaitingReason
 from batchrunner.store.records import Settle
 
-__all__ = ["Purse"]
+__all__ = ["WARN_AT", "Purse"]
 
-#: How much larger than its estimate an input is taken to be while no answer proved more.
-_LEAST_MARGIN: Final = 1.5
 #: On top of the most that was seen beyond an estimate.
 _AGAIN: Final = 1.2
 #: What bounds an answer where it is not ``max_tokens``, by provider.
@@ -26,16 +25,30 @@ _BOUNDS: Final = {
     "openai": "max_completion_tokens",
     "gemini": "generationConfig.maxOutputTokens",
 }
-#: Share of the bound that is warned of.
-_WARN_AT: Final = 0.8
+#: Share of a bound that is warned of.
+WARN_AT: Final = 0.8
 
 
 class Purse:
     """What one run may spend, and does."""
 
-    def __init__(self, most: float, *, run: str, provider: str, spent: float) -> None:
-        """Take the bound and what was spent before, in dollars; ``run`` is its name as a shell takes it."""
+    def __init__(
+        self,
+        most: float,
+        *,
+        run: str,
+        provider: str,
+        spent: float,
+        budget: Budget = NO_BUDGET,
+        spending: Spending | None = None,
+    ) -> None:
+        """Take the bound and what was spent before, in dollars; ``run`` is its name as a shell takes it.
+
+        ``most`` may be infinite. ``spending`` is that of all runs, of which ``budget`` is bound.
+        """
         self.most = most
+        self.budget = budget
+        self._spending = spending
         self._run = run
         self._bound = _BOUNDS.get(provider, "max_tokens")
         #: Known costs, and worst cases of what was lost.
@@ -43,25 +56,23 @@ class Purse:
         self.lost = 0.0
         #: What the run's models cost, at any hour of the day.
         self.prices: dict[ModelId, Sequence[Price]] = {}
+        #: Models that nobody pays for.
+        self.free: set[ModelId] = set()
         self._reserved: dict[JobId, tuple[float, int]] = {}
         self._n_reserved = 0.0
-        self._margin = _LEAST_MARGIN
+        self._margin = LEAST_MARGIN
         #: The worst case of the job that did not fit; ``None``: the last one did.
         self.short_of: float | None = None
         #: Why a job's worst case can't be told.
         self.unbounded = ""
         self.is_near = False
+        #: The turn of the day in which a budget had no room for a job.
+        self._near_in: int | None = None
         self._is_warned = False
 
     def worst_case(self, model: ModelId, body: bytes) -> tuple[float | None, int]:
         """Return the most that a request may cost, and its estimated input; ``None``: no bound."""
-        estimated = estimate(body)
-        if estimated.most_output is None:
-            return None, estimated.input
-        n_input = int(estimated.input * self._margin) + 1
-        return worst(
-            self.prices.get(model, ()), n_input, estimated.most_output, body
-        ), estimated.input
+        return most_of(self.prices.get(model, ()), body, self._margin)
 
     def count_lost(self, model: ModelId, body: bytes) -> None:
         """Count a request of an earlier call whose answer was lost."""
@@ -70,44 +81,72 @@ class Purse:
 
     def reserve(self, job: JobId, key: str, model: ModelId, body: bytes) -> bool:
         """Set a request's worst case apart; return whether it may go out."""
+        if model in self.free:
+            return True
         most, n_input = self.worst_case(model, body)
         if most is None:
             self.unbounded = self.unbounded or key
             self.short_of = 0.0
             return False
-        if self.spent + self.lost + self._n_reserved + most > self.most:
+        if not self._fits(most):
             self.short_of = most
-            self.is_near = True
+            if self._passes(most):
+                self.is_near = True
+            elif self._spending is not None:
+                self._near_in = self._spending.turn
             return False
         self._reserved[job] = (most, n_input)
         self._n_reserved += most
+        if self._spending is not None:
+            self._spending.reserve(most)
         return True
+
+    def _passes(self, most: float) -> bool:
+        """Whether so much more would pass the run's own bound."""
+        return self.spent + self.lost + self._n_reserved + most > self.most
+
+    def _fits(self, most: float) -> bool:
+        """Whether so much more is within every bound."""
+        if self._passes(most):
+            return False
+        return self._spending is None or not self._spending.passed(self.budget, most)
 
     def settle(self, settle: Settle) -> bool:
         """Count what became of a request; return whether to warn now of how much is spent."""
         most, estimated = self._reserved.pop(settle.job_id, (0.0, 0))
+        if estimated and self._spending is not None:
+            self._spending.release(most)
         self._n_reserved = self._n_reserved - most if self._reserved else 0.0
         is_answer = settle.http_status is not None and 200 <= settle.http_status < 300
         if settle.cost_usd is not None:
             self.spent += settle.cost_usd
         elif settle.outcome is not None and (settle.maybe_executed or is_answer):
             self.lost += most
+            settle.lost_usd = most
         usage = settle.usage
         if usage is not None and usage.input_tokens and estimated:
             self._margin = max(self._margin, _AGAIN * usage.input_tokens / estimated)
         if most:
             # What was set apart too much is free again.
             self.short_of = None
-        if self._is_warned or self.spent + self.lost < _WARN_AT * self.most:
+        if self._is_warned or self.spent + self.lost < WARN_AT * self.most:
             return False
         self._is_warned = True
         return True
 
     def room(self, room: int) -> int:
         """Return how many more jobs may be claimed: one by one near the end, to give few back."""
-        if self.short_of is not None or self.unbounded:
+        if self.unbounded:
             return 0
-        return min(room, 1) if self.is_near else room
+        if self.short_of is not None:
+            if not self._fits(self.short_of):
+                return 0
+            # Another run's answers left room, or another day has begun.
+            self.short_of = None
+        is_near = self.is_near or (
+            self._spending is not None and self._near_in == self._spending.turn
+        )
+        return min(room, 1) if is_near else room
 
     def stop(self, n_pending: int, n_done: int) -> Waiting | None:
         """Return why a run stops of which nothing is in flight any more."""
@@ -121,12 +160,45 @@ class Purse:
             )
         if self.short_of is None:
             return None
+        if not self._passes(self.short_of):
+            return self._too_large(self.short_of)
         return Waiting(
             reason=WaitingReason.BUDGET,
             until=None,
             detail=f"{self.words()} of --max-cost ${self.most:,.2f} spent; the next job may cost"
             f" ${self.short_of:,.4f}, which would pass it",
             fix=f"batchrunner resume {self._run} --max-cost {self._enough(n_pending, n_done):.2f}",
+        )
+
+    def _too_large(self, most: float) -> Waiting | None:
+        """Return why a job is never sent that may cost more than a whole day or month."""
+        unit = next((unit for unit in UNITS if most > self.budget.of(unit)), None)
+        if unit is None:
+            return None
+        return Waiting(
+            reason=WaitingReason.BUDGET,
+            until=None,
+            detail=f"the next job may cost ${most:,.4f}, and [budget] allows ${self.budget.of(unit):,.2f}"
+            f" a {unit}",
+            fix=f"allow more in [budget] of the configuration, or bound the answers with:"
+            f" batchrunner resume {self._run} --set {self._bound}=N",
+        )
+
+    def waiting(self) -> Waiting | None:
+        """Return until when a budget has no room for the next job; ``None``: that is not why it waits."""
+        if self.short_of is None or self._spending is None:
+            return None
+        # What others have in flight may leave room in a moment.
+        units = self._spending.passed(self.budget, self.short_of, in_flight=False)
+        if not units:
+            return None
+        unit = max(units, key=self._spending.ends)
+        return Waiting(
+            reason=WaitingReason.BUDGET,
+            until=self._spending.ends(unit),
+            detail=f"${self._spending.spent(unit):,.4f} of the ${self.budget.of(unit):,.2f} that [budget] allows"
+            f" a {unit} (UTC) is spent; the next job may cost ${self.short_of:,.4f}, which would pass it",
+            fix=f"allow more in [budget] of the configuration, then: batchrunner resume {self._run}",
         )
 
     def words(self) -> str:

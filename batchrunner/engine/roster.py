@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
+from batchrunner.core.budget import NO_BUDGET, Spending
 from batchrunner.core.expected import Expected
 from batchrunner.core.pause import lift
-from batchrunner.engine.costs import Costs
+from batchrunner.engine.costs import Costs, budget_of
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import AUTO_MOST, CallLimits, Lane, LiveRun
@@ -30,8 +33,9 @@ from batchrunner.models import (
     Waiting,
     WaitingReason,
 )
-from batchrunner.options import DEFAULT_MAX_ATTEMPTS, MAX_COST, in_force
+from batchrunner.options import DEFAULT_MAX_ATTEMPTS, MAX_COST, PRICES, in_force
 from batchrunner.providers import pool_of
+from batchrunner.providers.pricing import worst_case
 from batchrunner.store import holder as statements
 from batchrunner.store import sample, scopes
 from batchrunner.store.accounts import account_to_send_with
@@ -42,6 +46,7 @@ from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Settle
 from batchrunner.store.runs import DriverConnection
+from batchrunner.store.spending import load_spending
 from batchrunner.store.writer import Writer
 
 #: Stops by a call's own bounds: a signal, ``--max-time``, ``--max-wait``.
@@ -54,6 +59,8 @@ _OF_CALL: Final = frozenset(
         WaitingReason.DAILY_LIMIT,
     }
 )
+#: With an end they are a wait that was too long for the call.
+_OF_CALL_IF_DATED: Final = frozenset({WaitingReason.SPEND_LIMIT, WaitingReason.BUDGET})
 #: How many jobs a message names.
 _NAMED: Final = 10
 
@@ -148,10 +155,17 @@ class Roster:
     async def start(self) -> None:
         """Rescue what a dead holder left, then take up what is asked for."""
         now, wall = int(self._clock.now()), int(self._clock.wall())
+        said = {
+            model: price
+            for limits in self._own.values()
+            for model, price in (limits.defaults.get(PRICES) or {}).items()
+        }
 
         def begin(conn: DriverConnection) -> statements.Rescued:
             scopes.prune_usage(conn, now=now, wall=wall)
-            return statements.rescue(conn, now=now, wall=wall, pool_of=pool_of)
+            return statements.rescue(
+                conn, now=now, wall=wall, pool_of=pool_of, worst_of=partial(worst_case, said, wall)
+            )
 
         rescued = await self._writer.transact(begin)
         if rescued.n_jobs:
@@ -344,8 +358,10 @@ class Roster:
 
     async def _bound(self, run: LiveRun) -> None:
         """Put the bound on money in force that somebody may have said or changed meanwhile."""
-        most = run.row.options.get(MAX_COST)
-        if run.purse is not None and most:
+        most = run.row.options.get(MAX_COST) or inf
+        if run.purse is not None:
+            if most < inf and run.purse.most == inf:
+                await self._count_lost(run.row, run.purse)
             run.purse.most = most
             return
         try:
@@ -357,18 +373,28 @@ class Roster:
 
     async def _purse(self, row: RunRow, wall: int) -> Purse | None:
         """Return the money that a run may spend, with what was spent before."""
-        if not row.options.get(MAX_COST):
+        is_bound, has_budget = bool(row.options.get(MAX_COST)), budget_of(row) != NO_BUDGET
+        if not is_bound and not has_budget:
             return None
+        if has_budget and self._costs.spending is None:
+            by_day = await self._writer.query(lambda conn: load_spending(conn, wall))
+            self._costs.spending = Spending(by_day, wall)
         lanes = await self._writer.query(lambda conn: statements.load_lanes(conn, row.id))
         totals = await self._writer.query(lambda conn: statements.load_totals(conn, row.id))
         purse = await self._costs.purse(row, lanes, spent=totals[3] or 0.0, wall=wall)
+        if is_bound:
+            await self._count_lost(row, purse)
+        return purse
+
+    async def _count_lost(self, row: RunRow, purse: Purse) -> None:
+        """Count what a run's requests may have cost whose answers were lost, in its whole life."""
 
         def count(conn: DriverConnection) -> None:
+            purse.lost = 0.0
             for model, body in statements.lost_answers(conn, row.id):
                 purse.count_lost(model, body)
 
         await self._writer.query(count)
-        return purse
 
     async def rebind(self) -> None:
         """Bind runs to the account of the organization that their responses name."""
@@ -545,8 +571,7 @@ def _load_codecs(conn: DriverConnection, run: LiveRun) -> None:
 def _is_of_call(stop: Waiting | None) -> bool:
     """Whether only the call that asked for a run wanted its stop, not what it met."""
     return stop is not None and (
-        stop.reason in _OF_CALL
-        or (stop.reason is WaitingReason.SPEND_LIMIT and stop.until is not None)
+        stop.reason in _OF_CALL or (stop.reason in _OF_CALL_IF_DATED and stop.until is not None)
     )
 
 

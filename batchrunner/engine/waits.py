@@ -70,6 +70,12 @@ def what_it_waits_for(run: LiveRun, now: float, wall: float) -> Waiting | None:
         )
     if run.outstanding or not run.counts.pending:
         return None
+    of_money = run.purse.waiting() if run.purse is not None else None
+    return of_money or _limited(run, now)
+
+
+def _limited(run: LiveRun, now: float) -> Waiting | None:
+    """Return the limit or the pause that a run waits for."""
     first: Blocked | None = None
     for model_id, lane in run.lanes.items():
         if model_id in run.holds:

@@ -2,23 +2,29 @@
 
 What is written goes to a temporary file in the same directory, which is renamed into place at the
 end, and removed where anything fails: a reader never meets half a file, and a failed export leaves
-the earlier one as it was.
+the earlier one as it was. What a process that was killed left of it goes when the same file is written
+again; it is told by its lock, which the kernel drops with the process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from batchrunner.errors import UsageError
 from batchrunner.failpoints import hit
 
 __all__ = ["atomic_file"]
+
+#: Bytes of the random part of a temporary file's name.
+_RANDOM: Final = 6
 
 
 @contextlib.contextmanager
@@ -81,15 +87,40 @@ def _mode(path: Path | str, target: Path, force: bool) -> int | None:
 
 @contextlib.contextmanager
 def _temporary(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    file = os.fdopen(os.open(temporary, flags, 0o600), "wb")
+    start = f".{target.name[:100]}."
+    _remove_left_over(target.parent, start)
+    temporary, file = _made(target.parent, start)
     try:
         with file:
             yield temporary, file
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _made(directory: Path, start: str) -> tuple[Path, BinaryIO]:
+    """Make a temporary file, and hold its lock for as long as it is open."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    while True:
+        temporary = directory / f"{start}{secrets.token_hex(_RANDOM)}.tmp"
+        file = os.fdopen(os.open(temporary, flags, 0o600), "wb")
+        # Not every file system has locks; without one it is never taken for left over.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return temporary, file
+        # Another process took it for left over, in the moment before it was locked.
+        file.close()
+
+
+def _remove_left_over(directory: Path, start: str) -> None:
+    """Remove what processes that were killed left of this target; whoever lives holds a lock on its own."""
+    left = re.compile(re.escape(start) + rf"[0-9a-f]{{{2 * _RANDOM}}}\.tmp")
+    with contextlib.suppress(OSError):
+        for path in [path for path in directory.iterdir() if left.fullmatch(path.name)]:
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from batchrunner.core.prices import Price, Rates
+from batchrunner.core.budget import most_of
+from batchrunner.core.prices import Price, Rates, as_said
 
-__all__ = ["TABLES", "Listed", "listed_price"]
+__all__ = ["TABLES", "Listed", "listed_price", "worst_case"]
 
 #: Our name of a provider → the table's. Others have no price but what a person says.
 TABLES: Final[Mapping[str, str]] = MappingProxyType(
@@ -72,6 +73,23 @@ def listed_price(provider: str, models: Iterable[str], *, wall: float) -> Listed
         hours = [at + timedelta(hours=n) for n in range(24)] if changes else []
         return Listed(price, until, (price, *(_at(info, hour) or price for hour in hours)))
     return Listed(None, _ALWAYS)
+
+
+def worst_case(
+    said: Mapping[str, Mapping[str, float | None]],
+    wall: float,
+    provider: str,
+    model: str,
+    body: bytes,
+) -> float | None:
+    """Return the most that a request may cost; ``None``: nothing bounds it, or no price is known.
+
+    ``said`` are a person's prices by model, which come before the table's.
+    """
+    listed = listed_price(provider, (model,), wall=wall).all_day
+    if (of_model := said.get(model)) is not None:
+        listed = tuple(filter(None, (as_said(of_model, price) for price in listed or (None,))))
+    return most_of(listed, body)[0] if listed else None
 
 
 def _at(info: Any, at: datetime) -> Price | None:

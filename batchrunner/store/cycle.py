@@ -35,6 +35,7 @@ from batchrunner.store.records import (
     NextJobs,
     Settle,
 )
+from batchrunner.store.spending import COUNT_LOST, lost_rows
 from batchrunner.store.tokens import seen_row
 
 #: A claim takes no more payload than this, however small the jobs' number.
@@ -247,6 +248,7 @@ def prepare(cycle: Cycle) -> Prepared:
         *((_ORGANIZATION, (name, scope)) for scope, name in cycle.organizations),
         *((_SAID, (headers.decode(), cycle.wall, scope)) for scope, headers in cycle.said),
         *_rows(_META, _META_AGAIN, seen),
+        *((COUNT_LOST, row) for row in lost_rows(cycle.settles)),
     ]
     return Prepared(cycle, groups, statements, deltas, answers if cycle.codecs else (), [])
 

@@ -17,7 +17,8 @@ from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.store import scopes
 from batchrunner.store.choose import run_range
-from batchrunner.store.codecs import codecs_of, plain_body
+from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
+from batchrunner.store.spending import COUNT_LOST, lost_row
 from batchrunner.views import RequestCounts
 
 #: A sender never sends later than this after its planned instant, so that after a crash the usage
@@ -107,14 +108,28 @@ def go_on_from(conn: sqlite3.Connection, *, is_alone: bool) -> SystemClock:
     return clock
 
 
+#: (provider, model, body) → the most that a request may cost; ``None``: nobody knows.
+WorstOf = Callable[[str, str, bytes], float | None]
+
+
+def unpriced(_provider: str, _model: str, _body: bytes) -> float | None:
+    """Stand for prices where nobody knows any."""
+    return None
+
+
 def rescue(
-    conn: sqlite3.Connection, *, now: int, wall: int, pool_of: Callable[[str, str], str]
+    conn: sqlite3.Connection,
+    *,
+    now: int,
+    wall: int,
+    pool_of: Callable[[str, str], str],
+    worst_of: WorstOf = unpriced,
 ) -> Rescued:
     """Put every ``running`` job back: whoever holds the lock knows that nobody sends it.
 
     Each becomes a row of the send log that is marked as possibly executed, since claimed and sent
     look alike from here, and its usage moves to the latest instant at which it can really have
-    been sent. ``pool_of`` tells a model's pool from provider and model.
+    been sent, its worst case to what is spent. ``pool_of`` tells a model's pool from provider and model.
     """
     orphans = conn.execute(
         "SELECT j.id, j.run_id, j.claims, j.claimed_at, r.account_id, r.provider, m.id, m.name"
@@ -137,6 +152,9 @@ def rescue(
             parent_id=account,
         )
         latest = min(now, planned_at + MAX_LATE_MS)
+        # It may have been paid.
+        if dollars := worst_of(provider, model, _body(conn, run_id, job_id)):
+            conn.execute(COUNT_LOST, lost_row(latest + wall - now, dollars))
         # Minutes are on steady time, days on the calendar's.
         _move_usage(conn, pool, _GRAIN_MS, planned_at, latest)
         _move_usage(conn, pool, _MINUTE_MS, planned_at + wall - now, latest + wall - now)
@@ -166,6 +184,17 @@ def rescue(
             # Given up while they were in flight: nobody is to send them again.
             pass
     return Rescued(n_jobs=len(orphans), runs=runs)
+
+
+def _body(conn: sqlite3.Connection, run_id: RunId, job_id: int) -> bytes:
+    """Return what was sent; one that can't be read back is as good as none."""
+    row = conn.execute("SELECT codec, body FROM payload WHERE job_id = ?", (job_id,)).fetchone()
+    if row is None:
+        return b""
+    try:
+        return plain_body(codecs_of(conn, run_id), *row, part="request", key="")
+    except DamagedBodyError:
+        return b""
 
 
 def _move_usage(

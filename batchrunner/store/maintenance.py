@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +15,7 @@ from batchrunner.failpoints import hit
 from batchrunner.store.codecs import GONE, DamagedBodyError, Part, plain_body
 from batchrunner.store.database import Database, copy_database, sync
 from batchrunner.store.faults import translated
-from batchrunner.store.locks import is_alive, sender_lock_path
+from batchrunner.store.locks import FileLock, is_alive, sender_lock_path
 from batchrunner.store.runs import driver
 from batchrunner.store.shrink import remember_copy
 
@@ -119,8 +118,17 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 -- a link must not be followed
     if os.path.lexists(destination):
         raise UsageError(f"{destination} exists.", fix="Name a file that does not exist yet.")
-    partial = destination.with_name(f"{destination.name}.{secrets.token_hex(4)}.partial")
+    partial = destination.with_name(f"{destination.name}.partial")
+    # While it is held nobody else writes that copy: what lies there is a dead process's.
+    lock = FileLock(destination.with_name(f"{destination.name}.partial-lock"))
+    with translated(destination):
+        if not lock.try_acquire():
+            raise UsageError(
+                f"Another process is just making {destination}.", fix="Name another file."
+            )
     try:
+        with translated(destination):
+            _remove(partial)
         with db.read() as connection, translated(destination):
             copy_database(driver(connection), partial)
         with translated(destination):
@@ -132,10 +140,18 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
     except FileExistsError as error:
         raise UsageError(f"{destination} exists.", fix="Name another file.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            _remove(partial)
+        lock.release(unlink=True)
     # A database that can't be written can be copied, and has nothing pruned.
     with suppress(DatabaseError):
         remember_copy(db, destination, now_ms=now_ms)
+
+
+def _remove(partial: Path) -> None:
+    """Remove a copy that was not finished, and its journal."""
+    for end in ("", "-journal", "-wal", "-shm"):
+        partial.with_name(partial.name + end).unlink(missing_ok=True)
 
 
 def _forget_processes(path: Path) -> None:

@@ -103,6 +103,7 @@ def merge_update(
     *,
     digest: bytes,
     pool_of: Callable[[str, str], str],
+    worst_of: holder.WorstOf = holder.unpriced,
 ) -> Diff:
     """Take the content that was read in into a run, and return how it differed.
 
@@ -119,7 +120,7 @@ def merge_update(
         )
     low, high = run_range(loading_run_id)
     with db.session() as session:
-        rescue_orphans(session, db, run_id, pool_of)
+        rescue_orphans(session, db, run_id, pool_of, worst_of)
         after: int | None = low
         while after is not None:
             with session.transaction() as connection:
@@ -147,7 +148,11 @@ def merge_update(
 
 
 def rescue_orphans(
-    session: WriteSession, db: Database, run_id: RunId, pool_of: Callable[[str, str], str]
+    session: WriteSession,
+    db: Database,
+    run_id: RunId,
+    pool_of: Callable[[str, str], str],
+    worst_of: holder.WorstOf,
 ) -> None:
     """Put back the jobs that a process which died had in flight; only under the sender lock."""
     with db.read() as connection:
@@ -161,7 +166,13 @@ def rescue_orphans(
         with session.transaction() as connection:
             conn = driver(connection)
             clock = SystemClock(holder.last_seen(conn))
-            holder.rescue(conn, now=int(clock.now()), wall=int(clock.wall()), pool_of=pool_of)
+            holder.rescue(
+                conn,
+                now=int(clock.now()),
+                wall=int(clock.wall()),
+                pool_of=pool_of,
+                worst_of=worst_of,
+            )
     finally:
         sender.release(unlink=True)
 

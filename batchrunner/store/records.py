@@ -73,6 +73,8 @@ class Settle(msgspec.Struct, kw_only=True):
     cost_usd: float | None = None
     #: What the provider's cache saved of it; below 0 where writing cost more.
     saved_usd: float | None = None
+    #: What it may have cost where its answer was lost; ``None``: it was not, or nobody bounds it.
+    lost_usd: float | None = None
     latency_ms: int | None = None
 
 

@@ -40,11 +40,11 @@ VALUES: Final = (
     '"""\n\n"""', '"sk-ant-api03-' + "A" * 90 + '"', '"\\u001b[31m"',
 )  # fmt: skip
 TABLES: Final = (
-    "[profiles.x]", "[profiles]", '[prices."m"]', "[providers.p]", "[[providers.p.rules]]", "[providers.p.headers]", "[x]",
+    "[profiles.x]", "[profiles]", '[prices."m"]', "[providers.p]", "[[providers.p.rules]]", "[providers.p.headers]", "[x]", "[budget]",
     '["\\u001b[2J"]', "[providers.anthropic]", "[prices]",
 )  # fmt: skip
 INNER: Final = (
-    *KEYS, "input", "output", "cache_read", "kind", "base_url", "key_env", "models_path", "rules", "status", "statuses",
+    *KEYS, "day", "month", "input", "output", "cache_read", "kind", "base_url", "key_env", "models_path", "rules", "status", "statuses",
     "codes", "match", "message", "language", "speaks", '"x y"', '"\\u001b"', "unknown",
 )  # fmt: skip
 STATEMENTS: Final = st.one_of(

@@ -153,6 +153,8 @@ class House:
             "TMPDIR": str(folder),
             "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         }
+        #: What the commands are of; a test may have them run in a rigged world (tests/faults).
+        self.program: tuple[str, ...] = ("-m", "batchrunner")
         self._started: list[Running] = []
 
     # --- files
@@ -179,7 +181,7 @@ class House:
 
     def start(self, *args: str, environ: Mapping[str, str] | None = None) -> Running:
         """Start a command; it is killed at the end of the test if it still runs."""
-        command = [sys.executable, "-m", "batchrunner", *args]
+        command = [sys.executable, *self.program, *args]
         running = Running(command, self.folder, {**self.environ, **(environ or {})})
         self._started.append(running)
         return running
@@ -194,7 +196,7 @@ class House:
     ) -> Done:
         """Run a command to its end; ``code`` is the exit code it must have (``None``: any)."""
         ended = subprocess.run(
-            [sys.executable, "-m", "batchrunner", *args],
+            [sys.executable, *self.program, *args],
             cwd=self.folder,
             env={**self.environ, **(environ or {})},
             input=stdin if stdin is not None else b"",

@@ -54,6 +54,20 @@ def test_an_answer_that_never_matches_fails_its_job(house: House, api: ApiServer
     assert "--set max_tokens=N" in house.run("errors").out
 
 
+def test_the_configuration_may_say_it(house: House, api: ApiServer) -> None:
+    """A file named there is relative to it and read at each call; one that can't be is named with its line."""
+    (house.folder / "here").mkdir()
+    (house.folder / "batchrunner.toml").write_text('rpm = 600\nexpect_json = "here/schema.json"\n')
+    house.jobs(1)
+    refused = house.submit(code=2)
+    assert "batchrunner.toml:2: expect_json: cannot read" in refused.error["message"]
+    assert not house.db.exists()
+    (house.folder / "here/schema.json").write_text(json.dumps(SCHEMA))
+    api.script([{"to": 1, "body": answer("ham")}, {"body": answer('{"label": "ham"}')}])
+    house.submit()
+    assert house.csv()[0]["attempts"] == "2"
+
+
 def test_the_schema_stays_with_the_run(house: House, api: ApiServer) -> None:
     """resume holds answers to what was typed at submit, until none is typed."""
     (house.folder / "schema.json").write_text(json.dumps(SCHEMA))

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 
+import pytest
+
 from tests.fakes import ApiServer
 from tests.integration.house import House
 from tests.integration.test_json import COLUMNS
@@ -135,3 +137,27 @@ def test_an_export_of_ugly_text_reads_back(house: House, api: ApiServer) -> None
     house.jobs(1)
     house.submit()
     assert house.csv()[0]["output_text"] == ugly
+
+
+@pytest.mark.parametrize(
+    ("words", "point"),
+    [
+        (("export", "-o", "out.csv", "--force"), "export.rename"),
+        (("db", "backup", "copy.db"), "backup.copied"),
+    ],
+    ids=["export", "backup"],
+)
+def test_what_a_killed_one_left_goes_with_the_next(
+    house: House, api: ApiServer, words: tuple[str, ...], point: str
+) -> None:
+    """Half a file has no name; the next one of the same file leaves nothing of it behind."""
+    house.jobs(1)
+    house.submit("--no-run")
+    before = {path.name for path in house.folder.iterdir()}
+    house.run(*words, code=-9, environ={"BATCHRUNNER_FAILPOINT": point})
+    made = next(word for word in words if "." in word)
+    left = {path.name for path in house.folder.iterdir()} - before
+    assert left
+    assert made not in left
+    house.run(*words)
+    assert {path.name for path in house.folder.iterdir()} - before == {made}

@@ -104,3 +104,20 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         atomic_file("/dev/full", force=True) as file,
     ):
         file.write(b"x" * 100_000)
+
+
+def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Only what nobody writes any more, and only of the same target."""
+    path = tmp_path / "out.csv"
+    left, other = tmp_path / ".out.csv.0123456789ab.tmp", tmp_path / ".out.txt.0123456789ab.tmp"
+    mine = tmp_path / ".out.csv.notes.tmp"
+    for stray in (left, other, mine):
+        stray.write_bytes(b"half")
+    with atomic_file(path, force=False) as first:
+        assert not left.exists()
+        with atomic_file(path, force=True) as second:
+            second.write(b"second")
+        first.write(b"first")
+        path.unlink()
+    assert path.read_bytes() == b"first"
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, other.name, mine.name}
