@@ -13,6 +13,7 @@ import pytest
 from batchrunner.models import JobCounts, RunState, Waiting, WaitingReason
 from batchrunner.options import ExportOptions, JobFilter, LimitOptions
 from batchrunner.views import (
+    BudgetView,
     ErrorGroup,
     Event,
     JobDetail,
@@ -180,6 +181,10 @@ class FakeApplication:
 
     def said_limits(self) -> list[SaidView]:
         """Nothing has been answered yet."""
+        return []
+
+    def budget(self) -> list[BudgetView]:
+        """Nothing bounds what all runs cost."""
         return []
 
     def set_limits(self, account: str | None, limits: LimitOptions) -> list[str]:
