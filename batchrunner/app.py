@@ -43,7 +43,7 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
-from batchrunner.planned import PlanView
+from batchrunner.planned import CompareView, PlanView
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.credentials import (
     KEYRING,
@@ -284,6 +284,14 @@ class Batchrunner:
             environ=self._environ, config=self._config, providers=self._providers,
         )  # fmt: skip
         return plan(asked, now_ms=wall_ms())
+
+    def compare(self, name: str | None = None) -> CompareView:
+        """Return what ``plan`` would have said of a run's answered jobs beside what they took."""
+        from batchrunner.comparing import compare  # noqa: PLC0415 (no other view needs it)
+
+        return compare(
+            self._open(), name, config=self._config, providers=self._providers, now_ms=wall_ms()
+        )
 
     # --- changes
 

@@ -30,8 +30,9 @@ from batchrunner.providers.keyring import Ring
 from batchrunner.results import check_output, write_output
 from batchrunner.store import commands, processes
 from batchrunner.store import views as store_views
+from batchrunner.store.begun import note_begun
 from batchrunner.store.database import Database
-from batchrunner.store.runs import StoredRun, run_by_id, stored_run
+from batchrunner.store.runs import StoredRun, driver, run_by_id, stored_run
 from batchrunner.store.sample import begin_sample
 from batchrunner.views import Event, Listener, RunResult
 from batchrunner.wiring import Wiring
@@ -125,6 +126,8 @@ class Call:
             return self.result(run_ids[0], Ending(ExitCode.DONE, None))
         if self.notifier is not None:
             self.notifier.holds_end = len(run_ids) == 1
+        for run_id in run_ids:
+            self._note_begun(run_id)
         async with self._simulator(run_ids) as simulator_url:
             wiring = Wiring(
                 self.environ,
@@ -163,6 +166,22 @@ class Call:
         for run_id, ending in endings.items():
             self.notifier.ended(self.result(run_id, ending).run, ending, written[run_id])
         await self.notifier.close()
+
+    def _note_begun(self, run_id: RunId) -> None:
+        """Keep what is known before a run's first request, for its forecast to be judged by."""
+        stored = stored_run(self.db, run_id)
+        if stored.started_at is not None:
+            return
+        in_flight = options_in_force(stored, self.config).get("concurrency")
+        with self.db.write() as connection:
+            note_begun(
+                driver(connection),
+                run_id,
+                provider=stored.provider,
+                account=stored.account_id,
+                in_flight=in_flight if isinstance(in_flight, int) else None,
+                now_ms=wall_ms(),
+            )
 
     def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
         defaults = dict(self.config.run_defaults(stored_run(self.db, run_id).provider))

@@ -27,18 +27,27 @@ from batchrunner.core.caps import (
     pool_caps,
 )
 from batchrunner.core.forecast import Forecast, forecast
-from batchrunner.core.prices import Price, cost
-from batchrunner.core.tokens import Expected
+from batchrunner.core.prices import Price, as_said, cost
+from batchrunner.core.tokens import Expected, Seen, estimate, expect
 from batchrunner.engine.live import AUTO_MOST
 from batchrunner.models import Usage
 from batchrunner.options import LimitOptions
-from batchrunner.planned import Faster, ModelPlan, PlanDay, PlannedLimit, PlanView, Range
+from batchrunner.planned import (
+    EstimateView,
+    Faster,
+    ModelPlan,
+    PlanDay,
+    PlannedLimit,
+    PlanView,
+    Range,
+)
 from batchrunner.providers import Profile
+from batchrunner.providers.pricing import listed_price
 from batchrunner.providers.registry import pool_of
 from batchrunner.store.allowances import Allowances, ScopeNow
 from batchrunner.store.caps import with_words
 
-__all__ = ["Layout", "Sum"]
+__all__ = ["Layout", "Sum", "expected_of", "price_now"]
 
 #: What an answer takes where none was seen.
 _LATENCY_MS: Final = 10_000.0
@@ -47,6 +56,7 @@ _CONCURRENCY: Final = "concurrency"
 #: An end that is nearer by less than this share is none that helps.
 _HELPS: Final = 0.01
 _NOTHING: Final = Expected(0, 0, 0, 0, 0, 0)
+_NOTHING_SEEN: Final = Seen()
 
 
 @dataclass(slots=True)
@@ -91,20 +101,27 @@ class Layout:
         known: Profile,
         sums: Mapping[str | None, Sum],
         found: Allowances,
-        said: tuple[LimitOptions, LimitOptions],
+        said: tuple[LimitOptions, LimitOptions] | None,
         in_flight: int | Literal["auto"] | None,
         now_ms: int,
+        seen: Mapping[str, Seen],
     ) -> None:
-        """Take what is known; ``said``: the limits of the configuration, and those typed."""
+        """Take what is known; ``said``: the limits of the configuration, and those typed.
+
+        ``None``: all of them are among what was found. ``seen``: what the sums are corrected by.
+        """
         self._known = known
         self._sums = sums
         self._found = found
         self._now = now_ms
         self._latency = _LATENCY_MS if found.latency_ms is None else found.latency_ms
         self._in_flight = in_flight if isinstance(in_flight, int) else None
-        # The configuration's are read anew, as by a submit.
-        caps = [cap for cap in found.account.caps if cap.source != "config"]
-        self._caps = with_words(with_words(caps, said[0], "config"), said[1], "flag")
+        self._seen = seen
+        self._caps = list(found.account.caps)
+        if said is not None:
+            # The configuration's are read anew, as by a submit.
+            caps = [cap for cap in self._caps if cap.source != "config"]
+            self._caps = with_words(with_words(caps, said[0], "config"), said[1], "flag")
         self._limits = effective_caps(self._caps, known.day_zone)
         account = self._bounds(self._limits, sums.values(), found.account)
         self._account = replace(account, speeds=(*account.speeds, self._speed_in_flight()))
@@ -170,6 +187,13 @@ class Layout:
             binding_limit=binding,
             faster=self._faster(binding) if binding is not None else None,
             schedule=[] if ends == inf else list(_days(laid, zone)),
+            estimates=[
+                EstimateView(
+                    model=name, factor=seen.factor, error=seen.error, mean_output=seen.mean_output
+                )
+                for name in self._sums
+                if name is not None and (seen := self._seen.get(name)) is not None
+            ],
             zone=zone,
             starts_at=self._starts,
             finish_at=None if ends == inf else int(ends),
@@ -259,6 +283,7 @@ class Layout:
                 f"prices of {on}: genai-prices {version('genai-prices')}, and the configuration's;"
                 " nothing is taken to come from a cache"
             )
+        yield from self._of_tokens()
         if not self._every_limit():
             yield (
                 "no limit of this account is known: the first answers tell, unless --rpm and --rpd do"
@@ -272,6 +297,34 @@ class Layout:
                 f"{self._found.n_left:,} jobs of other runs wait for the same limits and are not"
                 " counted here: it ends that much later"
             )
+
+    def _of_tokens(self) -> Iterator[str]:
+        """Yield by what the tokens of each model are told, and how good that was."""
+        told = {name: self._seen.get(name, Seen()) for name in self._sums if name is not None}
+        for name, seen in told.items():
+            if seen.error is not None and seen.mean_output is not None:
+                yield (
+                    f"tokens of {name} are corrected by its latest answers here: what is sent by"
+                    f" {seen.factor:.3g} (job by job that was {seen.error:.0%} off), answers to"
+                    f" {seen.mean_output:,.0f} tokens each"
+                )
+        if unseen := [name for name, seen in told.items() if seen.error is None]:
+            yield f"no answer of {', '.join(unseen)} was seen here yet: tokens are told from the text alone"
+
+
+def expected_of(body: bytes, model: str | None, seen: Mapping[str, Seen]) -> Expected | None:
+    """Return what a request should take, corrected by what answers taught; ``None``: it asks no model."""
+    return None if model is None else expect(estimate(body), seen.get(model, _NOTHING_SEEN))
+
+
+def price_now(
+    said: Mapping[str, Mapping[str, float | None]], now_ms: int, provider: str, model: str | None
+) -> Price | None:
+    """Return what a model's tokens cost now: as a person says, else the table."""
+    if model is None:
+        return None
+    listed = listed_price(provider, (model,), wall=now_ms).price
+    return listed if model not in said else as_said(said[model], listed)
 
 
 def _cost(parts: Iterable[Sum]) -> Range | None:

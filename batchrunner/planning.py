@@ -15,21 +15,21 @@ from typing import BinaryIO
 
 from batchrunner.checking import check_options, check_variables
 from batchrunner.config import Config
-from batchrunner.core.prices import Price, as_said
-from batchrunner.core.tokens import estimate, expect
+from batchrunner.core.prices import Price
+from batchrunner.core.tokens import Seen
 from batchrunner.formats.sets import apply_sets, model_of
-from batchrunner.layout import Layout, Sum
+from batchrunner.layout import Layout, Sum, expected_of, price_now
 from batchrunner.models import LineFault
 from batchrunner.options import CallOptions, LimitOptions, RunOptions, in_force
 from batchrunner.planned import PlanView
 from batchrunner.preparing import account_of, address_of, fill_of, stored_options
 from batchrunner.providers import Profile, Providers
-from batchrunner.providers.pricing import listed_price
 from batchrunner.reading import LISTED, Order, Reading, rows_of
 from batchrunner.routes import check_routes
 from batchrunner.store.allowances import Allowances, allowances
 from batchrunner.store.inspection import open_current
 from batchrunner.store.keys import SeenKeys
+from batchrunner.store.tokens import seen_tokens
 
 __all__ = ["Asked", "plan"]
 
@@ -69,6 +69,7 @@ class _Reader(Reading):
         self,
         sets: Sequence[tuple[str, str]],
         price_of: Callable[[str, str | None], Price | None],
+        seen: Mapping[str, Seen],
     ) -> tuple[Profile, dict[str | None, Sum], int]:
         """Return whose jobs they are, what they take by model, and how many lines are no jobs.
 
@@ -77,12 +78,12 @@ class _Reader(Reading):
         rules, lines = self.provider()
         sums: dict[str | None, Sum] = {}
         faults = _Faults()
-        with SeenKeys.opened() as seen:
+        with SeenKeys.opened() as keys:
             for value in self._read(rules, lines):
                 if isinstance(value, LineFault):
                     faults.add(value)
                     continue
-                if (duplicate := seen.add(value)) is not None:
+                if (duplicate := keys.add(value)) is not None:
                     faults.add(duplicate)
                     continue
                 body, model = value.body, value.model
@@ -91,7 +92,7 @@ class _Reader(Reading):
                     model = model_of(body) or model
                 if model not in sums:
                     sums[model] = Sum(price=price_of(rules.name, model))
-                sums[model].add(None if model is None else expect(estimate(body)))
+                sums[model].add(expected_of(body, model, seen))
         if faults.n and not self._order.skips_invalid:
             raise self._refuse(faults.n, faults.first)
         if not sums:
@@ -111,10 +112,12 @@ def plan(asked: Asked, *, now_ms: int) -> PlanView:
         asked.environ,
         asked.providers.profile(named) if named else None,
     )
-    reader = _Reader(_order(asked), is_stopped=lambda: False)
-    known, sums, n_rejected = reader.sums(asked.call.sets, partial(_price, config, now_ms))
-    options = in_force(stored_options({}, run), config.run_defaults(known.name))
     db = open_current(asked.path)
+    seen = {} if db is None else seen_tokens(db)
+    reader = _Reader(_order(asked), is_stopped=lambda: False)
+    price_of = partial(price_now, config.said_prices, now_ms)
+    known, sums, n_rejected = reader.sums(asked.call.sets, price_of, seen)
+    options = in_force(stored_options({}, run), config.run_defaults(known.name))
     key = account_of(known.name, options, asked.environ, asked.providers)
     found = Allowances() if db is None else allowances(db, known.name, key, now_ms=now_ms)
     return Layout(
@@ -123,6 +126,7 @@ def plan(asked: Asked, *, now_ms: int) -> PlanView:
         found=found,
         said=(config.limits(known.name), asked.limits),
         in_flight=options.get("concurrency"),
+        seen=seen,
         now_ms=now_ms,
     ).view(n_rejected=n_rejected)
 
@@ -146,12 +150,3 @@ def _order(asked: Asked) -> Order:
         is_compressed=lambda _known, _run: False,
         rows=rows_of(call.template, call.key),
     )
-
-
-def _price(config: Config, now_ms: int, provider: str, model: str | None) -> Price | None:
-    """Return what a model's tokens cost now: as the configuration says, else the table."""
-    if model is None:
-        return None
-    listed = listed_price(provider, (model,), wall=now_ms).price
-    said = config.said_prices.get(model)
-    return listed if said is None else as_said(said, listed)

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import click
 
+from batchrunner.cli.comparison import show_comparison
 from batchrunner.cli.house import Command
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.options import Typed, run_options, submit_options, typed_options
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import plan_object, write_json
 from batchrunner.cli.tables import Column, write_facts, write_table
-from batchrunner.cli.text import duration, local_time, number, plural, printable, when
+from batchrunner.cli.text import dollars, duration, local_time, number, plural, printable, when
 from batchrunner.cli.words import zone_words
 from batchrunner.core.caps import MIN_INTERVAL, WORDS
 from batchrunner.planned import PlannedLimit, PlanView, Range
@@ -44,18 +45,32 @@ _DAYS: Final = (
         "batchrunner plan jobs.jsonl --provider anthropic --rpm 50 --rpd 1000",
         "batchrunner plan jobs.jsonl --rpd 1000 --day-resets America/Los_Angeles --json",
         "zcat jobs.jsonl.gz | batchrunner plan - --model claude-haiku-4-5",
+        "batchrunner plan --compare tickets",
     ),
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option(
+    "--compare",
+    metavar="RUN",
+    help="Instead of files: what would have been said of that run before it began, beside what it took.",
+)
 @submit_options
 @run_options
 @click.pass_context
-def plan_command(ctx: click.Context, /, files: tuple[str, ...], **values: Any) -> int:
+def plan_command(
+    ctx: click.Context, /, files: tuple[str, ...], compare: str | None, **values: Any
+) -> int:
     """What files would take: jobs, tokens, days, the limit that binds, what would be faster.
 
     Takes the options of submit. Nothing is sent and nothing stored; what the database knows of the
-    account's limits, and of what is used of them, counts.
+    account's limits, of what is used of them, and of what answers took, counts.
     """
+    if compare is not None:
+        if files:
+            raise click.UsageError("--compare takes a run, and no files", ctx)
+        return show_comparison(Settings.of(ctx), compare)
+    if not files:
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
     return show_plan(Settings.of(ctx), files, typed_options(values))
 
 
@@ -80,7 +95,7 @@ def show_plan(settings: Settings, files: tuple[str, ...], typed: Typed) -> int:
                 number(model.jobs),
                 number(model.input_tokens),
                 number(model.output_tokens),
-                "-" if model.cost_usd is None else _dollars(model.cost_usd),
+                "-" if model.cost_usd is None else dollars(model.cost_usd),
             )
             for model in plan.models
         ),
@@ -126,11 +141,7 @@ def _cost(plan: PlanView) -> str:
     span = plan.cost_usd
     if span is None or span.low is None or span.high is None:
         return "unknown"
-    return f"{_dollars(span.low)} to {_dollars(span.high)}"
-
-
-def _dollars(value: float) -> str:
-    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
+    return f"{dollars(span.low)} to {dollars(span.high)}"
 
 
 def _limit(limit: PlannedLimit) -> str:

@@ -17,7 +17,7 @@ from batchrunner.cli.text import rfc3339
 from batchrunner.errors import BatchrunnerError, InputError
 from batchrunner.formats.rows import answer
 from batchrunner.models import Waiting
-from batchrunner.planned import PlanView
+from batchrunner.planned import CompareView, PlanView
 from batchrunner.views import (
     BudgetView,
     CheckView,
@@ -71,6 +71,7 @@ def plan_object(plan: PlanView) -> Json:
         "tokens": {"input": asdict(plan.input_tokens), "output": asdict(plan.output_tokens)},
         "cost_usd": None if plan.cost_usd is None else asdict(plan.cost_usd),
         "limits": [asdict(limit) for limit in plan.limits],
+        "estimates": [asdict(estimate) for estimate in plan.estimates],
         "binding_limit": plan.binding_limit,
         "faster": None
         if faster is None
@@ -88,6 +89,28 @@ def plan_object(plan: PlanView) -> Json:
         "duration_s": plan.duration_s,
         "finish_at": rfc3339(plan.finish_at),
         "notes": list(plan.notes),
+    }
+
+
+def compare_object(view: CompareView) -> Json:
+    """Return the object that ``plan --compare`` prints."""
+    return {
+        "run": {"id": view.run_id, "name": view.run_name, "finished": view.is_finished},
+        "jobs": {"total": view.jobs, "answered": view.answered},
+        "compare": {
+            figure.name: {
+                "planned": figure.planned,
+                "low": figure.low,
+                "high": figure.high,
+                "took": figure.took,
+                "off": figure.off,
+            }
+            for figure in view.figures
+        },
+        "models": [asdict(model) for model in view.models],
+        "as_begun": view.is_as_begun,
+        "plan": plan_object(view.plan),
+        "notes": list(view.notes),
     }
 
 

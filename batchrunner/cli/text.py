@@ -97,6 +97,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
+def dollars(value: float) -> str:
+    """Return ``$12.34``, or a sum below a dollar to a hundredth of a cent."""
+    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
+
+
 def plural(n: int, noun: str) -> str:
     """Return ``1 job``, ``2 jobs``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -16,7 +16,7 @@ from batchrunner.store import scopes
 from batchrunner.store.database import Database
 from batchrunner.store.runs import driver
 
-__all__ = ["Allowances", "ScopeNow", "allowances"]
+__all__ = ["Allowances", "ScopeNow", "allowances", "allowances_of"]
 
 #: Runs whose answers are looked at, and how many of them.
 _LATEST: Final = 10
@@ -49,19 +49,26 @@ def allowances(db: Database, provider: str, key: str | None, *, now_ms: int) -> 
     """Return what is known of an account; ``key`` ``None``: the provider's only one, if it is that."""
     with db.read() as connection:
         conn = driver(connection)
-        latency_ms = _latency_ms(conn, provider)
         account = _account(conn, provider, key)
-        if account is None:
-            return Allowances(latency_ms=latency_ms)
-        state = scopes.load_scope(conn, account)
-        pools = conn.execute("SELECT id, key FROM scope WHERE parent_id = ?", (account,)).fetchall()
-        return Allowances(
-            name=state.organization or state.key,
-            account=_now(conn, account, now_ms),
-            pools={name: _now(conn, pool, now_ms) for pool, name in pools},
-            latency_ms=latency_ms,
-            n_left=_n_left(conn, account),
-        )
+        found = allowances_of(conn, provider, account, now_ms=now_ms)
+        return found if account is None else found._replace(n_left=_n_left(conn, account))
+
+
+def allowances_of(
+    conn: sqlite3.Connection, provider: str, account: ScopeId | None, *, now_ms: int
+) -> Allowances:
+    """Return what is known of an account (``None``: it is not), but for what waits for it."""
+    latency_ms = _latency_ms(conn, provider)
+    if account is None:
+        return Allowances(latency_ms=latency_ms)
+    state = scopes.load_scope(conn, account)
+    pools = conn.execute("SELECT id, key FROM scope WHERE parent_id = ?", (account,)).fetchall()
+    return Allowances(
+        name=state.organization or state.key,
+        account=_now(conn, account, now_ms),
+        pools={name: _now(conn, pool, now_ms) for pool, name in pools},
+        latency_ms=latency_ms,
+    )
 
 
 def _account(conn: sqlite3.Connection, provider: str, key: str | None) -> ScopeId | None:

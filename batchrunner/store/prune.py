@@ -23,6 +23,7 @@ import msgspec
 from batchrunner.errors import BusyError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, StoredRunState
+from batchrunner.store.begun import begun_key
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import GONE
 from batchrunner.store.database import Database, WriteSession
@@ -194,7 +195,9 @@ def _begin(session: WriteSession, runs: Sequence[StoredRun], *, is_bodies: bool)
             if is_bodies:
                 conn.execute("INSERT INTO meta (key, value) VALUES (?, '1')", (f"bare.{run.id}",))
                 continue
-            conn.execute("DELETE FROM meta WHERE key = ?", (f"advised.{run.id}",))
+            conn.execute(
+                "DELETE FROM meta WHERE key IN (?, ?)", (f"advised.{run.id}", begun_key(run.id))
+            )
             conn.execute(
                 "UPDATE run SET state = 'loading', name = uid, digest = NULL, loader_id = NULL"
                 " WHERE id = ?",
