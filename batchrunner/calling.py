@@ -23,6 +23,7 @@ from batchrunner.preparing import (
     is_built_in_simulator,
     merge_options,
     options_in_force,
+    order_for_cache,
     set_fields,
 )
 from batchrunner.providers import Providers
@@ -97,8 +98,9 @@ class Call:
         limits: LimitOptions,
         *,
         sets: Sequence[tuple[str, str]] | None = None,
+        is_changed: bool = False,
     ) -> None:
-        """Store what was typed, and undo ``pause``."""
+        """Store what was typed, and undo ``pause``; ``is_changed``: its requests are others by now."""
         stored = merge_options(self.db, stored, run)
         check_output(self.db, run.output, stored.name)
         apply_limits(
@@ -114,6 +116,10 @@ class Call:
         )
         if chosen := self.call.sets if sets is None else sets:
             set_fields(self.db, stored, JobFilter(), chosen, self.notice)
+        order_for_cache(
+            self.db, stored, self.config, self.providers, self.notice,
+            is_changed=is_changed or bool(chosen),
+        )  # fmt: skip
         if stored.state is not StoredRunState.FINISHED:
             commands.lift(self.db, stored)
             if self.call.sample and (n := begin_sample(self.db, stored, self.call.sample)):

@@ -66,6 +66,8 @@ class RunOptions:
     max_response: int | None = None
     #: Keep requests and answers compressed in the database.
     compress: bool | None = None
+    #: Send jobs that begin alike one after the other, so that the provider's cache is read.
+    cache_order: bool | None = None
     #: JSON Schema that answers have to meet, as text; ``"true"``: any JSON; ``""``: any answer.
     expect_json: str | None = None
     #: Export there whenever the run ends or stops.

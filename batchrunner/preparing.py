@@ -6,14 +6,16 @@ that are still to be sent.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from batchrunner.config import Config
+from batchrunner.core.caching import start_of
 from batchrunner.errors import RefusedError
 from batchrunner.formats.lines import Fill
 from batchrunner.formats.sets import apply_sets, model_of
@@ -22,7 +24,7 @@ from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.keyring import Look, look
 from batchrunner.routes import said_base_urls, stored_routes
-from batchrunner.store import caps, commands, merge
+from batchrunner.store import cache_order, caps, commands, merge
 from batchrunner.store.accounts import (
     account_of_key,
     bind_account,
@@ -43,6 +45,7 @@ __all__ = [
     "is_built_in_simulator",
     "merge_options",
     "options_in_force",
+    "order_for_cache",
     "set_fields",
     "stored_options",
 ]
@@ -147,6 +150,73 @@ def _sync_config_limits(
             else ""
         )
         notice(f"{sentence(change)}, by {place}{above}")
+
+
+def order_for_cache(
+    db: Database,
+    stored: StoredRun,
+    config: Config,
+    providers: Providers,
+    notice: Notice,
+    *,
+    is_changed: bool,
+) -> None:
+    """Find, or forget, the starts that a run's jobs share, as ``--cache-order`` wants it by now.
+
+    ``is_changed``: requests of it were added or replaced.
+    """
+    is_wanted = bool(options_in_force(stored, config).get("cache_order"))
+    is_ordered = bool(msgspec.json.decode(stored.options).get(cache_order.ORDERED))
+    if is_wanted == is_ordered and not (is_wanted and is_changed):
+        return
+    known = providers.profile(stored.provider)
+    caching = known.caching
+    if not is_wanted:
+        cache_order.order_jobs(db, stored.id, None)
+        return
+    if caching is None:
+        notice(
+            f"{known.title} is not known to keep a prompt cache: {stored.name} goes in the input's order"
+        )
+        return
+    found = cache_order.order_jobs(
+        db, stored.id, lambda body, model: start_of(body, model, caching)
+    )
+    for sentence_of in _CACHE_WORDS:
+        if text := sentence_of(found, stored.name, known):
+            notice(text)
+
+
+def _shared_words(found: cache_order.Ordered, name: str, _known: Profile) -> str:
+    if not found.n_shared:
+        return f"{name}: no two of {found.n_jobs:,} jobs begin alike for long enough to be cached"
+    starts = "start" if found.n_starts == 1 else "starts"
+    return (
+        f"{name}: {found.n_shared:,} of {found.n_jobs:,} jobs share {found.n_starts:,} {starts}; the first"
+        " of each goes alone, the others read it from the cache"
+    )
+
+
+def _unmarked_words(found: cache_order.Ordered, name: str, known: Profile) -> str:
+    if not found.n_unmarked:
+        return ""
+    return (
+        f"{name}: {found.n_unmarked:,} of {found.n_jobs:,} jobs have no cache_control, and {known.title} keeps only"
+        ' what is marked. Put "cache_control": {"type": "ephemeral"} on the last block that they share, then:'
+        f" batchrunner submit FILE --name {shlex.quote(name)} --update"
+    )
+
+
+def _short_words(found: cache_order.Ordered, name: str, known: Profile) -> str:
+    if not (found.n_short and found.n_shared):
+        return ""
+    return (
+        f"{name}: {found.n_short:,} jobs have no start that is long enough for {known.title}'s cache; they"
+        " go between the others"
+    )
+
+
+_CACHE_WORDS: Final = (_shared_words, _unmarked_words, _short_words)
 
 
 def options_in_force(stored: StoredRun, config: Config) -> dict[str, Any]:

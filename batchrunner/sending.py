@@ -88,7 +88,7 @@ async def submit(
         this.emit_stored(stored, taken)
         if taken.how == "stored":
             run = RunOptions()
-        this.prepare(stored, run, limits)
+        this.prepare(stored, run, limits, is_changed=taken.how == "updated")
         return await _drained(this, [taken.run_id])
 
 
@@ -127,7 +127,7 @@ async def retry(
             this.notice(f"{n} {were.format(stored.name)} put back")
         else:
             this.notice(_nothing_chosen(stored, failures.kinds(this.db, stored)))
-        this.prepare(stored, run, limits, sets=())
+        this.prepare(stored, run, limits, sets=(), is_changed=bool(this.call.sets))
         return await _drained(this, [stored.id])
 
 

@@ -262,6 +262,13 @@ _RUN: Final = (
         default=None,
         help="Keep requests and answers compressed in the database. [default: no]",
     ),
+    _flag(
+        "--cache-order/--no-cache-order",
+        "cache_order",
+        default=None,
+        help="Send jobs whose requests begin alike one after the other, the first alone, so that the rest read the"
+        " provider's prompt cache. [default: no, the input's order]",
+    ),
     _row(
         "--notify",
         metavar="COMMAND",

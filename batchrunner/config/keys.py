@@ -184,6 +184,10 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
                 "compress", forms.TRUTH, "Keep requests and answers compressed in the database.",
                 "false", Goes.RUN, "compress",
             ),
+            Key(
+                "cache_order", forms.TRUTH, "Send jobs whose requests begin alike one after the other, so that the provider's prompt cache is read.",
+                "false", Goes.RUN, "cache_order",
+            ),
         )
     }
 )  # fmt: skip

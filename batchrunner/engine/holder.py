@@ -12,16 +12,19 @@ import asyncio
 import random
 import shlex
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot, Ledger
-from batchrunner.core.counting import Charge
+from batchrunner.core.caching import kept_ms
+from batchrunner.core.counting import NO_TOKENS, Charge
+from batchrunner.core.warmth import Warmth
 from batchrunner.engine.costs import Costs
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
@@ -36,13 +39,13 @@ from batchrunner.engine.token_estimates import Ahead, TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
 from batchrunner.errors import BatchrunnerError, DatabaseError
 from batchrunner.failpoints import hit
-from batchrunner.models import Request, RunId, Waiting, WaitingReason
+from batchrunner.models import JobId, Request, RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
 from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.cycle import compress, execute, finish, prepare
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.processes import Process
-from batchrunner.store.records import Cycle, CycleResult, LaneClaim, Settle
+from batchrunner.store.records import Cycle, CycleResult, LaneClaim, NextJobs, Settle
 from batchrunner.store.tokens import load_seen
 from batchrunner.store.writer import Writer
 
@@ -66,6 +69,9 @@ LARGE_LOG: Final = 8
 IDLE_MS: Final = 5_000.0
 #: Of several processes that all wait each holds the lock for so long (milliseconds).
 TURN_MS: Final = 60_000.0
+#: In the order of the provider's cache the next jobs are looked up anew so often: what is warm cools
+#: down (milliseconds).
+ORDER_MS: Final = 15_000.0
 #: Stands for a request that could not be made; it is never sent.
 _UNSENDABLE: Final = Request(method="", url="", headers={}, body=b"")
 
@@ -192,7 +198,7 @@ class Holder:
             learned=learned,
             organizations=organizations,
             codecs=self._roster.codecs(),
-            looks=self._planner.looks(),
+            looks=self._planner.looks(now),
             seen_tokens=self._tokens.take_changed() if is_seen or not plans else (),
         )
         if not (
@@ -224,6 +230,7 @@ class Holder:
         for outcome in taken:
             outcome.claim.run.outstanding -= 1
             self._settles += self._judge.judge(outcome)
+            _note_warmth(outcome)
             if outcome.reply is not None and outcome.reply.status is not None:
                 self._scopes.learn(outcome.claim, outcome.reply)
         if self._judge.n_changes != was_held:
@@ -294,6 +301,7 @@ class Holder:
             for grant in plan.grants:
                 self._ledger.release(grant)
             plan.grants.clear()
+            _forget_leads(plan.lane, plan.jobs)
             plan.lane.forget_ahead()
         cycle.asks, cycle.planned, cycle.looks = (), (), ()
         cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
@@ -356,19 +364,38 @@ class Holder:
         plan.lane.forget_ahead()
         grants = dict(zip(plan.jobs, plan.grants, strict=True))
         kept = [grants.pop(job.job_id) for job in claimed.jobs]
+        _forget_leads(plan.lane, grants)
         plan.grants[:] = [*kept, *grants.values()]
 
     def _note_next(self, looked_up: Sequence[tuple[LiveRun, Lane]], result: CycleResult) -> None:
         """Take what is next in lanes whose tokens are limited."""
         for (run, lane), following in zip(looked_up, result.next_jobs, strict=False):
-            counting = run.wire.counting
+            lane.ahead_is_charged = self._ledger.counts_tokens(run.account.id, lane.pool.id)
+            starts = following.starts or repeat(0)
             lane.ahead = deque(
-                Ahead(job_id, self._tokens.charge(lane.model, body, counting))
-                for job_id, body in following.jobs
+                Ahead(job_id, self._reckoned(run, lane, body), start)
+                for (job_id, body), start in zip(following.jobs, starts, strict=False)
             )
             lane.next_due, lane.ahead_until = following.next_due, following.due_later
-            if not lane.ahead:
+            if lane.warmth is not None:
+                self._note_order(lane, lane.warmth, following)
+            elif not lane.ahead:
                 lane.fresh = False
+
+    def _reckoned(self, run: LiveRun, lane: Lane, body: bytes) -> Charge:
+        if not lane.ahead_is_charged:
+            return NO_TOKENS
+        return self._tokens.charge(lane.model, body, run.wire.counting)
+
+    def _note_order(self, lane: Lane, warmth: Warmth, following: NextJobs) -> None:
+        """Have a lane that goes in the cache's order wait for its leads, or look again soon."""
+        for start in following.gone:
+            warmth.forget(start)
+        if not lane.ahead:
+            # What is left waits for leads, or there is nothing left.
+            warmth.is_stalled = lane.fresh = warmth.n_leads > 0
+        soon = self._clock.now() + ORDER_MS
+        lane.ahead_until = min(lane.ahead_until or soon, soon)
 
     def _charge_of(self, claim: Claim) -> Charge:
         return self._tokens.charge(claim.lane.model, claim.request.body, claim.run.wire.counting)
@@ -562,6 +589,27 @@ class Holder:
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
         await self._roster.leave()
+
+
+def _note_warmth(outcome: Outcome) -> None:
+    """Note what an answer tells of the provider's cache."""
+    claim = outcome.claim
+    if (warmth := claim.lane.warmth) is None:
+        return
+    status = outcome.reply.status if outcome.reply is not None else None
+    is_read = status is not None and 200 <= status < 300
+    warmth.back(
+        claim.job.job_id,
+        sent_at=claim.sent_at,
+        kept_ms=kept_ms(claim.request.body) if is_read else None,
+    )
+
+
+def _forget_leads(lane: Lane, jobs: Iterable[JobId]) -> None:
+    """Take back that jobs go which were not claimed after all."""
+    if lane.warmth is not None:
+        for job in jobs:
+            lane.warmth.back(job, sent_at=0.0, kept_ms=None)
 
 
 def _lacking(run: LiveRun, error: BatchrunnerError) -> Waiting:

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Protocol
 from batchrunner.core.admission import Blocked, Grant, ScopeLedger
 from batchrunner.core.caps import RPM
 from batchrunner.core.expected import Expected
+from batchrunner.core.warmth import Warmth
 from batchrunner.engine.purse import Purse
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.token_estimates import Ahead
@@ -66,15 +67,28 @@ class Lane:
     ahead: deque[Ahead] | None = None
     #: When a retry falls due that is not among them.
     ahead_until: float | None = None
+    #: Whether what they take was reckoned, since a limit asked for it.
+    ahead_is_charged: bool = True
+    #: What is in the provider's cache, in a run that goes in its order; ``None``: it does not.
+    warmth: Warmth | None = None
     #: Since when a token limit holds its first job back (steady ms).
     held_since: float | None = None
 
     def forget_ahead(self) -> None:
         """Have the next jobs looked up anew: others may come before them."""
         self.ahead = self.ahead_until = None
+        if self.warmth is not None:
+            self.warmth.is_stalled = False
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether all its jobs wait for one that warms the cache."""
+        return self.warmth is not None and self.warmth.is_stalled
 
     def is_ready(self, now: float) -> bool:
         """Whether it may have a job to claim at ``now``."""
+        if self.is_stalled:
+            return self.ahead_until is not None and self.ahead_until <= now
         return (
             self.fresh or bool(self.ahead) or (self.next_due is not None and self.next_due <= now)
         )
@@ -227,6 +241,8 @@ class LiveRun:
     max_failures: str | None = None
     #: Only its sample goes out (``--sample``): jobs that are due, and no fresh ones.
     is_sample: bool = False
+    #: It goes in the order of the provider's cache (``--cache-order``).
+    is_cache_ordered: bool = False
     #: Jobs that have failed and whose failure is not committed yet.
     failing: int = 0
     #: A person said how many requests a minute, or that there is no such limit.

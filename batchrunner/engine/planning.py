@@ -7,6 +7,9 @@ transaction; no job sits claimed waiting for a limiter.
 Where a limit counts tokens, permission is for one certain job: the next ones of a lane are looked up
 first, and claimed by name. Their order is kept: a large job at the head waits, and nothing of its lane
 goes before it. Other lanes do, for :data:`PATIENCE_MS`; then what they could take is left to it.
+
+The same holds for runs that go in the order of the provider's cache: jobs whose start is not in it
+yet wait for the one that warms it (:mod:`batchrunner.core.warmth`).
 """
 
 from __future__ import annotations
@@ -144,7 +147,7 @@ class Planner:
     ) -> int:
         """Take all permissions at once for the only lane of the only run, if no limit is in force."""
         run, lanes, room = turn
-        if len(lanes) != 1:
+        if len(lanes) != 1 or lanes[0].warmth is not None:
             return 0
         n = min(room, n_most)
         grant = self._ledger.reserve_free(run.account.id, lanes[0].pool.id, now, wall, n)
@@ -166,10 +169,10 @@ class Planner:
         while lanes:
             lane = lanes.pop(0)
             charge, counts = NO_TOKENS, self._ledger.counts_tokens(run.account.id, lane.pool.id)
-            if counts:
-                if not self._knows_next(run, lane, now):
+            if counts or lane.warmth is not None:
+                if not self._knows_next(run, lane, now, counts=counts):
                     continue
-                if kept := self._kept_from(run, lane):
+                if counts and (kept := self._kept_from(run, lane)):
                     lane.blocked = kept
                     continue
                 assert lane.ahead
@@ -186,23 +189,41 @@ class Planner:
             key = (run.id, lane.model_id)
             plan = plans.setdefault(key, LanePlan(run, lane, self._ledger.version))
             plan.grants.append(grant)
-            if counts:
+            if counts or lane.warmth is not None:
                 assert lane.ahead
-                plan.jobs.append(lane.ahead.popleft().job_id)
+                job = lane.ahead.popleft()
+                plan.jobs.append(job.job_id)
+                if lane.warmth is not None:
+                    lane.warmth.goes(job.job_id, job.start, now)
             self._n_given += 1
             self._last[run.id] = self._n_given
             return 1
         return 0
 
-    def _knows_next(self, run: LiveRun, lane: Lane, now: float) -> bool:
+    def _knows_next(self, run: LiveRun, lane: Lane, now: float, *, counts: bool) -> bool:
         """Whether the next jobs of a lane are known; else they are looked up with the claims."""
-        if lane.ahead_until is not None and now >= lane.ahead_until:
+        if (lane.ahead_until is not None and now >= lane.ahead_until) or (
+            counts and not lane.ahead_is_charged
+        ):
             lane.forget_ahead()
+        if lane.warmth is not None:
+            if lane.warmth.is_stalled:
+                return False
+            while lane.ahead and not lane.warmth.may_go(lane.ahead[0].start, now):
+                lane.ahead.popleft()
+            if (
+                lane.ahead
+                and lane.warmth.n_leads >= run.in_flight_bound()
+                and not lane.warmth.is_warm(lane.ahead[0].start, now)
+            ):
+                # One more would wait for a sender, and warm nothing meanwhile.
+                lane.warmth.is_stalled = True
+                return False
         if not lane.ahead:
             self.to_look_up.append((run, lane))
         return bool(lane.ahead)
 
-    def looks(self) -> list[Look]:
+    def looks(self, now: float) -> list[Look]:
         """Return what is to be looked up."""
         looks = []
         for run, lane in self.to_look_up:
@@ -215,6 +236,7 @@ class Planner:
                     due_first=lane.due_turn,
                     due_only=run.is_sample,
                     codecs=run.codecs,
+                    order=lane.warmth.order(now) if lane.warmth is not None else None,
                 )
             )
         return looks

@@ -13,6 +13,7 @@ from batchrunner.core.admission import ScopeLedger
 from batchrunner.core.budget import NO_BUDGET, Spending
 from batchrunner.core.expected import Expected
 from batchrunner.core.pause import lift
+from batchrunner.core.warmth import Warmth
 from batchrunner.engine.costs import Costs, budget_of
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
@@ -280,6 +281,7 @@ class Roster:
                 self._scopes.load(conn, lane.pool.id, known.day_zone, counting)
                 # Another process may have changed, added or cancelled jobs.
                 lane.forget_ahead()
+            lane.warmth = (lane.warmth or Warmth()) if run.is_cache_ordered else None
             lane.fresh = row.fresh and not run.is_sample
             lane.next_due = row.next_due
 
@@ -552,6 +554,7 @@ def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.concurrency = _affordable(run.concurrency)
     run.max_failures = options.get("max_failures")
     run.is_sample = bool(options.get("sample"))
+    run.is_cache_ordered = bool(options.get("cache_order"))
 
 
 def _affordable(concurrency: int | Literal["auto"]) -> int | Literal["auto"]:

@@ -24,6 +24,8 @@ class Ahead(NamedTuple):
 
     job_id: JobId
     charge: Charge
+    #: The start that it shares with others, in a run that goes in the order of the cache.
+    start: int = 0
 
 
 class TokenEstimates:

@@ -50,6 +50,10 @@ def next_look(run: LiveRun, now: float) -> float:
             if lane.blocked.until is not None:
                 # A little before, so that the claim is committed by the instant itself.
                 at = min(at, lane.blocked.until - HORIZON_MS / 2)
+        elif lane.is_stalled:
+            # The lead that it waits for wakes it; what falls due meanwhile is looked at.
+            if lane.ahead_until is not None:
+                at = min(at, lane.ahead_until)
         elif lane.next_due is not None and not lane.fresh:
             at = min(at, lane.next_due)
         elif lane.is_ready(now):

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from batchrunner.core.caching import Caching
 from batchrunner.core.classify import Answer
 from batchrunner.core.counting import Counting
 from batchrunner.core.credentials import Credential
@@ -273,6 +274,15 @@ def _pool_of(model: str) -> str:
     return f"{match[1]}.x" if match else name
 
 
+#: Only what is marked is kept, and of some models only if it is longer than of most.
+CACHING: Final = Caching(
+    is_marked=True,
+    least_of=(
+        (re.compile(r"(?:opus|haiku)-4[-.]5|opus-4[-.]6"), 4_096),
+        (re.compile(r"sonnet-4[-.]6|3[-.]5-haiku|3-haiku|haiku-3"), 2_048),
+    ),
+)
+
 ANTHROPIC: Final = Profile(
     name="anthropic",
     title="Anthropic",
@@ -290,6 +300,7 @@ ANTHROPIC: Final = Profile(
     default_api_version="2023-06-01",
     organization_header="anthropic-organization-id",
     counting=Counting(cache_reads=False),
+    caching=CACHING,
     rules=RULES,
     fixed_path=_MESSAGES,
     default_path_for=lambda _body: _MESSAGES,

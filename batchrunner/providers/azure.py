@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from batchrunner.core.caching import AUTOMATIC
 from batchrunner.core.counting import Counting, UpFront
 from batchrunner.core.credentials import Credential
 from batchrunner.core.rules import Reset, Rule, words
@@ -147,6 +148,7 @@ AZURE: Final = dataclasses.replace(
     request_id_headers=("apim-request-id", "x-ms-request-id", "x-request-id"),
     requests_limit="rpm",
     counting=Counting(up_front=UpFront.SUM),
+    caching=AUTOMATIC,
     own_hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
     rules=RULES,
     paths=PathRules(arrange=_arrange, version_query="api-version"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from batchrunner.core.caching import AUTOMATIC
 from batchrunner.core.counting import AS_USED
 from batchrunner.core.rules import Rule, words
 from batchrunner.models import ErrorKind, Verdict
@@ -40,6 +41,7 @@ RULES: Final = (
 DEEPSEEK: Final = dataclasses.replace(
     OPENAI,
     counting=AS_USED,
+    caching=AUTOMATIC,
     name="deepseek",
     title="DeepSeek",
     default_base_url="https://api.deepseek.com",

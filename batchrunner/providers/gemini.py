@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from batchrunner.core.caching import AUTOMATIC
 from batchrunner.core.classify import Answer
 from batchrunner.core.counting import Counting
 from batchrunner.core.credentials import Credential
@@ -189,6 +190,7 @@ GEMINI: Final = Profile(
     request_id_headers=("x-goog-request-id", "x-request-id"),
     # Its tokens a minute are the input's.
     counting=Counting(total_has_output=False),
+    caching=AUTOMATIC,
     rules=RULES,
     paths=PathRules(
         arrange=_arrange, names_model=(_NAMES_MODEL, f"/models/{MODEL}"), drops_model=True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from batchrunner.core.caching import AUTOMATIC
 from batchrunner.core.counting import Counting
 from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Verdict
@@ -82,6 +83,7 @@ GROQ: Final = dataclasses.replace(
     request_id_headers=("x-request-id", "x-groq-request-id"),
     requests_limit="rpd",
     counting=Counting(cache_reads=False),
+    caching=AUTOMATIC,
     rules=RULES,
     make_headers=openai.bearer,
     pool_of=lambda model: model,

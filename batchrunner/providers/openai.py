@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from batchrunner.core.caching import AUTOMATIC
 from batchrunner.core.classify import Answer
 from batchrunner.core.counting import Counting, UpFront
 from batchrunner.core.credentials import Credential
@@ -290,6 +291,7 @@ OPENAI: Final = Profile(
     organization_header="openai-organization",
     request_id_headers=("x-request-id", "request-id"),
     counting=Counting(up_front=UpFront.LARGER, refused=True),
+    caching=AUTOMATIC,
     tokens_limit="tpm",
     rules=RULES,
     fixed_path=None,

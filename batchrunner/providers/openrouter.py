@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from batchrunner.core.caching import AUTOMATIC
 from batchrunner.core.classify import Answer
 from batchrunner.core.counting import AS_USED
 from batchrunner.core.rules import Reset, Rule, words
@@ -148,6 +149,7 @@ def _read(body: bytes, path: str) -> Answer:
 OPENROUTER: Final = dataclasses.replace(
     OPENAI,
     counting=AS_USED,
+    caching=AUTOMATIC,
     name="openrouter",
     title="OpenRouter",
     default_base_url="https://openrouter.ai/api/v1",

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from yarl import URL
 
+from batchrunner.core.caching import Caching
 from batchrunner.core.classify import Answer, Rule
 from batchrunner.core.counting import AS_USED, Counting, UpFront
 from batchrunner.core.credentials import Credential
@@ -102,6 +103,8 @@ class Profile:
     requests_limit: Literal["rpm", "rpd"] | None = None
     #: How it counts tokens against its limits.
     counting: Counting = AS_USED
+    #: What it keeps of requests for those that begin alike; ``None``: nothing that is known.
+    caching: Caching | None = None
     #: Whether ``x-ratelimit-limit-tokens`` is always a minute's; else it is told by its refill.
     tokens_limit: Literal["tpm"] | None = None
     #: Hosts, or ends of hosts that begin with a dot, that are the provider's own besides that of

@@ -19,7 +19,7 @@ def _table(name: str, columns: str) -> sa.TableClause:
 JOB: Final = _table(
     "job",
     "id run_id key model_id state not_before wait_reason attempts claims claimed_at finished_at"
-    " error_kind",
+    " error_kind start",
 )
 PAYLOAD: Final = _table("payload", "job_id shape method url headers body metadata codec")
 RESPONSE: Final = _table(

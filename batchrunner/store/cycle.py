@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
 
 from batchrunner.failpoints import hit
 from batchrunner.models import JobId
-from batchrunner.store.codecs import Codec, plain_body
+from batchrunner.store.codecs import Codec
+from batchrunner.store.next_jobs import CHOSEN, DUE, FRESH, NEXT_DUE, Budget, look
 from batchrunner.store.records import (
     Ask,
     ClaimedJob,
@@ -31,7 +32,6 @@ from batchrunner.store.records import (
     CycleResult,
     Delta,
     LaneClaim,
-    Look,
     NextJobs,
     Settle,
 )
@@ -40,8 +40,6 @@ from batchrunner.store.tokens import seen_row
 
 #: A claim takes no more payload than this, however small the jobs' number.
 MAX_CLAIM_BYTES: Final = 16 * 1024 * 1024
-#: Nor is more than this read of the jobs that come next.
-MAX_LOOK_BYTES: Final = 2 * 1024 * 1024
 
 
 _SEND_COLUMNS: Final = (
@@ -74,38 +72,12 @@ _RESPONSE_AGAIN = """
                         ELSE coalesce(cost_usd, 0) + excluded.cost_usd END,
         latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body,
         codec = excluded.codec"""
-_COLUMNS: Final = """
-    SELECT j.id, j.key, j.claims + 1, j.attempts,
-           CASE WHEN j.claims = 0 THEN NULL ELSE
-               (SELECT min(s.sent_at) FROM send s WHERE s.job_id = j.id) END,
-           p.method, p.url, p.headers, p.body, p.codec"""
-_FRESH: Final = (
-    _COLUMNS
-    + """
-    FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
-    WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before = 0
-    ORDER BY j.id LIMIT ?"""
-)
-_DUE: Final = (
-    _COLUMNS
-    + """
-    FROM job j INDEXED BY job_due JOIN payload p ON p.job_id = j.id
-    WHERE j.run_id = ? AND j.model_id = ? AND j.state = 'pending' AND j.not_before > 0
-      AND j.not_before <= ?
-    ORDER BY j.not_before, j.id LIMIT ? OFFSET ?"""
-)
-_CHOSEN: Final = (
-    _COLUMNS
-    + """
-    FROM json_each(?) chosen JOIN job j ON j.id = chosen.value JOIN payload p ON p.job_id = j.id
-    WHERE j.state = 'pending' ORDER BY chosen.key"""
-)
 # The usual claim in two steps: all rows as one text, if not too large, and the claim of the same rows.
 # For runs whose requests are plain: a compressed one is no text.
 _FRESH_IDS: Final = """
     SELECT id FROM job INDEXED BY job_fresh
     WHERE run_id = ?1 AND model_id = ?2 AND state = 'pending' AND not_before = 0
-    ORDER BY id LIMIT ?3"""
+    ORDER BY start, id LIMIT ?3"""
 _FRESH_PACKED: Final = f"""
     SELECT CASE WHEN (SELECT coalesce(sum(length(p.body)), 0) FROM payload p
                       WHERE p.job_id IN ({_FRESH_IDS})) <= ?4 THEN (
@@ -118,18 +90,11 @@ _FRESH_PACKED: Final = f"""
               FROM job j INDEXED BY job_fresh JOIN payload p ON p.job_id = j.id
               WHERE j.run_id = ?1 AND j.model_id = ?2 AND j.state = 'pending'
                 AND j.not_before = 0
-              ORDER BY j.id LIMIT ?3)) END"""  # noqa: S608 (constants)
+              ORDER BY j.start, j.id LIMIT ?3)) END"""  # noqa: S608 (constants)
 _CLAIM_FRESH: Final = f"""
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?4
     WHERE state = 'pending' AND id IN ({_FRESH_IDS})"""  # noqa: S608 (constants)
-_NEXT_DUE = """
-    SELECT min(not_before) FROM job INDEXED BY job_due
-    WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0"""
-_DUE_LATER = """
-    SELECT min(not_before) FROM job INDEXED BY job_due
-    WHERE run_id = ? AND model_id = ? AND state = 'pending' AND not_before > 0
-      AND not_before > ?"""
 _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
@@ -291,7 +256,7 @@ def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
         conn.execute(_RUN, delta.row(run_id))
     if cycle.asks:
         hit("claim.inside")
-    next_jobs = [_look(conn, look, cycle.now) for look in cycle.looks]
+    next_jobs = [look(conn, asked, cycle.now) for asked in cycle.looks]
     return Executed(lanes, next_jobs, lost, deltas)
 
 
@@ -450,14 +415,14 @@ def _claim(
             n = conn.execute(_CLAIM_FRESH, (*fresh, planned[0])).rowcount
             return packed, n
     jobs: list[ClaimedJob] = []
-    budget = _Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
+    budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
     n_due = 0
     if ask.look_due and ask.n_due:
-        n_due = budget.take(_DUE, (*lane, now, ask.n_due, 0), jobs)
+        n_due = budget.take(DUE, (*lane, now, ask.n_due, 0), jobs)
     if len(jobs) < ask.n and not budget.spent and not ask.due_only:
-        budget.take(_FRESH, (*lane, ask.n - len(jobs)), jobs)
+        budget.take(FRESH, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
-        budget.take(_DUE, (*lane, now, ask.n - len(jobs), n_due), jobs)
+        budget.take(DUE, (*lane, now, ask.n - len(jobs), n_due), jobs)
     if n_due < len(jobs) and not ask.due_first:
         # A job that keeps meeting 429 must not be ahead of all others each time, nor behind them.
         jobs = jobs[n_due:] + jobs[:n_due]
@@ -468,7 +433,7 @@ def _claim(
         conn.execute(_CLAIM, (planned_at, msgspec.json.encode(ids)))
     next_due: int | None = None
     if ask.look_due:
-        next_due = conn.execute(_NEXT_DUE, lane).fetchone()[0]
+        next_due = conn.execute(NEXT_DUE, lane).fetchone()[0]
     return LaneClaim(jobs, budget.spent, next_due), len(jobs)
 
 
@@ -477,29 +442,12 @@ def _claim_these(
 ) -> tuple[LaneClaim, int]:
     """Claim the jobs that permission was taken for, as far as they still wait."""
     jobs: list[ClaimedJob] = []
-    budget = _Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
-    budget.take(_CHOSEN, (msgspec.json.encode(ask.jobs).decode(),), jobs)
+    budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
+    budget.take(CHOSEN, (msgspec.json.encode(ask.jobs).decode(),), jobs)
     instants = dict(zip(ask.jobs, planned, strict=True))
     for job in jobs:
         conn.execute(_CLAIM, (instants[job.job_id], f"[{job.job_id}]"))
     return LaneClaim(jobs, budget.spent, None), len(jobs)
-
-
-def _look(conn: sqlite3.Connection, look: Look, now: int) -> NextJobs:
-    """Return the jobs of one lane that come next: retries that are due and fresh ones in turn."""
-    lane = (look.run_id, look.model_id)
-    due, fresh = list[ClaimedJob](), list[ClaimedJob]()
-    budget = _Budget(conn, MAX_LOOK_BYTES, look.codecs)
-    budget.take(_DUE, (*lane, now, look.n, 0), due)
-    if not (budget.spent or look.due_only):
-        budget.take(_FRESH, (*lane, look.n), fresh)
-    first, second = (due, fresh) if look.due_first else (fresh, due)
-    jobs = [job for pair in zip_longest(first, second) for job in pair if job is not None]
-    return NextJobs(
-        [(job.job_id, job.body) for job in jobs[: look.n]],
-        conn.execute(_NEXT_DUE, lane).fetchone()[0],
-        conn.execute(_DUE_LATER, (*lane, now)).fetchone()[0],
-    )
 
 
 #: A claimed row as the database packs it; payloads are JSON, and so text.
@@ -512,29 +460,3 @@ def _unpacked(packed: bytes | str) -> list[ClaimedJob]:
         ClaimedJob(JobId(row[0]), *row[1:7], row[7].encode() if row[7] else None, row[8].encode())
         for row in _decode(packed)
     ]
-
-
-class _Budget:
-    """Takes jobs until their payloads reach a bound; the first always fits."""
-
-    def __init__(self, conn: sqlite3.Connection, n_bytes: int, codecs: Mapping[int, bytes]) -> None:
-        self._conn = conn
-        self._left = n_bytes
-        self._codecs = codecs
-        self.spent = False
-
-    def take(self, source: str, values: tuple[int | str, ...], into: list[ClaimedJob]) -> int:
-        """Append jobs of ``source`` to ``into`` and return how many."""
-        n = 0
-        for row in self._conn.execute(source, values):
-            job = ClaimedJob._make(row[:-1])
-            if (codec := row[-1]) is not None:
-                body = plain_body(self._codecs, codec, job.body, part="request", key=job.key)
-                job = job._replace(body=body)
-            if into and len(job.body) > self._left:
-                self.spent = True
-                break
-            self._left -= len(job.body)
-            into.append(job)
-            n += 1
-        return n

@@ -11,6 +11,7 @@ import msgspec
 
 from batchrunner.core.admission import DirtySlot
 from batchrunner.core.tokens import Seen
+from batchrunner.core.warmth import Order
 from batchrunner.models import JobId, ModelId, RunId, ScopeId, Usage
 from batchrunner.store.codecs import Codec
 
@@ -111,6 +112,8 @@ class Look(NamedTuple):
     #: No fresh ones.
     due_only: bool = False
     codecs: Mapping[int, bytes] = _NONE
+    #: Which starts' jobs come next, in a run that goes in the order of the provider's cache.
+    order: Order | None = None
 
 
 class NextJobs(NamedTuple):
@@ -120,6 +123,9 @@ class NextJobs(NamedTuple):
     #: Earliest ``not_before`` in the lane, and the earliest that is not due yet (steady ms).
     next_due: int | None
     due_later: int | None
+    #: With an order: the start of each of the jobs, and warm starts that no fresh job has any more.
+    starts: Sequence[int] = ()
+    gone: Sequence[int] = ()
 
 
 class ClaimedJob(NamedTuple):

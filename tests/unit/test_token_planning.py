@@ -61,7 +61,7 @@ def test_what_comes_next_is_looked_up_before_anything_is_given() -> None:
     next_jobs(two, [10])
     planner = Planner(scene.ledger)
     assert planned(scene, planner, one, two) == {2: [1]}
-    assert [look.run_id for look in planner.looks()] == [1, 2]
+    assert [look.run_id for look in planner.looks(scene.clock.t)] == [1, 2]
 
 
 def test_without_a_token_limit_nothing_is_looked_up() -> None:
@@ -71,7 +71,7 @@ def test_without_a_token_limit_nothing_is_looked_up() -> None:
     plans = planner.plan([run], scene.clock.t, scene.clock.t)
     assert plans
     assert not plans[0].jobs
-    assert not planner.looks()
+    assert not planner.looks(scene.clock.t)
 
 
 def drain(scene: LiveScene, sizes: dict[int, int], seconds: int) -> Counter[int]:

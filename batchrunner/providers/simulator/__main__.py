@@ -45,6 +45,9 @@ from batchrunner.providers.simulator.server import Simulator
 @click.option("--rate-cut", type=float, help="Share of sends whose answer is cut.")
 @click.option("--retry-after", "retry_after_s", type=int, help="Seconds that such a 429 asks for.")
 @click.option("--unauthorized-after", type=int, help="Refuse every key after so many answers.")
+@click.option(
+    "--cache-s", type=float, help="Seconds that the prompt cache keeps what it was given."
+)
 @click.option("--api-key", help="Refuse every other key.")
 @click.option(
     "--model",

@@ -83,6 +83,11 @@ class SimulatorConfig:
     #: The n-th requests (from 1) that start a throttle: all get 429 until ``retry_after_s`` passed.
     throttle_at: tuple[int, ...] = ()
 
+    #: The fewest tokens of a marked prefix that the prompt cache keeps, and for how many seconds where
+    #: not for an hour.
+    cache_least: int = 1_024
+    cache_s: float = 300.0
+
     #: Where set, any other credential gets 401.
     api_key: str | None = None
     #: From this request on (counted from 0 answered) every credential gets 401.

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from batchrunner.providers.simulator import answers, wire
+from batchrunner.providers.simulator.cache import CacheUse
 from batchrunner.providers.simulator.openai_forms import Embeddings, Geocode, OpenAI, Responses
 from batchrunner.providers.simulator.windows import Standing
 from batchrunner.providers.simulator.wire import Asked, Dialect, InvalidBodyError
@@ -55,6 +56,7 @@ class Anthropic:
     def answer(self, asked: Asked, request_id: str) -> bytes:
         """Write a message."""
         said = answers.answer(asked.prompt, asked.system, asked.max_tokens)
+        cached = asked.cached or CacheUse(said.input_tokens, 0, 0, 0)
         return _encode(
             {
                 "id": "msg_" + request_id.removeprefix("req_"),
@@ -65,10 +67,14 @@ class Anthropic:
                 "stop_reason": said.stop_reason,
                 "stop_sequence": None,
                 "usage": {
-                    "input_tokens": said.input_tokens,
+                    "input_tokens": cached.rest,
                     "output_tokens": said.output_tokens,
-                    "cache_creation_input_tokens": 0,
-                    "cache_read_input_tokens": 0,
+                    "cache_creation_input_tokens": cached.written + cached.written_1h,
+                    "cache_read_input_tokens": cached.read,
+                    "cache_creation": {
+                        "ephemeral_5m_input_tokens": cached.written,
+                        "ephemeral_1h_input_tokens": cached.written_1h,
+                    },
                     "service_tier": "standard",
                 },
             }

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from batchrunner.providers.simulator.cache import PromptCache
 from batchrunner.providers.simulator.config import Fault, SimulatorConfig, SimulatorStats
 from batchrunner.providers.simulator.dialects import (
     ANTHROPIC,
@@ -77,6 +78,7 @@ class Simulator:
         self._fate = Fate(self.config)
         self._minute = minute_window(self.config)
         self._day = day_window(self.config)
+        self._cache = PromptCache(least=self.config.cache_least, kept_s=self.config.cache_s)
         self._throttled_until = -math.inf
         self._throttle_at = frozenset(self.config.throttle_at)
         self._n = 0
@@ -150,7 +152,8 @@ class Simulator:
             if status == 429:
                 plan = _with_retry_after(plan, self.config.retry_after_s)
             return replace(plan, delay_s=drawn.latency_s)
-        plan = replace(self._reply(dialect, incoming), delay_s=drawn.latency_s)
+        plan = self._reply(dialect, incoming, begins_at=incoming.t + drawn.latency_s)
+        plan = replace(plan, delay_s=drawn.latency_s)
         if drawn.fault is not None:
             plan = replace(plan, fault=drawn.fault, cause=drawn.fault)
         return plan
@@ -258,7 +261,7 @@ class Simulator:
                 window.take()
         return None
 
-    def _reply(self, dialect: Dialect, incoming: Incoming) -> Plan:
+    def _reply(self, dialect: Dialect, incoming: Incoming, *, begins_at: float) -> Plan:
         """Answer a request that was let in, or refuse what it asks for."""
         if incoming.decoded is None:
             message = "The request body is not valid JSON"
@@ -276,6 +279,11 @@ class Simulator:
             status = int(mark.group(1))
             message = MESSAGES.get(status, MESSAGES[400])
             return self._refuse(dialect, incoming, status, message, cause="marked")
+        if dialect is ANTHROPIC:
+            cached = self._cache.use(
+                asked.model, incoming.decoded, now=incoming.t, ready_at=begins_at
+            )
+            asked = asked._replace(cached=cached)
         name = request_id(incoming.body, incoming.n)
         return Plan(
             status=200, headers=self._headers(dialect, incoming), body=dialect.answer(asked, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from batchrunner.providers.simulator.cache import CacheUse
 from batchrunner.providers.simulator.windows import Standing
 
 
@@ -20,6 +21,8 @@ class Asked(NamedTuple):
     max_tokens: int | None = None
     #: Texts to embed; empty for a conversation.
     inputs: tuple[str, ...] = ()
+    #: What of it the prompt cache gives and takes; ``None``: nothing is marked for it.
+    cached: CacheUse | None = None
 
 
 class Dialect(Protocol):
