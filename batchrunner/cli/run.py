@@ -37,6 +37,7 @@ from batchrunner.cli.watch import watched
         "batchrunner submit tickets.csv --template prompt.j2 --key ticket --model claude-haiku-4-5",
         "batchrunner submit jobs.jsonl --sample 20 -o results.csv",
         "batchrunner submit jobs.jsonl --expect-json label.schema.json --max-attempts 3",
+        "batchrunner submit jobs.jsonl --cache-order -c 64",
         "batchrunner submit jobs.jsonl --rpd 1000 --dry-run",
         "zcat jobs.jsonl.gz | batchrunner submit - --name nightly --json",
     ),
