@@ -36,7 +36,7 @@ def test_what_is_marked_is_written_then_read() -> None:
     assert use(kept, body(LONG, "and?"), NOW + 1) == CacheUse(3, 0, SIZE, 0)
     assert use(kept, body(LONG, "when?"), NOW + 4) == CacheUse(3, SIZE, 0, 0)
     assert use(kept, body(LONG), NOW + 4, "other") == CacheUse(3, 0, SIZE, 0)
-    assert use(kept, body("x" + LONG), NOW + 4) == CacheUse(3, 0, SIZE, 0)
+    assert use(kept, body("x" + LONG), NOW + 4) == CacheUse(3, 0, SIZE + 1, 0)
 
 
 def test_reading_keeps_it_and_time_takes_it() -> None:
