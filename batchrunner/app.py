@@ -31,6 +31,7 @@ from batchrunner.clock import wall_ms
 from batchrunner.config import EMPTY, Config
 from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
+from batchrunner.core.tokens import counted
 from batchrunner.errors import BatchrunnerError, RefusedError, UsageError
 from batchrunner.formats.atomic import atomic_file
 from batchrunner.formats.export import check_choice, format_of
@@ -84,7 +85,7 @@ from batchrunner.views import (
 )
 
 if TYPE_CHECKING:
-    from batchrunner import sending
+    from batchrunner import planning, sending
 
 __all__ = ["Batchrunner"]
 
@@ -277,13 +278,56 @@ class Batchrunner:
         The database need not be there. Raises :class:`InputError` with the lines that can't become
         jobs.
         """
-        from batchrunner.planning import Asked, plan  # noqa: PLC0415 (no other view needs it)
+        from batchrunner.planning import plan  # noqa: PLC0415 (no other view needs it)
 
-        asked = Asked(
+        return plan(self._asked(files, run, limits, call, stdin), now_ms=wall_ms())
+
+    async def plan_counted(
+        self,
+        files: Sequence[str],
+        n: int,
+        *,
+        run: RunOptions = RunOptions(),
+        limits: LimitOptions = LimitOptions(),
+        call: CallOptions = CallOptions(),
+    ) -> PlanView:
+        """Return :meth:`plan` with the tokens of ``n`` requests counted by their provider.
+
+        Raises :class:`UsageError` where it has no endpoint for that; what can't be counted otherwise is
+        estimated, and a note says why.
+        """
+        from batchrunner.checkup import counting  # noqa: PLC0415 (HTTP: no view needs it)
+        from batchrunner.planning import plan, sample  # noqa: PLC0415 (as above)
+
+        asked = self._asked(files, run, limits, call, None)
+        drawn = sample(asked, n)
+        counting.check_counts(drawn.known)
+        way = counting.Way(
+            known=drawn.known, options=drawn.options, db=drawn.db, environ=self._environ,
+            providers=self._providers, secrets=self._secrets, typed_proxies=run.proxy,
+        )  # fmt: skip
+        tally = await counting.count_tokens(way, drawn.jobs)
+        counts = {model: counted(pairs, drawn.n_of[model]) for model, pairs in tally.pairs.items()}
+        view = plan(asked, now_ms=wall_ms(), counts=counts)
+        if not tally.stopped:
+            return view
+        told = f"the provider did not count all of them, the rest is estimated: {tally.stopped}"
+        return replace(view, notes=[told, *view.notes])
+
+    def _asked(
+        self,
+        files: Sequence[str],
+        run: RunOptions,
+        limits: LimitOptions,
+        call: CallOptions,
+        stdin: BinaryIO | None,
+    ) -> planning.Asked:
+        from batchrunner.planning import Asked  # noqa: PLC0415 (no other view needs it)
+
+        return Asked(
             path=self.path, files=files, stdin=stdin, run=run, limits=limits, call=call,
             environ=self._environ, config=self._config, providers=self._providers,
         )  # fmt: skip
-        return plan(asked, now_ms=wall_ms())
 
     def compare(self, name: str | None = None) -> CompareView:
         """Return what ``plan`` would have said of a run's answered jobs beside what they took."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from math import inf
+from types import MappingProxyType
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -28,11 +29,12 @@ from batchrunner.core.caps import (
 )
 from batchrunner.core.forecast import Forecast, forecast
 from batchrunner.core.prices import Price, as_said, cost
-from batchrunner.core.tokens import Expected, Seen, estimate, expect
+from batchrunner.core.tokens import Counted, Expected, Seen, estimate, expect
 from batchrunner.engine.live import AUTO_MOST
 from batchrunner.models import Usage
 from batchrunner.options import LimitOptions
 from batchrunner.planned import (
+    CountView,
     EstimateView,
     Faster,
     ModelPlan,
@@ -105,10 +107,11 @@ class Layout:
         in_flight: int | Literal["auto"] | None,
         now_ms: int,
         seen: Mapping[str, Seen],
+        counts: Mapping[str, Counted] = MappingProxyType({}),
     ) -> None:
         """Take what is known; ``said``: the limits of the configuration, and those typed.
 
-        ``None``: all of them are among what was found. ``seen``: what the sums are corrected by.
+        ``None``: all of them are among what was found. ``seen`` and ``counts``: what the sums are corrected by.
         """
         self._known = known
         self._sums = sums
@@ -117,6 +120,7 @@ class Layout:
         self._latency = _LATENCY_MS if found.latency_ms is None else found.latency_ms
         self._in_flight = in_flight if isinstance(in_flight, int) else None
         self._seen = seen
+        self._counts = counts
         self._caps = list(found.account.caps)
         if said is not None:
             # The configuration's are read anew, as by a submit.
@@ -193,6 +197,16 @@ class Layout:
                 )
                 for name in self._sums
                 if name is not None and (seen := self._seen.get(name)) is not None
+            ],
+            counted=[
+                CountView(
+                    model=name,
+                    counted=count.n,
+                    jobs=self._sums[name].jobs,
+                    factor=count.factor,
+                    error=count.error,
+                )
+                for name, count in self._counts.items()
             ],
             zone=zone,
             starts_at=self._starts,
@@ -301,20 +315,40 @@ class Layout:
     def _of_tokens(self) -> Iterator[str]:
         """Yield by what the tokens of each model are told, and how good that was."""
         told = {name: self._seen.get(name, Seen()) for name in self._sums if name is not None}
+        for name, count in self._counts.items():
+            yield (
+                f"the provider counted {count.n:,} of the {self._sums[name].jobs:,} requests for {name}: what is sent"
+                f" is right to {count.error:.1%} in all (19 of 20 times)"
+            )
         for name, seen in told.items():
+            if name in self._counts:
+                continue
             if seen.error is not None and seen.mean_output is not None:
                 yield (
                     f"tokens of {name} are corrected by its latest answers here: what is sent by"
                     f" {seen.factor:.3g} (job by job that was {seen.error:.0%} off), answers to"
                     f" {seen.mean_output:,.0f} tokens each"
                 )
-        if unseen := [name for name, seen in told.items() if seen.error is None]:
+        unseen = [
+            name for name, seen in told.items() if seen.error is None and name not in self._counts
+        ]
+        if unseen:
             yield f"no answer of {', '.join(unseen)} was seen here yet: tokens are told from the text alone"
 
 
-def expected_of(body: bytes, model: str | None, seen: Mapping[str, Seen]) -> Expected | None:
-    """Return what a request should take, corrected by what answers taught; ``None``: it asks no model."""
-    return None if model is None else expect(estimate(body), seen.get(model, _NOTHING_SEEN))
+def expected_of(
+    body: bytes,
+    model: str | None,
+    seen: Mapping[str, Seen],
+    counts: Mapping[str, Counted] = MappingProxyType({}),
+) -> Expected | None:
+    """Return what a request should take, corrected by what answers taught; ``None``: it asks no model.
+
+    A provider's own ``counts`` come before that.
+    """
+    if model is None:
+        return None
+    return expect(estimate(body), seen.get(model, _NOTHING_SEEN), counts.get(model))
 
 
 def price_now(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "CompareView",
+    "CountView",
     "EstimateView",
     "Faster",
     "Figure",
@@ -78,6 +79,20 @@ class Faster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountView:
+    """What a provider's own count of some requests for a model says of all of them."""
+
+    model: str
+    counted: int
+    #: Of so many.
+    jobs: int
+    #: What an estimate of the input is multiplied by.
+    factor: float
+    #: By what share the sum may be off, 19 of 20 times.
+    error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateView:
     """By what the tokens of a model's requests are corrected, and how good that was of late."""
 
@@ -109,6 +124,8 @@ class PlanView:
     faster: Faster | None = None
     #: What the tokens are corrected by, for the models of which answers were seen.
     estimates: Sequence[EstimateView] = ()
+    #: What the provider counted, which comes before that.
+    counted: Sequence[CountView] = ()
     #: The days on which something is sent, of ``zone``.
     schedule: Sequence[PlanDay] = ()
     zone: str = "UTC"

@@ -1,22 +1,27 @@
 """What files would take, were they submitted now: read and checked, estimated, laid out in time.
 
-Nothing is sent and nothing stored. Where there is a database, what it knows of the account holds:
+Nothing is sent and nothing stored; with --count-tokens some requests, drawn at random, are counted by
+their provider. Where there is a database, what it knows of the account holds:
 limits that were typed or learned, what is used of them, what answers took. Memory is flat, as for
 ``submit``: of a job only its sums stay.
 """
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple
 
 from batchrunner.checking import check_options, check_variables
 from batchrunner.config import Config
 from batchrunner.core.prices import Price
-from batchrunner.core.tokens import Seen
+from batchrunner.core.tokens import Counted, Seen
+from batchrunner.errors import UsageError
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.layout import Layout, Sum, expected_of, price_now
 from batchrunner.models import LineFault
@@ -27,11 +32,12 @@ from batchrunner.providers import Profile, Providers
 from batchrunner.reading import LISTED, Order, Reading, rows_of
 from batchrunner.routes import check_routes
 from batchrunner.store.allowances import Allowances, allowances
+from batchrunner.store.database import Database
 from batchrunner.store.inspection import open_current
 from batchrunner.store.keys import SeenKeys
 from batchrunner.store.tokens import seen_tokens
 
-__all__ = ["Asked", "plan"]
+__all__ = ["Asked", "Sample", "plan", "sample"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,30 @@ class _Faults:
             self.first.append(fault)
 
 
+class _Draw:
+    """Jobs drawn at random, each as likely as any other, from so many as come."""
+
+    def __init__(self, n: int) -> None:
+        """Draw ``n``; the same of the same files each time."""
+        self._n = n
+        self._dice = random.Random(n)  # noqa: S311 (nobody's secret)
+        self._jobs: list[tuple[str, bytes]] = []
+        #: How many there are of each model.
+        self.n_of: Counter[str] = Counter()
+
+    def add(self, model: str, body: bytes) -> None:
+        """Take one more job."""
+        self.n_of[model] += 1
+        if len(self._jobs) < self._n:
+            self._jobs.append((model, body))
+        elif (place := self._dice.randrange(self.n_of.total())) < self._n:
+            self._jobs[place] = (model, body)
+
+    def jobs(self) -> list[tuple[str, bytes]]:
+        """Return what was drawn, so that the first few of it are drawn at random as well."""
+        return self._dice.sample(self._jobs, len(self._jobs))
+
+
 class _Reader(Reading):
     """Reads an order for its sums alone."""
 
@@ -70,10 +100,12 @@ class _Reader(Reading):
         sets: Sequence[tuple[str, str]],
         price_of: Callable[[str, str | None], Price | None],
         seen: Mapping[str, Seen],
+        counts: Mapping[str, Counted],
+        draw: _Draw | None = None,
     ) -> tuple[Profile, dict[str | None, Sum], int]:
         """Return whose jobs they are, what they take by model, and how many lines are no jobs.
 
-        Raises :class:`InputError` as ``submit`` does.
+        Some of the jobs go to ``draw``. Raises :class:`InputError` as ``submit`` does.
         """
         rules, lines = self.provider()
         sums: dict[str | None, Sum] = {}
@@ -92,7 +124,9 @@ class _Reader(Reading):
                     model = model_of(body) or model
                 if model not in sums:
                     sums[model] = Sum(price=price_of(rules.name, model))
-                sums[model].add(expected_of(body, model, seen))
+                sums[model].add(expected_of(body, model, seen, counts))
+                if draw is not None and model is not None:
+                    draw.add(model, body)
         if faults.n and not self._order.skips_invalid:
             raise self._refuse(faults.n, faults.first)
         if not sums:
@@ -100,23 +134,48 @@ class _Reader(Reading):
         return rules, sums, faults.n
 
 
-def plan(asked: Asked, *, now_ms: int) -> PlanView:
-    """Return what the files would take from now on."""
+class Sample(NamedTuple):
+    """Some jobs of the files, drawn at random, and how their provider is reached."""
+
+    known: Profile
+    #: In force for the run that it would be.
+    options: Mapping[str, Any]
+    db: Database | None
+    #: A model and a body each.
+    jobs: Sequence[tuple[str, bytes]]
+    #: How many jobs there are of each model.
+    n_of: Mapping[str, int]
+
+
+def sample(asked: Asked, n: int) -> Sample:
+    """Return ``n`` jobs of the files, which are read whole and checked as for a plan.
+
+    Raises :class:`UsageError` where they could not be read a second time, for the plan.
+    """
+    if any(name == "-" or not Path(name).is_file() for name in asked.files):
+        raise UsageError(
+            "--count-tokens reads the files twice, and one of them can be read only once.",
+            fix="Write the jobs into a file, and name that.",
+        )
+    _check(asked)
+    draw = _Draw(n)
+    reader = _Reader(_order(asked), is_stopped=lambda: False)
+    known, _, _ = reader.sums(asked.call.sets, lambda _provider, _model: None, {}, {}, draw)
+    options = in_force(stored_options({}, asked.run), asked.config.run_defaults(known.name))
+    return Sample(known, options, open_current(asked.path), draw.jobs(), draw.n_of)
+
+
+def plan(
+    asked: Asked, *, now_ms: int, counts: Mapping[str, Counted] = MappingProxyType({})
+) -> PlanView:
+    """Return what the files would take from now on; ``counts`` are the provider's own, by model."""
+    _check(asked)
     run, config = asked.run, asked.config
-    named = run.provider or config.provider
-    check_options(run, asked.limits, asked.providers)
-    check_variables(run, asked.environ, config.headers(named))
-    check_routes(
-        run,
-        config.run_defaults(named) if named else {},
-        asked.environ,
-        asked.providers.profile(named) if named else None,
-    )
     db = open_current(asked.path)
     seen = {} if db is None else seen_tokens(db)
     reader = _Reader(_order(asked), is_stopped=lambda: False)
     price_of = partial(price_now, config.said_prices, now_ms)
-    known, sums, n_rejected = reader.sums(asked.call.sets, price_of, seen)
+    known, sums, n_rejected = reader.sums(asked.call.sets, price_of, seen, counts)
     options = in_force(stored_options({}, run), config.run_defaults(known.name))
     key = account_of(known.name, options, asked.environ, asked.providers)
     found = Allowances() if db is None else allowances(db, known.name, key, now_ms=now_ms)
@@ -127,8 +186,23 @@ def plan(asked: Asked, *, now_ms: int) -> PlanView:
         said=(config.limits(known.name), asked.limits),
         in_flight=options.get("concurrency"),
         seen=seen,
+        counts=counts,
         now_ms=now_ms,
     ).view(n_rejected=n_rejected)
+
+
+def _check(asked: Asked) -> None:
+    """Refuse options that can't be right."""
+    run, config = asked.run, asked.config
+    named = run.provider or config.provider
+    check_options(run, asked.limits, asked.providers)
+    check_variables(run, asked.environ, config.headers(named))
+    check_routes(
+        run,
+        config.run_defaults(named) if named else {},
+        asked.environ,
+        asked.providers.profile(named) if named else None,
+    )
 
 
 def _order(asked: Asked) -> Order:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,6 +17,7 @@ from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import plan_object, write_json
 from batchrunner.cli.tables import Column, write_facts, write_table
 from batchrunner.cli.text import dollars, duration, local_time, number, plural, printable, when
+from batchrunner.cli.watch import run_async
 from batchrunner.cli.words import zone_words
 from batchrunner.core.caps import MIN_INTERVAL, WORDS
 from batchrunner.planned import PlannedLimit, PlanView, Range
@@ -45,6 +47,7 @@ _DAYS: Final = (
         "batchrunner plan jobs.jsonl --provider anthropic --rpm 50 --rpd 1000",
         "batchrunner plan jobs.jsonl --rpd 1000 --day-resets America/Los_Angeles --json",
         "zcat jobs.jsonl.gz | batchrunner plan - --model claude-haiku-4-5",
+        "batchrunner plan jobs.jsonl --count-tokens",
         "batchrunner plan --compare tickets",
     ),
 )
@@ -54,15 +57,29 @@ _DAYS: Final = (
     metavar="RUN",
     help="Instead of files: what would have been said of that run before it began, beside what it took.",
 )
+@click.option(
+    "--count-tokens",
+    metavar="[N]",
+    type=click.IntRange(1, 1_000),
+    is_flag=False,
+    flag_value=50,
+    help="Have the provider count the tokens of N requests, drawn at random, and scale that (anthropic, gemini;"
+    " free of charge). [default of N: 50]",
+)
 @submit_options
 @run_options
 @click.pass_context
 def plan_command(
-    ctx: click.Context, /, files: tuple[str, ...], compare: str | None, **values: Any
+    ctx: click.Context,
+    /,
+    files: tuple[str, ...],
+    compare: str | None,
+    count_tokens: int | None,
+    **values: Any,
 ) -> int:
     """What files would take: jobs, tokens, days, the limit that binds, what would be faster.
 
-    Takes the options of submit. Nothing is sent and nothing stored; what the database knows of the
+    Takes the options of submit. Nothing is sent (but with --count-tokens) and nothing stored; what the database knows of the
     account's limits, of what is used of them, and of what answers took, counts.
     """
     if compare is not None:
@@ -71,18 +88,21 @@ def plan_command(
         return show_comparison(Settings.of(ctx), compare)
     if not files:
         raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
-    return show_plan(Settings.of(ctx), files, typed_options(values))
+    return show_plan(Settings.of(ctx), files, typed_options(values), n_counted=count_tokens)
 
 
-def show_plan(settings: Settings, files: tuple[str, ...], typed: Typed) -> int:
-    """Make a plan and print it."""
-    plan = settings.app().plan(
-        files,
-        run=typed.run,
-        limits=typed.limits,
-        call=typed.call,
-        stdin=sys.stdin.buffer if "-" in files else None,
-    )
+def show_plan(
+    settings: Settings, files: tuple[str, ...], typed: Typed, *, n_counted: int | None = None
+) -> int:
+    """Make a plan and print it; ``n_counted`` requests are counted by their provider."""
+    app = settings.app()
+    run, limits, call = typed.run, typed.limits, typed.call
+    if n_counted is None:
+        stdin = sys.stdin.buffer if "-" in files else None
+        plan = app.plan(files, run=run, limits=limits, call=call, stdin=stdin)
+    else:
+        counting = app.plan_counted(files, n_counted, run=run, limits=limits, call=call)
+        plan = run_async(counting, os.environ)
     if settings.json:
         write_json(plan_object(plan))
         return 0

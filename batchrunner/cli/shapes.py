@@ -72,6 +72,7 @@ def plan_object(plan: PlanView) -> Json:
         "cost_usd": None if plan.cost_usd is None else asdict(plan.cost_usd),
         "limits": [asdict(limit) for limit in plan.limits],
         "estimates": [asdict(estimate) for estimate in plan.estimates],
+        "counted": [asdict(count) for count in plan.counted],
         "binding_limit": plan.binding_limit,
         "faster": None
         if faster is None

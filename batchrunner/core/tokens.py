@@ -12,12 +12,22 @@ Measured against two public vocabularies: prose, code and JSON are within 10 %, 
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-__all__ = ["Estimate", "Expected", "Seen", "estimate", "expect", "text_tokens"]
+__all__ = [
+    "Counted",
+    "Estimate",
+    "Expected",
+    "Seen",
+    "counted",
+    "estimate",
+    "expect",
+    "text_tokens",
+]
 
 #: Bytes of UTF-8 → tokens for each of them. Lead bytes stand for their character; those that go on
 #: (0x80-0xBF) weigh nothing.
@@ -104,6 +114,8 @@ _GEMINI: Final = ("generationConfig", "generation_config")
 
 #: How wrong an estimate is taken to be before anything was seen.
 _UNSEEN_ERROR: Final = 0.3
+#: Fewer counts than these say nothing of how much requests differ.
+_LEAST_SAMPLE: Final = 5
 #: What an answer takes where nothing was seen and nothing is said.
 _UNSEEN_OUTPUT: Final = 400
 _UNSEEN_MOST: Final = 4_096
@@ -182,12 +194,51 @@ class Seen:
 _NOTHING_SEEN: Final = Seen()
 
 
-def expect(estimated: Estimate, seen: Seen = _NOTHING_SEEN) -> Expected:
-    """Return what a request should take, by its estimate and what its model's answers taught."""
-    likely = estimated.input * seen.factor
-    error = seen.error
-    # One answer that fitted well proves little: what is unknown wears off with the answers.
-    error = _UNSEEN_ERROR if error is None else min(1.0, 2 * error + _UNSEEN_ERROR / (seen.n + 1))
+class Counted(NamedTuple):
+    """What a provider's own count of some of a model's requests says of all of them."""
+
+    #: So many were counted.
+    n: int
+    #: What an estimate is to be multiplied by.
+    factor: float
+    #: The sum over all requests is that share off at most, in 19 of 20 samples.
+    error: float
+
+
+def counted(pairs: Sequence[tuple[int, int]], n_all: int) -> Counted:
+    """Return what (estimated, counted) input tokens of a sample say of ``n_all`` requests.
+
+    The ratio of the sums, with its standard error for a sample that is drawn at random.
+    """
+    n = len(pairs)
+    guessed, total = (sum(values) for values in zip(*pairs, strict=True))
+    factor = total / guessed if guessed else 1.0
+    if n >= n_all:
+        return Counted(n, factor, 0.0)
+    if n < _LEAST_SAMPLE or not total:
+        return Counted(n, factor, _UNSEEN_ERROR)
+    squares = sum((each - factor * guess) ** 2 for guess, each in pairs)
+    share = 1 - n / n_all
+    return Counted(n, factor, min(1.0, 2 * (share * squares * n / (n - 1)) ** 0.5 / total))
+
+
+def expect(
+    estimated: Estimate, seen: Seen = _NOTHING_SEEN, count: Counted | None = None
+) -> Expected:
+    """Return what a request should take, by its estimate and what its model's answers taught.
+
+    A ``count`` of the provider's own comes before what the answers taught of the input.
+    """
+    if count is not None:
+        likely, error = estimated.input * count.factor, count.error
+    else:
+        likely = estimated.input * seen.factor
+        # One answer that fitted well proves little: what is unknown wears off with the answers.
+        error = (
+            _UNSEEN_ERROR
+            if seen.error is None
+            else min(1.0, 2 * seen.error + _UNSEEN_ERROR / (seen.n + 1))
+        )
     most = estimated.most_output
     mean = seen.mean_output
     if mean is None:

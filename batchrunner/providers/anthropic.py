@@ -26,7 +26,7 @@ from batchrunner.providers.fixes import (
     RAISE_LIMIT,
     SAMPLING_SAYS,
 )
-from batchrunner.providers.profile import Profile
+from batchrunner.providers.profile import Body, Profile
 
 __all__ = ["ANTHROPIC", "RULES"]
 
@@ -263,6 +263,18 @@ def _headers(
     return {**headers, "x-api-key": credential.value}
 
 
+#: What of a request its count depends on, and the endpoint for that takes.
+_COUNTED: Final = (
+    "model", "messages", "system", "tools", "tool_choice", "thinking", "output_config",
+)  # fmt: skip
+
+
+def _count(body: Body) -> tuple[str, Body] | None:
+    if "messages" not in body:
+        return None
+    return f"{_MESSAGES}/count_tokens", {name: body[name] for name in _COUNTED if name in body}
+
+
 _DATED: Final = re.compile(r"(?:-latest|[-@]\d{8})$")
 #: All Opus 4.x share one limit, and so do all Sonnet 4.x.
 _SHARED: Final = re.compile(r"^(claude-(?:opus|sonnet)-4)(?:[-.]\d{1,2})?$")
@@ -301,6 +313,7 @@ ANTHROPIC: Final = Profile(
     organization_header="anthropic-organization-id",
     counting=Counting(cache_reads=False),
     caching=CACHING,
+    count=_count,
     rules=RULES,
     fixed_path=_MESSAGES,
     default_path_for=lambda _body: _MESSAGES,

@@ -141,6 +141,14 @@ def _path_for(body: Body) -> str:
     return _NATIVE
 
 
+def _count(body: Body) -> tuple[str, Body] | None:
+    if "contents" not in body:
+        return None
+    model = str(body.get("model", "")).removeprefix("models/")
+    whole = {**body, "model": f"models/{model}"}
+    return f"/models/{MODEL}:countTokens", {"model": model, "generateContentRequest": whole}
+
+
 def _compatible_path_for(body: Body) -> str:
     return _NATIVE if "contents" in body else openai.chat_path_for(body)
 
@@ -191,6 +199,7 @@ GEMINI: Final = Profile(
     # Its tokens a minute are the input's.
     counting=Counting(total_has_output=False),
     caching=AUTOMATIC,
+    count=_count,
     rules=RULES,
     paths=PathRules(
         arrange=_arrange, names_model=(_NAMES_MODEL, f"/models/{MODEL}"), drops_model=True

@@ -111,6 +111,9 @@ class Profile:
     #: ``default_base_url``.
     own_hosts: tuple[str, ...] = ()
     paths: PathRules | None = None
+    #: Body of a job → path and body of the request that counts its tokens, ``None`` for a job of which
+    #: they are not counted; ``None``: there is no such endpoint.
+    count: Callable[[Body], tuple[str, Body] | None] | None = None
     #: What changes with the address or the API version; ``None``: nothing.
     variant: Variant | None = None
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 
 import msgspec
 import pytest
 
-from batchrunner.core.tokens import Estimate, Seen, estimate, expect, text_tokens
+from batchrunner.core.tokens import (
+    Counted,
+    Estimate,
+    Seen,
+    counted,
+    estimate,
+    expect,
+    text_tokens,
+)
 
 #: Texts with what two public vocabularies (cl100k, o200k) make of them.
 COUNTED = {
@@ -186,3 +195,29 @@ def test_later_answers_count_more() -> None:
     for _ in range(2000):
         seen = seen.after(Estimate(100, None), input=200, output=10)
     assert 1.9 < seen.factor < 2.01
+
+
+def test_a_count_comes_before_what_answers_taught() -> None:
+    """The input is the provider's own; what answers take is still theirs."""
+    seen = Seen().after(Estimate(100, None), input=300, output=80)
+    told = expect(Estimate(100, 1000), seen, Counted(9, 1.5, 0.1))
+    assert told[:3] == (135, 150, 165)
+    assert told[3:] == expect(Estimate(100, 1000), seen)[3:]
+
+
+def test_the_error_of_a_count_holds_19_of_20_times() -> None:
+    """Drawn again and again, the scaled sum is off by more than was said about one time in twenty."""
+    dice = random.Random(7)
+    pairs = [
+        (guess, round(guess * dice.uniform(0.6, 1.8)))
+        for guess in dice.choices(range(20, 400), k=600)
+    ]
+    total = sum(each for _, each in pairs)
+    guessed = sum(guess for guess, _ in pairs)
+    n_off = 0
+    for _ in range(400):
+        count = counted(dice.sample(pairs, 40), len(pairs))
+        n_off += abs(guessed * count.factor - total) > count.error * guessed * count.factor
+    assert 4 <= n_off <= 40
+    assert counted(pairs, len(pairs)) == Counted(600, total / guessed, 0.0)
+    assert counted(pairs[:2], 600).error == 0.3
