@@ -70,6 +70,7 @@ from batchrunner.views import (
     BudgetView,
     CheckView,
     ErrorGroup,
+    ExplainView,
     JobDetail,
     JobView,
     KeyView,
@@ -243,6 +244,25 @@ class Batchrunner:
             db, run, fix_of=lambda kind, message: fix_of(ErrorKind(kind), run.name, message)
         )
 
+    def explain(self, name: str | None = None, key: str | None = None) -> ExplainView:
+        """Return where a run's time went and why it is not done; with ``key``, the same of that job.
+
+        A ``name`` that no run has is taken for a job's key of the latest run, if that has it.
+        """
+        from batchrunner.explaining import explain  # noqa: PLC0415 (no other view needs it)
+
+        db = self._open()
+        try:
+            run = find_run(db, name)
+        except UsageError:
+            if name is None or key is not None:
+                raise
+            run = find_run(db, None)
+            if next(store_views.job_rows(db, run.id, JobFilter(keys=(name,))), None) is None:
+                raise
+            key = name
+        return explain(db, run, self.status(run.name), key, now_ms=wall_ms())
+
     def limits(self) -> list[LimitView]:
         """Return the limits in force of every account."""
         return store_limits.limits(
@@ -260,9 +280,21 @@ class Batchrunner:
             return []
         return spending.budget_views(self._open(), budget, now_ms=wall_ms())
 
-    def usage(self, by: Sequence[str] = ("day",), *, since: date | None = None) -> list[UsageView]:
-        """Return requests and tokens by ``day``, ``model``, ``run``, ``account``, ``provider``."""
-        return store_usage.usage(self._open(), by, since=since)
+    def usage(
+        self,
+        by: Sequence[str] = ("day",),
+        *,
+        since: date | None = None,
+        run: str | None = None,
+        model: str | None = None,
+    ) -> list[UsageView]:
+        """Return what was used by ``day``, ``model``, ``run``, ``account``, ``provider``, and waited.
+
+        ``since`` leaves out the UTC days before it; ``run`` (name or id) and ``model`` what is not theirs.
+        """
+        db = self._open()
+        run_id = None if run is None else find_run(db, run).id
+        return store_usage.usage(db, by, store_usage.Chosen(since, run_id, model))
 
     def plan(
         self,

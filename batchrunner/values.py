@@ -7,6 +7,7 @@ that raises :class:`ValueError` with a sentence.
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
@@ -53,6 +54,22 @@ def read_positive_duration(text: str) -> float:
     if seconds == 0:
         raise ValueError(f"'{text}' is too short: it must be more than 0")
     return seconds
+
+
+def read_since(text: str) -> date:
+    """Return a day of ``2026-11-01``, or the UTC day that lies ``7d`` (or ``36h``) back."""
+    word = text.strip()
+    try:
+        return date.fromisoformat(word)
+    except ValueError:
+        pass
+    try:
+        back = timedelta(seconds=read_positive_duration(word))
+        return (datetime.now(UTC) - back).date()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"'{_cut(text)}' is no day: write one as 2026-11-01, or how far back as 7d or 36h"
+        ) from None
 
 
 def read_size(text: str) -> int:

@@ -106,6 +106,9 @@ class UsageView:
     cache_write_tokens: int = 0
     #: What that saved; below 0 where writing cost more than reading saved. ``None``: not known.
     cache_saved_usd: float | None = None
+    #: Seconds in which a limit, a pause, an outage or a backoff held a run back, by cause, the longest
+    #: first; ``None`` where rows are told apart by model: a run waits, not a model.
+    waits: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +316,92 @@ class Timeline:
     latencies: Latencies | None
     #: (key, milliseconds) of the answers that took longest.
     slowest: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePart:
+    """Time of a run that went into one cause."""
+
+    #: One of :mod:`batchrunner.core.time_use`, and of which kind it is.
+    cause: str
+    kind: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitView:
+    """A wait that was told, or a time in which nobody ran the run; alike ones close together are one."""
+
+    cause: str
+    #: What was told of it, in a sentence; may be empty.
+    detail: str
+    began_at: int
+    #: ``None``: it goes on.
+    ended_at: int | None
+    #: How many there were, and how long they took in all.
+    times: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeView:
+    """A run's time and what it went into: the parts sum to the whole."""
+
+    began_at: int
+    #: The run's end, now, or up to when it is known.
+    ended_at: int
+    #: The largest first.
+    parts: Sequence[TimePart]
+    #: The longest first, at most ten.
+    waits: Sequence[WaitView]
+    n_waits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Why a run or a job is where it is, and what to do next."""
+
+    #: A word: ``paused``, ``held``, ``retry``, ``daily_limit`` …
+    reason: str
+    #: One sentence.
+    detail: str
+    #: When it changes by itself; ``None``: not known, or only a person can.
+    until: int | None = None
+    #: A command, or what to mend before it.
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A step in a job's life."""
+
+    at: int
+    what: str
+    detail: str = ""
+    took_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStory:
+    """One job: why it is not done, and its life until now."""
+
+    key: str
+    status: str
+    standing: Standing
+    moments: Sequence[Moment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainView:
+    """Where a run's time went and why it is not done; the same of one job."""
+
+    run: RunView
+    standing: Standing
+    #: ``None``: nobody has run it yet.
+    time: TimeView | None
+    #: What would have made it faster; empty where nothing would.
+    advice: str = ""
+    job: JobStory | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

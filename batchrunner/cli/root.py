@@ -42,8 +42,9 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("jobs", "look", "List the jobs of a run."),
         Entry("show", "look", "One job: request, response, every send."),
         Entry("errors", "look", "Failures by kind: count, an example, the fix."),
+        Entry("explain", "explain", "Where the time went; why a run or a job is not done."),
         Entry("limits", "limits", "Limits in force, used and left; change them."),
-        Entry("usage", "usage", "Requests, tokens, money by day, model or run."),
+        Entry("usage", "usage", "Requests, tokens, money, waiting by day, model or run."),
     ),
     "Results": (
         Entry("export", "export", "Write results as CSV, JSONL or a batch format."),

@@ -25,7 +25,7 @@ DEFAULT_DB: Final = Path("batchrunner.db")
 _NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?!help)| ? [(#])")
 #: A command in a fix that needs the call's own database; one that asks for help needs none.
 _NEEDS_PLACE: Final = re.compile(
-    r"\bbatchrunner (?:resume|retry|doctor|errors|show|limits set)\b(?! --help)"
+    r"\bbatchrunner (?:resume|retry|doctor|errors|show|status|export|limits set|limits)\b(?! --help)"
 )
 
 

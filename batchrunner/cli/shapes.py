@@ -23,6 +23,7 @@ from batchrunner.views import (
     CheckView,
     ErrorGroup,
     Event,
+    ExplainView,
     JobDetail,
     JobView,
     LimitView,
@@ -31,6 +32,7 @@ from batchrunner.views import (
     RunView,
     SaidView,
     SendView,
+    Standing,
     UsageView,
 )
 
@@ -193,7 +195,47 @@ def said_row(said: SaidView) -> Json:
 
 def usage_row(usage: UsageView) -> Json:
     """Return what was used, with every name that rows can be told apart by."""
-    return asdict(usage)
+    waits = usage.waits
+    return {**asdict(usage), "waited_s": None if waits is None else sum(waits.values())}
+
+
+def explain_object(view: ExplainView) -> Json:
+    """Return where a run's time went, and why it or one of its jobs is not done."""
+    run, time, job = view.run, view.time, view.job
+    return {
+        "run": {"id": run.id, "name": run.name, "state": run.state},
+        "standing": _standing_object(view.standing),
+        "time": None
+        if time is None
+        else {
+            "began_at": rfc3339(time.began_at),
+            "ended_at": rfc3339(time.ended_at),
+            "seconds": sum(part.seconds for part in time.parts),
+            "parts": [asdict(part) for part in time.parts],
+            "n_waits": time.n_waits,
+            "waits": [
+                {
+                    **asdict(wait),
+                    "began_at": rfc3339(wait.began_at),
+                    "ended_at": rfc3339(wait.ended_at),
+                }
+                for wait in time.waits
+            ],
+        },
+        "advice": view.advice or None,
+        "job": None
+        if job is None
+        else {
+            "key": job.key,
+            "status": job.status,
+            "standing": _standing_object(job.standing),
+            "moments": [{**asdict(one), "at": rfc3339(one.at)} for one in job.moments],
+        },
+    }
+
+
+def _standing_object(standing: Standing) -> Json:
+    return {**asdict(standing), "until": rfc3339(standing.until)}
 
 
 def job_row(job: JobView) -> Json:

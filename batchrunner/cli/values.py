@@ -19,6 +19,7 @@ from batchrunner.values import (
     read_max_failures,
     read_positive_duration,
     read_schema,
+    read_since,
     read_size,
     read_text,
 )
@@ -67,6 +68,7 @@ class Kind(_Choice):
 DURATION: Final = Words("DURATION", read_positive_duration)
 DURATION_OR_ZERO: Final = Words("DURATION", read_duration)
 SCHEMA: Final = Words("SCHEMA", read_schema)
+SINCE: Final = Words("DAY|DURATION", read_since)
 SIZE: Final = Words("SIZE", read_size)
 LIMIT: Final = Words("LIMIT", read_limit)
 CONCURRENCY: Final = Words("N|auto", read_concurrency)

@@ -35,6 +35,7 @@ from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
+from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.token_estimates import Ahead, TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
 from batchrunner.errors import BatchrunnerError, DatabaseError
@@ -61,6 +62,8 @@ LOOK_S: Final = 0.25
 DISK_TRIES: Final = 10
 #: The steady time is stored so often, for the next process's clock (milliseconds).
 SEEN_MS: Final = 1_000.0
+#: In a wait, in which nothing else is stored, where the time goes is stored so often (milliseconds).
+UNSTORED_MS: Final = 30_000.0
 #: The log is copied into the database once it has grown by so many bytes.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 #: A log of so many times that size, which a reader keeps from being emptied, is told of.
@@ -159,6 +162,7 @@ class Holder:
         try:
             while True:
                 await self._cycle()
+                self._note_times()
                 await self._end_runs()
                 left = self._is_over()
                 if left is Left.HANDED_OVER:
@@ -209,6 +213,9 @@ class Holder:
         self._judge.new_holds.clear()
         if cycle.is_seen:
             self._seen_at = now
+            cycle.times = [
+                one for run in self._roster.live for one in run.times.take(run, now, wall)
+            ]
         if plans:
             hit("claim.begin")
         result = await self._commit(cycle, plans)
@@ -222,6 +229,12 @@ class Holder:
         await self._roster.learn_codecs(cycle.settles)
         if self._scopes.rebinds:
             await self._roster.rebind()
+
+    def _note_times(self) -> None:
+        """Count where the runs' time went since the last loop."""
+        now, wall = self._clock.now(), self._clock.wall()
+        for run in self._roster.live:
+            run.times.turn(cause_of(run, now), now, wall)
 
     def _judge_now(self) -> None:
         """Judge what came back; what it pauses, holds or stops is so before the next send."""
@@ -480,6 +493,7 @@ class Holder:
             self._gate.wake()
         for run in self._roster.live:
             await self._show(run)
+        await self._roster.store_times(longer_than_ms=UNSTORED_MS)
 
     def _tell_large_log(self, size: int) -> None:
         """Say that the log can't be emptied: at 128 MB, and each time it has doubled."""
@@ -496,7 +510,12 @@ class Holder:
         waiting = None if run.is_stopping else what_it_waits_for(run, now, wall)
         if _changed(run.waiting, waiting):
             run.waiting = waiting
-            await self._writer.transact(lambda conn: statements.set_waiting(conn, run.id, waiting))
+            cause = cause_of(run, now)
+            await self._writer.transact(
+                lambda conn: statements.set_waiting(
+                    conn, run.id, waiting, cause=cause, wall=int(wall)
+                )
+            )
             self._feed.waiting(run)
         self._feed.picture(run, self._scopes, is_draining=self._stops.asked)
 

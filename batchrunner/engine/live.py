@@ -20,6 +20,7 @@ from batchrunner.core.expected import Expected
 from batchrunner.core.warmth import Warmth
 from batchrunner.engine.purse import Purse
 from batchrunner.engine.streak import Streak
+from batchrunner.engine.time_use import TimeUse
 from batchrunner.engine.token_estimates import Ahead
 from batchrunner.engine.wire import Wire
 from batchrunner.models import (
@@ -285,9 +286,15 @@ class LiveRun:
     waiting: Waiting | None = None
     ended: bool = False
     started_at: float = 0.0
+    #: Where its time goes.
+    times: TimeUse = field(init=False)
     recent_errors: deque[tuple[int, str, str, str]] = field(default_factory=lambda: deque(maxlen=5))
     #: Wall ms of recent completions and sends, for the rate shown.
     sends: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+
+    def __post_init__(self) -> None:
+        """Begin to count its time."""
+        self.times = TimeUse(self.started_at)
 
     def wanted_concurrency(self) -> int:
         """Return ``-c``: as typed, or what Little's law gives for the limits and the latency seen."""

@@ -38,7 +38,7 @@ from batchrunner.options import DEFAULT_MAX_ATTEMPTS, MAX_COST, PRICES, in_force
 from batchrunner.providers import pool_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.store import holder as statements
-from batchrunner.store import sample, scopes
+from batchrunner.store import sample, scopes, waits
 from batchrunner.store.accounts import account_to_send_with
 from batchrunner.store.codecs import Answers, Codec, codec_of_answers, codecs_of, made_codec
 from batchrunner.store.faults import DiskFullError
@@ -308,8 +308,8 @@ class Roster:
             return
         row = _with_defaults(row, limits)
         wire = self._wires(row)
-        wall = int(self._clock.wall())
-        purse = await self._purse(row, wall)
+        purse = await self._purse(row, int(self._clock.wall()))
+        now, wall = self._clock.now(), int(self._clock.wall())
 
         def take(conn: DriverConnection) -> LiveRun:
             account_id = account_to_send_with(
@@ -332,7 +332,7 @@ class Roster:
                 counts=row.counts,
                 priority=row.priority,
                 streak=Streak(limits.max_wait_s),
-                started_at=self._clock.now(),
+                started_at=now,
             )
             totals = statements.load_totals(conn, run_id)
             run.requests, run.input_tokens, run.output_tokens, run.cost_usd = totals
@@ -447,6 +447,8 @@ class Roster:
             await self._cancel_rest(run, wall)
         is_finished = run.counts.pending == 0
         stop = None if is_finished and not is_cancelled else run.stop
+        wall = int(self._clock.wall())
+        times = run.times.take(run, self._clock.now(), wall)
 
         def leave(conn: DriverConnection) -> None:
             statements.end_run(
@@ -456,6 +458,7 @@ class Roster:
                 finished=is_finished and not is_cancelled,
                 wall=wall,
                 only_for=run.asked_by if _is_of_call(stop) else None,
+                times=times,
             )
             if run.is_sample and (is_finished or is_sample_over(run)):
                 sample.end_sample(conn, run.id, is_paused=not is_finished)
@@ -489,7 +492,22 @@ class Roster:
     async def leave(self) -> None:
         """Hand every run that is still live back, so that another process may take it up."""
         for run in self.live:
-            await self._writer.transact(lambda conn, run=run: statements.let_go(conn, run.id))  # type: ignore[misc]
+            wall = int(self._clock.wall())
+            times = run.times.take(run, self._clock.now(), wall)
+            await self._writer.transact(
+                lambda conn, run=run, wall=wall, times=times: statements.let_go(  # type: ignore[misc]
+                    conn, run.id, wall=wall, times=times
+                )
+            )
+
+    async def store_times(self, *, longer_than_ms: float) -> None:
+        """Store where the runs' time went, of those of which that was not stored for so long."""
+        now, wall = self._clock.now(), self._clock.wall()
+        due = [run for run in self.live if now - run.times.stored_at >= longer_than_ms]
+        if not due:
+            return
+        sums = [one for run in due for one in run.times.take(run, now, wall)]
+        await self._writer.transact(lambda conn: waits.book(conn, sums))
 
     def codecs(self) -> dict[RunId, Codec]:
         """Return what the answers of runs that keep them compressed are written with."""

@@ -37,6 +37,7 @@ from batchrunner.store.records import (
 )
 from batchrunner.store.spending import COUNT_LOST, lost_rows
 from batchrunner.store.tokens import seen_row
+from batchrunner.store.waits import TIME, TIME_AGAIN
 
 #: A claim takes no more payload than this, however small the jobs' number.
 MAX_CLAIM_BYTES: Final = 16 * 1024 * 1024
@@ -214,6 +215,7 @@ def prepare(cycle: Cycle) -> Prepared:
         *((_SAID, (headers.decode(), cycle.wall, scope)) for scope, headers in cycle.said),
         *_rows(_META, _META_AGAIN, seen),
         *((COUNT_LOST, row) for row in lost_rows(cycle.settles)),
+        *_rows(TIME, TIME_AGAIN, cycle.times),
     ]
     return Prepared(cycle, groups, statements, deltas, answers if cycle.codecs else (), [])
 

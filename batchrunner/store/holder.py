@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from batchrunner.clock import LastSeen, SystemClock
+from batchrunner.core.time_use import HANDED_OVER, OVER, stopped
 from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
-from batchrunner.store import scopes
+from batchrunner.store import scopes, waits
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
+from batchrunner.store.records import TimeSum
 from batchrunner.store.spending import COUNT_LOST, lost_row
 from batchrunner.views import RequestCounts
 
@@ -306,7 +308,8 @@ def set_account(conn: sqlite3.Connection, run_id: RunId, account: ScopeId) -> No
 
 
 def take_up(conn: sqlite3.Connection, run_id: RunId, process_id: int, *, wall: int) -> None:
-    """Note that this process drains the run from now on."""
+    """Note that this process drains the run, which has an account, from now on."""
+    waits.arrive(conn, run_id, wall=wall)
     conn.execute(
         "UPDATE run SET runner_id = ?, started_at = coalesce(started_at, ?),"
         " finished_at = NULL, stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
@@ -316,8 +319,14 @@ def take_up(conn: sqlite3.Connection, run_id: RunId, process_id: int, *, wall: i
     conn.execute("UPDATE ask SET taken_by = ?, note = NULL WHERE run_id = ?", (process_id, run_id))
 
 
-def set_waiting(conn: sqlite3.Connection, run_id: RunId, waiting: Waiting | None) -> None:
-    """Note what a live run waits for."""
+def set_waiting(
+    conn: sqlite3.Connection, run_id: RunId, waiting: Waiting | None, *, cause: str, wall: int
+) -> None:
+    """Note what a live run waits for, or that it waits no more; ``cause`` is what its time goes into."""
+    if waiting is None:
+        waits.end_wait(conn, run_id, wall=wall)
+    else:
+        waits.begin_wait(conn, run_id, cause, waiting, wall=wall)
     conn.execute(
         "UPDATE run SET stop_reason = ?, stop_until = ?, stop_detail = ?, stop_fix = ?"
         " WHERE id = ?",
@@ -333,11 +342,15 @@ def end_run(
     finished: bool,
     wall: int,
     only_for: int | None = None,
+    times: Sequence[TimeSum] = (),
 ) -> None:
     """Leave a run: finished, or stopped with work left and the reason why.
 
     A stop that only the call of process ``only_for`` wanted leaves the asks of others standing.
+    ``times`` is where the run's time went since that was last stored.
     """
+    reason = stop.reason.value if stop is not None else "cancelled"
+    waits.leave(conn, run_id, OVER if finished else stopped(reason), stop, wall=wall, times=times)
     conn.execute(
         "UPDATE run SET runner_id = NULL, stop_reason = ?, stop_until = ?, stop_detail = ?,"
         " stop_fix = ? WHERE id = ?",
@@ -355,8 +368,11 @@ def end_run(
     )
 
 
-def let_go(conn: sqlite3.Connection, run_id: RunId) -> None:
+def let_go(
+    conn: sqlite3.Connection, run_id: RunId, *, wall: int, times: Sequence[TimeSum] = ()
+) -> None:
     """Leave a run to whoever takes it up next; it stays as it is."""
+    waits.leave(conn, run_id, HANDED_OVER, wall=wall, times=times)
     conn.execute("UPDATE run SET runner_id = NULL WHERE id = ?", (run_id,))
     conn.execute("UPDATE ask SET taken_by = NULL, note = NULL WHERE run_id = ?", (run_id,))
 

@@ -292,7 +292,8 @@ def _begin_run(conn: sqlite3.Connection, row: tuple[object, ...]) -> RunId:
         "INSERT INTO run"
         " (id, uid, name, state, provider, options, priority, loader_id, created_at)"
         " SELECT 1 + max(coalesce((SELECT max(id) FROM run), 0),"
-        " coalesce((SELECT max(run_id) FROM usage_day), 0)), ?, ?, 'loading', ?, ?, ?, ?, ?",
+        " coalesce((SELECT max(run_id) FROM usage_day), 0),"
+        " coalesce((SELECT max(run_id) FROM time_day), 0)), ?, ?, 'loading', ?, ?, ?, ?, ?",
         row,
     )
     return RunId(cursor.lastrowid or 0)

@@ -28,6 +28,7 @@ __all__ = [
     "NextJobs",
     "ScopeRow",
     "Settle",
+    "TimeSum",
 ]
 
 
@@ -185,6 +186,18 @@ class Hold(NamedTuple):
     fix: str
 
 
+class TimeSum(NamedTuple):
+    """Time of a run that went into one cause, to be added to a day's."""
+
+    run_id: RunId
+    #: UTC days since the epoch.
+    day: int
+    account_id: ScopeId
+    #: One of :mod:`batchrunner.core.time_use`.
+    cause: str
+    ms: float
+
+
 @dataclass(slots=True, kw_only=True)
 class Cycle:
     """One transaction's work."""
@@ -210,6 +223,8 @@ class Cycle:
     looks: Sequence[Look] = ()
     #: What answers taught of their models' tokens.
     seen_tokens: Sequence[tuple[str, Seen]] = ()
+    #: Where the time of the runs went since it was last stored.
+    times: Sequence[TimeSum] = ()
     #: What the answers of runs that keep them compressed are written with.
     codecs: Mapping[RunId, Codec] = field(default_factory=dict)
 

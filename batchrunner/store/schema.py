@@ -19,7 +19,7 @@ __all__ = ["APPLICATION_ID", "REVISIONS", "Standing", "migrate", "standing"]
 #: ``PRAGMA application_id`` of our files: "brun".
 APPLICATION_ID: Final = 0x6272756E
 #: Every revision this program knows, oldest first; the last is the current schema.
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
 
 
 class Standing(Enum):

@@ -1,19 +1,24 @@
 """What was used day by day, from counters that outlive the runs.
 
 A day is UTC's here, whatever zone a limit's day has: so a row never changes with a setting. What a
-limit counts is told by :mod:`batchrunner.store.limits`.
+limit counts is told by :mod:`batchrunner.store.limits`. Rows of days are read, never jobs or sends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+import sqlalchemy as sa
+
+from batchrunner.core.time_use import WAITS, kind_of
+from batchrunner.errors import UsageError
+from batchrunner.models import RunId
 from batchrunner.store.database import Database
 from batchrunner.views import UsageView
 
-__all__ = ["GROUPINGS", "usage"]
+__all__ = ["GROUPINGS", "Chosen", "usage"]
 
 #: What rows can be told apart by → the expression.
 GROUPINGS: Final[Mapping[str, str]] = {
@@ -25,30 +30,107 @@ GROUPINGS: Final[Mapping[str, str]] = {
     "provider": "s.provider",
 }
 _EPOCH: Final = date(1970, 1, 1)
+#: Sums of a day's counters, by the names of the view's fields.
+_COUNTERS: Final = (
+    "requests", "rate_limited", "input_tokens", "output_tokens", "cache_read_tokens",
+    "cache_write_tokens",
+)  # fmt: skip
+#: Those that may be unknown.
+_DOLLARS: Final = ("cost_usd", "cache_saved_usd")
+_SUMS: Final = (*_COUNTERS, *_DOLLARS)
+_OF_ACCOUNT: Final = "JOIN scope s ON s.id = u.account_id LEFT JOIN run r ON r.id = u.run_id"
+_USED: Final = f"""
+    SELECT {{keys}}, {", ".join(f"sum(u.{name}) AS {name}" for name in _SUMS)}
+    FROM usage_day u JOIN model m ON m.id = u.model_id {_OF_ACCOUNT}
+    WHERE {{chosen}} GROUP BY {{places}}"""  # noqa: S608 (constants)
+_TIME: Final = f"""
+    SELECT {{keys}}, u.cause, sum(u.ms) AS ms FROM time_day u {_OF_ACCOUNT}
+    WHERE {{chosen}} GROUP BY {{places}}, u.cause ORDER BY ms DESC"""  # noqa: S608 (constants)
 
 
-def usage(db: Database, by: Sequence[str], *, since: date | None = None) -> list[UsageView]:
-    """Return requests and tokens by ``by`` (names of :data:`GROUPINGS`), oldest day first.
+class Chosen(NamedTuple):
+    """What usage is asked for; ``None``: all of it."""
 
-    ``since`` leaves out the UTC days before it. Tokens are 0 where answers named none.
+    #: Leaves out the UTC days before it.
+    since: date | None = None
+    run: RunId | None = None
+    model: str | None = None
+
+
+EVERYTHING: Final = Chosen()
+
+
+def usage(db: Database, by: Sequence[str], chosen: Chosen = EVERYTHING) -> list[UsageView]:
+    """Return what was used by ``by`` (names of :data:`GROUPINGS`), in their order.
+
+    Tokens are 0 where answers named none. A day in which a run only waited is a row too. Raises
+    :class:`UsageError` for a model that nothing was sent to.
     """
-    keys = ", ".join(f"{GROUPINGS[name]} AS {name}" for name in by)
-    order = ", ".join(str(number) for number in range(1, len(by) + 1))
     with db.read() as connection:
-        rows = connection.exec_driver_sql(
-            f"SELECT {keys}, sum(u.requests) AS requests, sum(u.rate_limited) AS rate_limited,"  # noqa: S608 (constants)
-            " sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,"
-            " sum(u.cost_usd) AS cost_usd, sum(u.cache_read_tokens) AS cache_read_tokens,"
-            " sum(u.cache_write_tokens) AS cache_write_tokens,"
-            " sum(u.cache_saved_usd) AS cache_saved_usd"
-            " FROM usage_day u JOIN model m ON m.id = u.model_id JOIN scope s ON s.id = u.account_id"
-            f" LEFT JOIN run r ON r.id = u.run_id WHERE u.day >= ? GROUP BY {order} ORDER BY {order}",
-            (0 if since is None else (since - _EPOCH).days,),
-        ).mappings()
-        return [_view(dict(row)) for row in rows]
+        if chosen.model is not None:
+            _refuse_unknown_model(connection, chosen.model)
+        rows = {
+            _key(row, by): {name: row[name] for name in _SUMS}
+            for row in _rows(connection, _USED, by, chosen, has_model=True)
+        }
+        waits: dict[tuple[Any, ...], dict[str, float]] | None = None
+        if "model" not in by and chosen.model is None:
+            waits = {}
+            for row in _rows(connection, _TIME, by, chosen, has_model=False):
+                if kind_of(row["cause"]) in WAITS:
+                    waits.setdefault(_key(row, by), {})[row["cause"]] = row["ms"] / 1000.0
+    nothing = {**dict.fromkeys(_COUNTERS, 0), **dict.fromkeys(_DOLLARS)}
+    return [
+        UsageView(
+            **_named(key, by),
+            **rows.get(key, nothing),
+            waits=None if waits is None else waits.get(key, {}),
+        )
+        for key in sorted({*rows, *(waits or ())})
+    ]
 
 
-def _view(row: dict[str, object]) -> UsageView:
-    if "day" in row:
-        row["day"] = (_EPOCH + timedelta(days=int(str(row["day"])))).isoformat()
-    return UsageView(**row)  # type: ignore[arg-type] # the names of the columns are its fields
+def _rows(
+    connection: sa.Connection, statement: str, by: Sequence[str], chosen: Chosen, *, has_model: bool
+) -> Iterable[Any]:
+    """Return the rows of a statement, its keys named, its conditions filled in."""
+    conditions: list[tuple[str, object]] = [
+        ("u.day >= ?", 0 if chosen.since is None else (chosen.since - _EPOCH).days)
+    ]
+    if chosen.run is not None:
+        conditions.append(("u.run_id = ?", chosen.run))
+    if has_model and chosen.model is not None:
+        conditions.append(("m.name = ?", chosen.model))
+    return connection.exec_driver_sql(
+        statement.format(
+            keys=", ".join(f"{GROUPINGS[name]} AS {name}" for name in by),
+            chosen=" AND ".join(condition for condition, _ in conditions),
+            places=", ".join(str(number) for number in range(1, len(by) + 1)),
+        ),
+        tuple(value for _, value in conditions),
+    ).mappings()
+
+
+def _key(row: Mapping[str, Any], by: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in by)
+
+
+def _named(key: tuple[Any, ...], by: Sequence[str]) -> dict[str, Any]:
+    named = dict(zip(by, key, strict=True))
+    if "day" in named:
+        named["day"] = (_EPOCH + timedelta(days=int(named["day"]))).isoformat()
+    return named
+
+
+def _refuse_unknown_model(connection: sa.Connection, model: str) -> None:
+    names = list(
+        connection.exec_driver_sql(
+            "SELECT DISTINCT m.name FROM usage_day u JOIN model m ON m.id = u.model_id"
+            " WHERE m.name != '' ORDER BY 1"
+        ).scalars()
+    )
+    if model not in names:
+        raise UsageError(
+            f"Nothing was sent to a model {model!r}.",
+            fix=f"There was to: {', '.join(names)}." if names else "Nothing was sent to any yet.",
+        )

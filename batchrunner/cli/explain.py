@@ -1,0 +1,158 @@
+"""``explain``: where a run's time went, and why a run or a job is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from batchrunner.cli.bars import bar
+from batchrunner.cli.house import Command
+from batchrunner.cli.lines import wall_ms
+from batchrunner.cli.settings import Settings
+from batchrunner.cli.shapes import explain_object, write_json
+from batchrunner.cli.tables import Column, terminal_width, write_facts, write_table
+from batchrunner.cli.text import duration, local_time, printable, when
+from batchrunner.core.time_use import cause_words
+from batchrunner.views import ExplainView, JobStory, Moment, Standing, TimeView, WaitView
+
+Fact = tuple[str, str]
+_PARTS: Final = (
+    Column("TIME", right=True),
+    Column("SHARE", right=True),
+    Column(""),
+    Column("WENT INTO"),
+)
+_WAITS: Final = (
+    Column("BEGAN"),
+    Column("TOOK", right=True),
+    Column("TIMES", right=True),
+    Column("WAITED FOR"),
+)
+_LIFE: Final = (
+    Column("WHEN"),
+    Column("TOOK", right=True),
+    Column("WHAT"),
+    Column("DETAIL"),
+)
+#: Columns of a share's bar; on a narrow terminal there is none.
+_BAR: Final = 16
+_NARROW: Final = 72
+
+
+@click.command(
+    "explain",
+    cls=Command,
+    short_help="Where the time went; why a run or a job is not done.",
+    examples=(
+        "batchrunner explain",
+        "batchrunner explain tickets",
+        "batchrunner explain tickets ticket-17",
+        "batchrunner explain tickets --json",
+    ),
+)
+@click.argument("run", required=False)
+@click.argument("job", required=False)
+@click.pass_context
+def explain_command(ctx: click.Context, /, run: str | None, job: str | None) -> int:
+    """Where a run's time went, why it is not done, and what to do next; the same of one job.
+
+    RUN is a run's name or id; without one, the latest. JOB is a job's key; alone it is one of the
+    latest run.
+    """
+    settings = Settings.of(ctx)
+    view = settings.app().explain(run, job)
+    if settings.json:
+        write_json(explain_object(view))
+        return 0
+    now = wall_ms()
+    if view.job is not None:
+        _write_job(view, view.job, settings, now)
+        return 0
+    write_facts(_facts(view, settings, now))
+    if view.time is not None:
+        _write_time(view.time, now)
+    if view.advice:
+        click.echo()
+        write_facts([("faster", settings.placed(view.advice))])
+    return 0
+
+
+def _facts(view: ExplainView, settings: Settings, now_ms: float) -> Iterator[Fact]:
+    run, time = view.run, view.time
+    jobs = run.jobs
+    yield "run", f"{printable(run.name)} ({printable(run.id)}, {printable(run.provider)})"
+    yield "state", run.state
+    yield "jobs", f"{jobs.completed:,} of {jobs.total:,} completed, {jobs.failed:,} failed"
+    yield from _standing(view.standing, settings, now_ms)
+    if time is not None:
+        took = duration((time.ended_at - time.began_at) / 1000.0)
+        began, ended = local_time(time.began_at, now_ms), local_time(time.ended_at, now_ms)
+        yield "time", f"{took}, from {began} to {ended}"
+
+
+def _standing(standing: Standing, settings: Settings, now_ms: float) -> Iterator[Fact]:
+    yield "why", printable(standing.detail)
+    yield "until", when(standing.until, now_ms) if standing.until is not None else ""
+    yield "next", settings.placed(standing.next)
+
+
+def _write_time(time: TimeView, now_ms: float) -> None:
+    total = sum(part.seconds for part in time.parts)
+    if total <= 0:
+        return
+    is_narrow = (terminal_width() or _NARROW) < _NARROW
+    click.echo()
+    write_table(
+        _PARTS,
+        (
+            (
+                _stretch(part.seconds),
+                f"{100 * part.seconds / total:.1f} %",
+                "" if is_narrow else bar(part.seconds / total, _BAR),
+                printable(cause_words(part.cause)),
+            )
+            for part in time.parts
+        ),
+    )
+    if time.waits:
+        more = f", {time.n_waits} in all" if time.n_waits > len(time.waits) else ""
+        click.echo(f"\nthe longest waits{more}")
+        write_table(_WAITS, (_wait_cells(wait, now_ms) for wait in time.waits))
+
+
+def _wait_cells(wait: WaitView, now_ms: float) -> list[str]:
+    took = duration(wait.seconds) + (" so far" if wait.ended_at is None else "")
+    words = cause_words(wait.cause)
+    return [
+        local_time(wait.began_at, now_ms),
+        took,
+        f"{wait.times:,}",
+        printable(f"{words}: {wait.detail}" if wait.detail else words),
+    ]
+
+
+def _write_job(view: ExplainView, job: JobStory, settings: Settings, now_ms: float) -> None:
+    write_facts(
+        [
+            ("job", f"{printable(job.key)} of {printable(view.run.name)} ({view.run.state})"),
+            ("status", printable(job.status)),
+            *_standing(job.standing, settings, now_ms),
+        ]
+    )
+    click.echo()
+    write_table(_LIFE, (_moment_cells(moment, now_ms) for moment in job.moments))
+
+
+def _moment_cells(moment: Moment, now_ms: float) -> list[str]:
+    return [
+        local_time(moment.at, now_ms),
+        "-" if moment.took_s is None else _stretch(moment.took_s),
+        printable(moment.what),
+        printable(moment.detail),
+    ]
+
+
+def _stretch(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else duration(seconds)
