@@ -21,7 +21,7 @@ _BLOCK: Final = "█"
 _EIGHTHS: Final = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _ASCII: Final = "#"
 _GAP: Final = "  "
-#: A bar is given at least and at most so many columns; a label at most a third of the line.
+#: A bar is given at least and at most so many columns; a label at most half of what numbers leave.
 _LEAST: Final = 4
 _MOST: Final = 60
 
@@ -34,6 +34,8 @@ class Bar(NamedTuple):
     value: float | None
     #: The value in words.
     words: str
+    #: What the label is where there is no room for it; empty: it is cut.
+    short: str = ""
 
 
 def bar(share: float, columns: int) -> str:
@@ -62,8 +64,11 @@ def write_bars(title: str, lines: Sequence[Bar]) -> None:
     if not lines:
         return
     total = max(shutil.get_terminal_size((80, 24)).columns, 1)
-    label = min(max(width(line.label) for line in lines), max(total // 3, 5))
     words = max(len(line.words) for line in lines)
+    most = max((total - words) // 2, 5)
+    if any(width(line.label) > most for line in lines):
+        lines = [line._replace(label=line.short or line.label) for line in lines]
+    label = min(max(width(line.label) for line in lines), most)
     room = min(max(total - label - words - 2 * len(_GAP), _LEAST), _MOST)
     largest = max((line.value or 0.0 for line in lines), default=0.0)
     click.echo(title)

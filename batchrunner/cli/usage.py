@@ -238,13 +238,19 @@ def _write_csv(rows: Sequence[UsageView], names: tuple[str, ...]) -> None:
 
 def _write_chart(rows: Sequence[UsageView], names: tuple[str, ...], measure: Measure) -> None:
     """Draw a bar a row; days between in which nothing was sent are shown empty."""
-    if names == ("day",):
+    is_by_day = names == ("day",)
+    if is_by_day:
         rows = list(_with_gaps(rows))
     of = ", ".join(names)
     write_bars(
         f"{measure.title} by {of}",
         [
-            Bar(" ".join(_names(row, names)), value, measure.words(value))
+            Bar(
+                " ".join(_names(row, names)),
+                value,
+                measure.words(value),
+                row.day[5:] if is_by_day and row.day else "",
+            )
             for row in rows
             for value in (measure.value(row),)
         ],

@@ -234,7 +234,7 @@ class Holder:
         """Count where the runs' time went since the last loop."""
         now, wall = self._clock.now(), self._clock.wall()
         for run in self._roster.live:
-            run.times.turn(cause_of(run, now), now, wall)
+            run.times.turn(cause_of(run, now, wall), now, wall)
 
     def _judge_now(self) -> None:
         """Judge what came back; what it pauses, holds or stops is so before the next send."""
@@ -510,7 +510,7 @@ class Holder:
         waiting = None if run.is_stopping else what_it_waits_for(run, now, wall)
         if _changed(run.waiting, waiting):
             run.waiting = waiting
-            cause = cause_of(run, now)
+            cause = cause_of(run, now, wall)
             await self._writer.transact(
                 lambda conn: statements.set_waiting(
                     conn, run.id, waiting, cause=cause, wall=int(wall)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from batchrunner.core.admission import Blocked, ScopeLedger
+from batchrunner.core.admission import Blocked
 from batchrunner.core.caps import METERS, MIN_INTERVAL, RPM
-from batchrunner.core.time_use import OUTAGE, RETRY, SENDING, STALLED
+from batchrunner.core.pause import remaining_ms
+from batchrunner.core.time_use import OUTAGE, RETRY, SENDING, STALLED, WAITS, kind_of
 from batchrunner.store.records import TimeSum
 
 if TYPE_CHECKING:
@@ -56,17 +57,17 @@ class TimeUse:
         ]
 
 
-def cause_of(run: LiveRun, now: float) -> str:
+def cause_of(run: LiveRun, now: float, wall: float) -> str:
     """Return what keeps the run's next request from going out, after the last plan."""
     if run.streak.is_outage:
         return OUTAGE
     if run.is_stopping:
         # What is in flight is waited for; nothing new is asked for any more.
         return SENDING
-    return _limit_of(run, now) or (RETRY if _is_backing_off(run, now) else SENDING)
+    return _limit_of(run, now, wall) or (RETRY if _is_backing_off(run, now) else SENDING)
 
 
-def _limit_of(run: LiveRun, now: float) -> str | None:
+def _limit_of(run: LiveRun, now: float, wall: float) -> str | None:
     """Return the limit, the pause or the budget that holds the run back."""
     blocked = _blocked(run, now)
     if blocked is not None:
@@ -75,7 +76,7 @@ def _limit_of(run: LiveRun, now: float) -> str | None:
         return run.waiting.reason.value
     if run.outstanding <= run.in_flight or run.in_flight >= run.in_flight_bound():
         return None
-    return _pace_of(run, now)
+    return _held_until_planned(run, now, wall)
 
 
 def _is_backing_off(run: LiveRun, now: float) -> bool:
@@ -107,13 +108,17 @@ def _ends(blocked: Blocked) -> float:
     return float("inf") if blocked.until is None else blocked.until
 
 
-def _pace_of(run: LiveRun, now: float) -> str | None:
-    """Return the limit whose pace the next of the claims waits for."""
-    scopes: set[ScopeLedger] = {run.account, *(lane.pool for lane in run.lanes.values())}
-    names = {
-        limit.name
-        for scope in scopes
-        if scope.planned_at > now + _AHEAD_MS
-        for limit in scope.limits
-    }
+def _held_until_planned(run: LiveRun, now: float, wall: float) -> str | None:
+    """Return what the claims that no sender has sent yet wait for: their instants lie ahead."""
+    scopes = {run.account, *(lane.pool for lane in run.lanes.values())}
+    ahead = [scope for scope in scopes if scope.planned_at > now + _AHEAD_MS]
+    if not ahead:
+        return None
+    for scope in scopes:
+        if scope.pause.reason is not None and remaining_ms(scope.pause, now=now, wall=wall) > 0:
+            return scope.pause.reason.value
+    if not run.in_flight and kind_of(run.times.cause) in WAITS:
+        # The last second of a wait, in which what comes after it is claimed.
+        return run.times.cause
+    names = {limit.name for scope in ahead for limit in scope.limits}
     return next((name for name in (MIN_INTERVAL, RPM) if name in names), None)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import sqlite3
 import time
 from datetime import UTC, datetime
 from typing import Any
+
+import pytest
 
 from tests.fakes import ApiServer
 from tests.integration.house import House
@@ -61,6 +66,75 @@ def test_usage_of_nothing_sent(house: House, api: ApiServer) -> None:
     assert "nothing was sent yet" in house.run("usage").err
     assert usage(house) == []
     assert api.requests() == []
+
+
+def test_usage_tells_time_waited_and_for_what(house: House, api: ApiServer) -> None:
+    """A pause's time stands with its day, run and account; by model it is not told."""
+    api.script([{"n": 2, "status": 429, "headers": {"retry-after": "1"}}])
+    house.jobs(3)
+    house.submit("-c", "1", "--rpm", "none")
+    for by in ("day", "run", "account", "provider"):
+        (row,) = usage(house, "--by", by)
+        assert 0.7 < row["waits"]["rate_limited"] < 3.0
+        assert row["waited_s"] == pytest.approx(sum(row["waits"].values()))
+    (row,) = usage(house, "--by", "model")
+    assert (row["waits"], row["waited_s"]) == (None, None)
+    shown = house.run("usage").out.splitlines()
+    assert shown[0].split()[-3:] == ["WAITED", "MOST", "FOR"]
+    assert "rate_limited" in shown[1]
+
+
+def test_usage_of_some(house: House) -> None:
+    """--run, --model and --since leave out the rest; names that are none are refused with those there are."""
+    house.jobs(2)
+    house.jobs(3, "more.jsonl", prefix="m")
+    house.submit()
+    house.submit("--name", "more", "--model", "sim-2", file="more.jsonl")
+    assert [row["requests"] for row in usage(house)] == [5]
+    assert [row["requests"] for row in usage(house, "--run", "more")] == [3]
+    assert [row["requests"] for row in usage(house, "--model", "sim-1")] == [2]
+    assert usage(house, "--run", "more", "--model", "sim-1") == []
+    assert usage(house, "--since", "2099-01-01") == []
+    assert [row["requests"] for row in usage(house, "--since", "36h", "--by", "provider")] == [5]
+    assert "There was to: sim-1, sim-2." in house.run("usage", "--model", "x", code=2).err
+    assert "There is no run 'x'" in house.run("usage", "--run", "x", code=2).err
+    assert "'soon' is no day" in house.run("usage", "--since", "soon", code=2).err
+    both = house.run("usage", "--csv", "--chart", code=2).err
+    assert "--csv and --chart are two shapes" in both
+
+
+def test_usage_as_csv_and_as_bars(house: House) -> None:
+    """--csv has the names of --json and a column a cause; --chart fits its width, in ASCII where it must."""
+    house.jobs(4)
+    house.submit("--rpm", "600")
+    (row,) = list(csv.DictReader(io.StringIO(house.run("usage", "--by", "run", "--csv").out)))
+    (told,) = usage(house, "--by", "run")
+    assert (row["run"], row["requests"]) == ("jobs", "4")
+    assert float(row["waited_s"]) == pytest.approx(told["waited_s"], abs=0.001)
+    assert float(row["waited_s.rpm"]) == pytest.approx(told["waits"]["rpm"], abs=0.001)
+    today = datetime.now(UTC).date().isoformat()
+    head, line = house.run("usage", "--chart", environ={"COLUMNS": "30"}).out.splitlines()
+    assert (head, line) == ("requests by day", f"{today}  4  {'█' * 15}")
+    ascii_only = {"PYTHONIOENCODING": "ascii", "COLUMNS": "24"}
+    line = house.run("usage", "--chart", "tokens", environ=ascii_only).out.splitlines()[1]
+    assert line.endswith("#")
+    assert len(line) <= 24
+
+
+def test_usage_outlives_its_run(house: House, api: ApiServer) -> None:
+    """What a pruned run used and how long it waited stay, without its name; its waits go."""
+    api.script([{"n": 2, "status": 429, "headers": {"retry-after": "1"}}])
+    house.jobs(3)
+    house.submit("-c", "1", "--rpm", "none")
+    before = usage(house, "--by", "day", "--by", "account")
+    house.run("db", "prune", "jobs", "-y")
+    assert usage(house, "--by", "day", "--by", "account") == before
+    (row,) = usage(house, "--by", "run")
+    assert (row["run"], row["requests"]) == ("(deleted)", 4)
+    assert row["waits"]["rate_limited"] > 0.7
+    with sqlite3.connect(house.db) as connection:
+        assert connection.execute("SELECT count(*) FROM wait").fetchone() == (0,)
+    connection.close()
 
 
 def usage(house: House, *words: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 
 from batchrunner.core.admission import Blocked, Cap
 from batchrunner.core.caps import METERS, MIN_INTERVAL
+from batchrunner.core.pause import NO_PAUSE, begin
 from batchrunner.core.time_use import (
     DIED,
     OUTAGE,
@@ -104,7 +105,7 @@ def test_cause_is_what_holds_the_next_request_back(
     """A limit, a pause, a backoff, the budget; sending, while as much is under way as may be."""
     run = LiveScene().run()
     scene(run)
-    assert cause_of(run, NOW) == cause
+    assert cause_of(run, NOW, NOW) == cause
 
 
 @pytest.mark.parametrize(
@@ -121,9 +122,26 @@ def test_claims_that_wait_for_their_instant_wait_for_the_limit(cap: Cap, cause: 
     scene.claim(run)
     scene.claim(run)
     run.outstanding, run.in_flight = 8, 1
-    assert cause_of(run, scene.clock.now()) == cause
+    assert cause_of(run, scene.clock.now(), scene.clock.wall()) == cause
     run.in_flight = 8
-    assert cause_of(run, scene.clock.now()) == SENDING
+    assert cause_of(run, scene.clock.now(), scene.clock.wall()) == SENDING
+
+
+def test_the_last_second_of_a_wait_is_part_of_it() -> None:
+    """What is claimed before a pause or a day is over, to go out then, does not end it."""
+    scene = LiveScene()
+    run = scene.run()
+    now, wall = scene.clock.now(), scene.clock.wall()
+    scene.pool.pause = begin(
+        NO_PAUSE, until=int(wall) + 800, reason=WaitingReason.DAILY_LIMIT, detail="", now=now, wall=wall
+    )  # fmt: skip
+    scene.claim(run)
+    assert cause_of(run, now, wall) == "daily_limit"
+    scene.clock.t += 900
+    assert cause_of(run, scene.clock.now(), scene.clock.wall()) == SENDING
+    scene.pool.planned_at = scene.clock.t + 700
+    run.times.turn("rpd", scene.clock.t, scene.clock.t)
+    assert cause_of(run, scene.clock.now(), scene.clock.wall()) == "rpd"
 
 
 def test_an_outage_comes_first() -> None:
@@ -135,7 +153,7 @@ def test_an_outage_comes_first() -> None:
     for _ in range(8):
         scene.judge.judge(scene.replied(scene.claim(run), down, status=529))
     assert run.streak.is_outage
-    assert cause_of(run, scene.clock.now()) == OUTAGE
+    assert cause_of(run, scene.clock.now(), scene.clock.wall()) == OUTAGE
 
 
 def test_time_is_summed_without_a_gap() -> None:
