@@ -45,11 +45,11 @@ def story(house: House, key: str) -> JobStory:
 
 
 def test_a_limit_that_sets_the_pace_has_the_time(house: House) -> None:
-    """Under --rpm nearly all of a run's time is that limit's, though requests go out all along."""
+    """Under --rpm most of a run's time is that limit's, though requests go out all along."""
     house.jobs(12)
     house.submit("--rpm", "300")
     view = sums_to_the_whole(house)
-    assert seconds(view, "rpm") > 0.8 * seconds(view)
+    assert seconds(view, "rpm") > 0.6 * seconds(view)
     assert "limits set rpm=N" in view.advice
     assert view.standing.next == "batchrunner export jobs -o results.csv"
 
