@@ -7,6 +7,7 @@ A gateway in front of one counts as it likes: there, what is really used is char
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
@@ -53,10 +54,18 @@ class Counting:
     up_front: UpFront = UpFront.AS_USED
     #: Whether what was read from its cache counts as input.
     cache_reads: bool = True
+    #: Models of which it does all the same; ``None``: of none.
+    cache_reads_of: re.Pattern[str] | None = None
     #: Whether ``tpm`` and ``tpd`` count answers besides the input.
     total_has_output: bool = True
     #: Whether a request that was refused counts all the same.
     refused: bool = False
+
+    def counts_reads(self, model: str) -> bool:
+        """Whether what a model's requests read from the cache counts as input."""
+        return self.cache_reads or (
+            self.cache_reads_of is not None and self.cache_reads_of.search(model) is not None
+        )
 
 
 AS_USED: Final = Counting()
@@ -85,13 +94,14 @@ def after_answer(
     input: int | None,  # noqa: A002
     output: int | None,
     cached: int = 0,
+    model: str = "",
 ) -> Charge:
     """Return what a request counts once its answer said what it used; ``None``: it did not say."""
     used = Charge(
         reserved.input if input is None else input,
         reserved.output if output is None else output,
     )
-    if not counting.cache_reads:
+    if cached and not counting.counts_reads(model):
         used = Charge(max(0, used.input - cached), used.output)
     if counting.up_front is UpFront.AS_USED:
         return used

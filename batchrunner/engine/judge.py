@@ -174,6 +174,7 @@ class Judge:
                 input=usage.input_tokens,
                 output=usage.output_tokens or 0,
                 cached=usage.cache_read_tokens or 0,
+                model=claim.lane.model,
             )
             self._tokens.learn(
                 claim.lane.model,

@@ -311,7 +311,7 @@ ANTHROPIC: Final = Profile(
     answers_json=True,
     default_api_version="2023-06-01",
     organization_header="anthropic-organization-id",
-    counting=Counting(cache_reads=False),
+    counting=Counting(cache_reads=False, cache_reads_of=re.compile(r"3[-.]5-haiku|haiku-3[-.]5")),
     caching=CACHING,
     count=_count,
     rules=RULES,

@@ -51,6 +51,26 @@ def test_each_provider_counts_in_its_own_way(
     assert after_answer(reserved, how, input=900, output=50, cached=300) == counted
 
 
+@pytest.mark.parametrize(
+    ("model", "counted"),
+    [
+        ("claude-3-5-haiku-20241022", 900),
+        ("claude-3-5-haiku-latest", 900),
+        ("anthropic.claude-3-5-haiku-20241022-v1:0", 900),
+        ("claude-haiku-3-5", 900),
+        ("claude-haiku-4-5-20251001", 600),
+        ("claude-3-haiku-20240307", 600),
+        ("claude-3-5-sonnet-20241022", 600),
+        ("claude-opus-4-6", 600),
+    ],
+)
+def test_of_one_of_claudes_models_what_was_read_counts(model: str, counted: int) -> None:
+    """Haiku 3.5 is the exception that Anthropic names."""
+    how = counting("anthropic")
+    took = after_answer(Charge(0, 0), how, input=900, output=50, cached=300, model=model)
+    assert took == Charge(counted, 50)
+
+
 def test_up_front_charges_grow_with_what_was_used_after_all() -> None:
     """Where a bound was charged up front and more was used, the more counts."""
     how = Counting(up_front=UpFront.LARGER)
