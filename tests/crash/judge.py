@@ -15,7 +15,7 @@ from batchrunner.app import Batchrunner
 from batchrunner.options import ExportOptions
 from tests.crash.scene import Scene, looked_at, now_ms
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "tokens_of"]
 
 #: What the network and a busy machine may add between a send and its arrival (seconds).
 ALLOWANCE_S = 0.25
@@ -31,6 +31,11 @@ _SENDS = """
            sum(s.http_status IS NOT NULL AND NOT s.maybe_executed),
            sum(s.maybe_executed AND s.kind = 'interrupted')
     FROM send s JOIN job j ON j.id = s.job_id GROUP BY j.key"""
+
+
+def tokens_of(prompt: str) -> int:
+    """Return what the server says a request took: four characters a token, each way."""
+    return -(-len(prompt) // 4) + -(-len(f"You said: {prompt}") // 4)
 
 
 @dataclass(slots=True)
@@ -90,6 +95,7 @@ class Judge:
                 self._nobody_there(connection)
         self._not_asked_again()
         self._limits()
+        self._token_limits()
         self._pauses_kept()
         app = Batchrunner(self.scene.db)
         self.problems += app.db_check()
@@ -181,6 +187,20 @@ class Judge:
             for first, last in zip(times, times[n:], strict=False):
                 if last - first < seconds - ALLOWANCE_S:
                     self._say(f"{n + 1} sends in {last - first:.3f} s; {n} in {seconds} s allowed")
+                    break
+
+    def _token_limits(self) -> None:
+        """No window holds more tokens than the limit, by the server's count of each that arrived."""
+        took = sorted((seen.mono, tokens_of(seen.prompt)) for seen in self.scene.requests())
+        for n, seconds in self.scene.token_limits:
+            used, first = 0, 0
+            for at, tokens in took:
+                used += tokens
+                while took[first][0] <= at - seconds + ALLOWANCE_S:
+                    used -= took[first][1]
+                    first += 1
+                if used > n:
+                    self._say(f"{used} tokens in {seconds} s; {n} allowed")
                     break
 
     def _pauses_kept(self) -> None:

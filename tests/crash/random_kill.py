@@ -6,6 +6,7 @@ left in peace until its run is finished and judged:
     submit   a long file is being read        drain   requests go out as fast as they can
     pace     --rpm holds the sends back       pause   the provider said 429, retry-after
     wait     the day's allowance is used up   follow  a second process waits to take over
+    tokens   --tpm holds the sends back
     export   over an earlier file             backup  to a new file
     upgrade  of a database of the first version
 
@@ -54,6 +55,7 @@ class Situation(NamedTuple):
     limits: tuple[tuple[int, float], ...] = ()
     #: Given to the last command, which runs in peace.
     last: tuple[str, ...] = ()
+    token_limits: tuple[tuple[int, float], ...] = ()
     followed: bool = False
     #: What is killed in the place of what sends.
     chore: Chore | None = None
@@ -73,6 +75,10 @@ SITUATIONS: Final[Mapping[str, Situation]] = {
     "wait": Situation(
         60, 2.0, 4, {"latency_s": 0.03}, ("--rpd", "40", "--day-resets", "rolling"),
         ((40, 86_400.0),), ("--rpd", "none"),
+    ),
+    "tokens": Situation(
+        80, 2.5, 4, {"latency_s": 0.05}, ("--tpm", "400", "--max-tokens", "16"),
+        last=("--tpm", "none"), token_limits=((400, 60.0),),
     ),
     "follow": Situation(600, 2.0, 3, {"latency_s": 0.03}, followed=True),
     **{
@@ -96,6 +102,7 @@ def play_round(situation: str, seed: int, folder: Path, *, deaths: int | None = 
             concurrency=rand.choice((1, 4, 16)),
             options=told.options,
             limits=told.limits,
+            token_limits=told.token_limits,
         )
         judge = Judge(scene)
         if told.chore is not None:
@@ -203,7 +210,8 @@ def _in_peace(scene: Scene, judge: Judge, told: Situation) -> None:
     if "--no-run" not in told.options:
         # What only stores leaves the dead's locks and sends to whoever drains next.
         judge.judge(answered=False)
-    scene.limits = scene.limits if told.last[:2] != ("--rpd", "none") else ()
+    if told.last[1:2] == ("none",):
+        scene.limits = scene.token_limits = ()
     done = scene.run("resume", *told.last)
     if done.code != 0:
         judge.problems.append(f"exit {done.code} at the end: {done.err.strip()[-400:]}")

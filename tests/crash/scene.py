@@ -84,6 +84,8 @@ class Scene:
     options: Sequence[str] = ()
     #: Limits that hold over the whole scene: allowed sends, and seconds.
     limits: Sequence[tuple[int, float]] = ()
+    #: The same of tokens.
+    token_limits: Sequence[tuple[int, float]] = ()
     name: str = "run"
     #: How Python is given the program.
     program: Sequence[str] = ("-m", "batchrunner")

@@ -18,13 +18,16 @@ from tests.crash.chores import (
     prune_problems,
     upgrade_problems,
 )
-from tests.crash.judge import Judge
+from tests.crash.judge import Judge, tokens_of
 from tests.crash.scene import Done, Scene, looked_at
 
 __all__ = ["STORIES", "Story", "go_on"]
 
 #: Stories about chunks need more jobs than one chunk has.
 MANY: Final = 2_600
+#: The bound on an answer, and what is reserved for a job at most before anything was learned.
+MOST_TOKENS: Final = 16
+RESERVED: Final = 32
 #: What a database may have after a prune (bytes); the requests alone are three times that.
 LARGEST: Final = 600_000
 
@@ -92,6 +95,34 @@ def _daily(scene: Scene, judge: Judge, point: str) -> bool:
                 judge.problems.append(f"{left} of {allowed} requests of the day were wasted")
             scene.limits = ()
             again = scene.run("resume", "--rpd", "none")
+        _expect(judge, again)
+    else:
+        _expect(judge, done)
+    judge.judge()
+    return done.died
+
+
+def _tokens(scene: Scene, judge: Judge, point: str) -> bool:
+    """A day's tokens that are hardly more than the jobs need: no more are used, and few are wasted."""
+    needed = sum(tokens_of(f"ask {key} end") for key in scene.keys)
+    allowed = needed + scene.concurrency * RESERVED
+    scene.token_limits = [(allowed, 86_400.0)]
+    scene.options = (
+        *scene.options, "--tpd", str(allowed), "--day-resets", "rolling",
+        "--max-tokens", str(MOST_TOKENS),
+    )  # fmt: skip
+    done = scene.run(*scene.submit_words("--max-wait", "1s"), point=point)
+    if done.died:
+        judge.died()
+        again = go_on(scene, judge, by_resume=_by_resume(point), words=("--max-wait", "1s"))
+        judge.judge(answered=False)
+        if again.code == 3:
+            # What the dead had claimed keeps what was reserved for it; the next one does not fit.
+            left = allowed - sum(tokens_of(seen.prompt) for seen in scene.requests())
+            if left > (2 * scene.concurrency + 1) * RESERVED:
+                judge.problems.append(f"{left} of {allowed} tokens of the day were wasted")
+            scene.token_limits = ()
+            again = scene.run("resume", "--tpd", "none")
         _expect(judge, again)
     else:
         _expect(judge, done)
@@ -280,6 +311,7 @@ STORIES: Final[Mapping[str, Story]] = {
         _drain,
     ),
     "daily": Story(_SENDING, _daily),
+    "tokens": Story(_SENDING, _tokens),
     "rescue": Story(("rescue.inside", "rescue.committed", *_SENDING), _rescue),
     "merge": Story(("submit.chunk", "merge.chunk", "merge.finish"), _merge, MANY),
     "cancel": Story(("cancel.chunk",), _cancel, MANY),

@@ -30,6 +30,7 @@ QUICK = [
     ("drain", "close.before:1"),
     ("drain", "export.renamed:1"),
     ("daily", "claim.committed:2"),
+    ("tokens", "claim.committed:2"),
     ("rescue", "rescue.inside:1"),
     ("upgrade", "upgrade.copied:1"),
     ("upgrade", "upgrade.migrated:1"),
