@@ -103,9 +103,8 @@ def _daily(scene: Scene, judge: Judge, point: str) -> bool:
 
 
 def _tokens(scene: Scene, judge: Judge, point: str) -> bool:
-    """A day's tokens that are hardly more than the jobs need: no more are used, and few are wasted."""
-    needed = sum(tokens_of(f"ask {key} end") for key in scene.keys)
-    allowed = needed + scene.concurrency * RESERVED
+    """A day's tokens are half of what the jobs need: no more are used, and few are wasted."""
+    allowed = sum(tokens_of(f"ask {key} end") for key in scene.keys) // 2
     scene.token_limits = [(allowed, 86_400.0)]
     scene.options = (
         *scene.options, "--tpd", str(allowed), "--day-resets", "rolling",
@@ -115,17 +114,16 @@ def _tokens(scene: Scene, judge: Judge, point: str) -> bool:
     if done.died:
         judge.died()
         again = go_on(scene, judge, by_resume=_by_resume(point), words=("--max-wait", "1s"))
-        judge.judge(answered=False)
-        if again.code == 3:
-            # What the dead had claimed keeps what was reserved for it; the next one does not fit.
-            left = allowed - sum(tokens_of(seen.prompt) for seen in scene.requests())
-            if left > (2 * scene.concurrency + 1) * RESERVED:
-                judge.problems.append(f"{left} of {allowed} tokens of the day were wasted")
-            scene.token_limits = ()
-            again = scene.run("resume", "--tpd", "none")
-        _expect(judge, again)
+        _expect(judge, again, 3)
     else:
-        _expect(judge, done)
+        _expect(judge, done, 3)
+    judge.judge(answered=False)
+    left = allowed - sum(tokens_of(seen.prompt) for seen in scene.requests())
+    # What the dead had claimed keeps what was reserved for it, and the next one does not fit.
+    if left > (2 * scene.concurrency * judge.crashes + 1) * RESERVED:
+        judge.problems.append(f"{left} of {allowed} tokens of the day were wasted")
+    scene.token_limits = ()
+    _expect(judge, scene.run("resume", "--tpd", "none"))
     judge.judge()
     return done.died
 
@@ -311,7 +309,7 @@ STORIES: Final[Mapping[str, Story]] = {
         _drain,
     ),
     "daily": Story(_SENDING, _daily),
-    "tokens": Story(_SENDING, _tokens),
+    "tokens": Story(_SENDING, _tokens, 60),
     "rescue": Story(("rescue.inside", "rescue.committed", *_SENDING), _rescue),
     "merge": Story(("submit.chunk", "merge.chunk", "merge.finish"), _merge, MANY),
     "cancel": Story(("cancel.chunk",), _cancel, MANY),
