@@ -139,6 +139,8 @@ class Handoff:
         """Begin empty."""
         self._claims: deque[Claim | None] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()
+        # Kept, since each look for it asks the kernel for the process's id (Python 3.11).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def is_empty(self) -> bool:
         """Whether a sender that comes now has to wait."""
@@ -174,8 +176,10 @@ class Handoff:
 
     async def take(self) -> Claim | None:
         """Return the next claim, waiting for it."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
         while not self._claims:
-            taker = asyncio.get_running_loop().create_future()
+            taker = self._loop.create_future()
             self._takers.append(taker)
             try:
                 await taker

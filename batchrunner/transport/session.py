@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 
 import aiohttp
 from msgspec.structs import replace
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from batchrunner import __version__
@@ -30,6 +30,7 @@ from batchrunner.models import ErrorKind, Fault, Reply, Request
 from batchrunner.transport.connector import Connector
 from batchrunner.transport.deadlines import Deadlines
 from batchrunner.transport.distrust import Distrusts
+from batchrunner.transport.express import Answer, Express, Passage, is_tried, read_bounded
 from batchrunner.transport.faults import (
     EXPECTED,
     address_of,
@@ -51,16 +52,6 @@ class Aborted(Exception):  # noqa: N818  # not an error: the send was called off
     """Raised by ``on_headers`` to call a send off; the request did not go out."""
 
 
-class _Passage:
-    """One request's way through the gate before its first byte."""
-
-    __slots__ = ("passed", "ticket")
-
-    def __init__(self, ticket: object) -> None:
-        self.ticket = ticket
-        self.passed = False
-
-
 class _Sessions(NamedTuple):
     """The connections of one kind: direct and by HTTP proxies, or by one SOCKS proxy."""
 
@@ -68,6 +59,8 @@ class _Sessions(NamedTuple):
     plain: aiohttp.ClientSession
     traced: aiohttp.ClientSession
     connector: aiohttp.BaseConnector
+    #: For posts with the headers of all; ``None`` where it wasn't tried with this aiohttp.
+    express: Express | None
 
 
 class Transport:
@@ -156,23 +149,71 @@ class Transport:
                 )
             )
         sessions = self._direct if proxy is None or not proxy.is_socks else self._socks(proxy)
-        if ticket is None or self._on_headers is None:
-            return await self._exchange(sessions.plain, request, url, proxy, None)
-        passage = _Passage(ticket)
-        reply = await self._exchange(sessions.traced, request, url, proxy, passage)
-        if reply.fault is not None and reply.fault.maybe_executed and not passage.passed:
+        passage = Passage(ticket, self._on_headers if ticket is not None else None)
+        reply = await self._exchange(sessions, request, url, proxy, passage)
+        if (
+            reply.fault is not None
+            and reply.fault.maybe_executed
+            and ticket is not None
+            and not passage.passed
+        ):
             return replace(reply, fault=replace(reply.fault, maybe_executed=False))
         return reply
 
     async def _exchange(
         self,
-        session: aiohttp.ClientSession,
+        sessions: _Sessions,
         request: Request,
         url: URL,
         proxy: Proxy | None,
-        passage: _Passage | None,
+        passage: Passage,
     ) -> Reply:
-        response: aiohttp.ClientResponse | None = None
+        deadline = self._deadlines.begin()
+        try:
+            answer = await self._answer(sessions, request, url, proxy, passage)
+        except asyncio.CancelledError:
+            if not deadline.has_passed or deadline.task.uncancel() > 0:
+                raise
+            return Reply(
+                fault=late_fault(
+                    request.url,
+                    self._total_timeout_s,
+                    deadline.ends_at,
+                    is_read=passage.is_answered,
+                )
+            )
+        except EXPECTED as error:
+            # What is looked at from here on is for the message, past the request's own time.
+            self._deadlines.end(deadline)
+            return Reply(fault=await self._fault(error, sessions.plain, request.url, proxy))
+        finally:
+            self._deadlines.end(deadline)
+        return self._reply(answer.status, _readable(answer.headers), answer.body, url, proxy)
+
+    async def _answer(
+        self,
+        sessions: _Sessions,
+        request: Request,
+        url: URL,
+        proxy: Proxy | None,
+        passage: Passage,
+    ) -> Answer:
+        """Send a request by the shortest way that is open to it."""
+        is_common = request.headers is self._headers and request.method == "POST" and request.body
+        if sessions.express is not None and is_common and (proxy is None or proxy.is_socks):
+            head = await sessions.express.head(url)
+            if head is not None:
+                return await sessions.express.post(head, request.body, passage)
+        return await self._by_session(sessions, request, url, proxy, passage)
+
+    async def _by_session(
+        self,
+        sessions: _Sessions,
+        request: Request,
+        url: URL,
+        proxy: Proxy | None,
+        passage: Passage,
+    ) -> Answer:
         headers: Mapping[str, str] | None = request.headers
         if headers is self._headers:
             headers = None
@@ -183,42 +224,24 @@ class Transport:
             if proxy_headers and url.scheme == "http":
                 # Without a tunnel the proxy reads the request itself, so its password goes there.
                 headers = {**(self._headers if headers is None else headers), **proxy_headers}
-        deadline = self._deadlines.begin()
+        session = sessions.plain if passage.ticket is None else sessions.traced
+        response = await session.request(
+            request.method,
+            url,
+            data=aiohttp.BytesPayload(request.body) if request.body else None,
+            headers=headers,
+            allow_redirects=False,
+            timeout=self._timeout,
+            proxy=proxy_url,
+            proxy_headers=proxy_headers,
+            trace_request_ctx=passage,
+        )
+        passage.is_answered = True
         try:
-            response = await session.request(
-                request.method,
-                url,
-                # Ready-made: what else would look up how to send bytes, for each request anew.
-                data=aiohttp.BytesPayload(request.body) if request.body else None,
-                headers=headers,
-                allow_redirects=False,
-                timeout=self._timeout,
-                proxy=proxy_url,
-                proxy_headers=proxy_headers,
-                trace_request_ctx=passage,
-            )
-            body = await self._body(response)
-        except asyncio.CancelledError:
-            if not deadline.has_passed or deadline.task.uncancel() > 0:
-                raise
-            return Reply(
-                fault=late_fault(
-                    request.url,
-                    self._total_timeout_s,
-                    deadline.ends_at,
-                    is_read=response is not None,
-                )
-            )
-        except EXPECTED as error:
-            # What is looked at from here on is for the message, past the request's own time.
-            self._deadlines.end(deadline)
-            return Reply(fault=await self._fault(error, session, request.url, proxy))
+            return Answer(response.status, response.headers, await self._body(response))
         finally:
-            self._deadlines.end(deadline)
             # Gives up a connection whose answer was not read to its end; else it is back already.
-            if response is not None:
-                response.close()
-        return self._reply(response.status, _readable(response.headers), body, url, proxy)
+            response.close()
 
     def _reply(
         self,
@@ -257,17 +280,7 @@ class Transport:
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes | None:
         """Read the body; ``None`` where it is longer than allowed."""
-        length = response.content_length
-        if length is not None and "Content-Encoding" not in response.headers:
-            return await response.read() if length <= self._max_response else None
-        chunks: list[bytes] = []
-        total = 0
-        async for chunk in response.content.iter_any():
-            total += len(chunk)
-            if total > self._max_response:
-                return None
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return await read_bounded(response.content, response.headers, self._max_response)
 
     def _too_long(self, url: str) -> Fault:
         return Fault(
@@ -305,15 +318,21 @@ class Transport:
             trace = aiohttp.TraceConfig()
             trace.on_request_headers_sent.append(self._pass_gate)
             traced = self._session(connector, [trace])
-        return _Sessions(plain, traced, connector)
+        express: Express | None = None
+        if is_tried():
+            express = Express(plain, connector, self._timeout, self._max_response)
+        return _Sessions(plain, traced, connector, express)
 
     def _session(
         self, connector: aiohttp.BaseConnector, traces: list[aiohttp.TraceConfig]
     ) -> aiohttp.ClientSession:
+        headers = CIMultiDict({"User-Agent": f"batchrunner/{__version__}"})
+        # In whatever case a name is written: one of each goes out.
+        headers.update(self._headers)
         session = aiohttp.ClientSession(
             connector=connector,
             connector_owner=False,
-            headers={"User-Agent": f"batchrunner/{__version__}", **self._headers},
+            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             trace_configs=traces,
@@ -330,13 +349,11 @@ class Transport:
         context: types.SimpleNamespace,
         _params: aiohttp.TraceRequestHeadersSentParams,
     ) -> None:
-        passage: _Passage = context.trace_request_ctx
-        assert self._on_headers is not None
-        await self._on_headers(passage.ticket)
-        passage.passed = True
+        passage: Passage = context.trace_request_ctx
+        await passage.pass_gate()
 
 
-def _readable(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
+def _readable(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return headers as they can be stored: aiohttp leaves half a character for each byte that is no UTF-8."""
     if "".join(headers.values()).isascii():
         return headers

@@ -25,6 +25,17 @@ from batchrunner.transport.proxies import UnusableProxyError, environment_proxy
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
+#: Those of every request, by which the short way is taken.
+COMMON: dict[str, str] = {}
+
+
+@pytest.fixture(autouse=True, params=["express", "session"])
+def way_taken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold everything of this module by both ways to send."""
+    if request.param == "session":
+        monkeypatch.setattr("batchrunner.transport.session.is_tried", lambda: False)
+
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Thing: a\r\nX-Thing: b\r\n\r\n{}"
 
 
@@ -99,6 +110,7 @@ def transport(**changes: object) -> Transport:
         "pool_size": 10,
         "max_response": 1_000_000,
         "environ": {},
+        "headers": COMMON,
         **changes,
     }
     return Transport(**options)  # type: ignore[arg-type]
@@ -106,7 +118,7 @@ def transport(**changes: object) -> Transport:
 
 def post(url: str, body: bytes = b"{}", **headers: str) -> Request:
     """A POST."""
-    return Request(method="POST", url=url, headers=headers, body=body)
+    return Request(method="POST", url=url, headers=headers or COMMON, body=body)
 
 
 async def send(url: str, **changes: object) -> Reply:
@@ -149,6 +161,57 @@ async def test_the_request_arrives_as_given() -> None:
     assert seen[0][1] == body
     assert seen[1][0].startswith(b"GET / HTTP/1.1\r\n")
     assert b"content-length" not in seen[1][0].lower()
+
+
+async def test_both_ways_send_the_same() -> None:
+    """The short way sends the headers that aiohttp's session sends, whatever is on them, and the same body."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append(await read_request(reader))
+            writer.write(OK)
+
+    common = {"x-api-key": "kéy", "Content-Type": "application/json", "user-agent": "mine"}
+    body = b"{}" * 100_000
+    async with serving(handle) as url, transport(headers=common) as way:
+        target = f"{url}/v1/é?y=a b"
+        await way.send(Request(method="POST", url=target, headers=common, body=body))
+        await way.send(Request(method="POST", url=target, headers=dict(common), body=body))
+    (one, sent), (other, sent_too) = seen
+    assert sent == sent_too == body
+    assert one.split(b"\r\n")[0] == other.split(b"\r\n")[0]
+    assert sorted(one.split(b"\r\n")) == sorted(other.split(b"\r\n"))
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_an_early_answer_is_taken_and_its_connection_given_up() -> None:
+    """An answer that comes before a large request was read is heard; what is next has another connection."""
+    n_connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal n_connections
+        n_connections += 1
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"Content-Length: 2\r\n" not in head:
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            await asyncio.Event().wait()
+        await reader.readexactly(2)
+        writer.write(OK)
+
+    async with serving(handle) as url, transport(pool_size=1) as way:
+        reply = await way.send(post(url, b"x" * 30_000_000))
+        assert (reply.status, reply.fault) == (413, None)
+        assert (await way.send(post(url))).status == 200
+    assert n_connections == 2
+
+
+async def test_a_step_on_the_way_is_no_answer() -> None:
+    """Statuses of 1xx are passed over; the answer is what comes after."""
+    answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK
+    async with serving(answering(answer)) as url:
+        reply = await send(url)
+    assert (reply.status, reply.body) == (200, b"{}")
 
 
 async def test_a_redirect_is_brought_back_not_followed() -> None:
@@ -408,6 +471,12 @@ async def test_a_header_that_cannot_be_written_fails_without_sending() -> None:
     """A line break in a header is refused here, not sent."""
     async with serving(answering(OK)) as url, transport() as way:
         reply = await way.send(post(url, b"{}", **{"x-api-key": "secret-value\r\nx: y"}))
+    assert reply.fault is not None
+    assert (reply.fault.kind, reply.fault.maybe_executed) == (ErrorKind.INVALID_REQUEST, False)
+    assert "secret-value" not in reply.fault.message
+    common = {"x-api-key": "secret-value\r\nx: y"}
+    async with serving(answering(OK)) as url, transport(headers=common) as way:
+        reply = await way.send(Request(method="POST", url=url, headers=common, body=b"{}"))
     assert reply.fault is not None
     assert (reply.fault.kind, reply.fault.maybe_executed) == (ErrorKind.INVALID_REQUEST, False)
     assert "secret-value" not in reply.fault.message
