@@ -59,6 +59,7 @@ from batchrunner.providers.registry import pool_of
 from batchrunner.results import tell_pruned, write_run
 from batchrunner.starting import write_starter
 from batchrunner.store import caps, commands, failures, maintenance, merge, prune, spending
+from batchrunner.store import explain as store_explain
 from batchrunner.store import limits as store_limits
 from batchrunner.store import report as store_report
 from batchrunner.store import usage as store_usage
@@ -427,9 +428,11 @@ class Batchrunner:
         """Return a run in numbers over its time, for :func:`batchrunner.formats.report.page`."""
         db = self._open()
         run = find_run(db, name)
+        view, now = self.status(run.name), wall_ms()
         return ReportView(
-            run=self.status(run.name),
-            made_at=wall_ms(),
+            run=view,
+            made_at=now,
+            time=store_explain.time_of(db, run, view.state, now_ms=now),
             models=store_report.models(db, run),
             errors=self.errors(run.name),
             timeline=store_report.sends(db, run),

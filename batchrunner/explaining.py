@@ -50,6 +50,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "sending": "Answers set its pace. More at once may help, as far as the provider allows: batchrunner"
     " resume {run} -c N",
 }
+_DIED: Final = "the process that did ended without a word (it was killed, or the machine went down)"
 _NOBODY_ADVICE: Final = (
     "Most of the time nobody ran it. To have runs carried on by themselves, call this from cron or"
     " systemd: batchrunner resume --all"
@@ -62,8 +63,9 @@ def explain(
     """Return where a run's time went and why it is not done; with ``key`` the same of that job."""
     time = time_of(db, run, view.state, now_ms=now_ms)
     held = held_models(db, run)
-    standing = _of_run(view, held)
-    case = Case(db, run, view, standing, held, now_ms)
+    died_at = time.died_at if time is not None else None
+    standing = _of_run(view, held, is_dead=died_at is not None)
+    case = Case(db, run, view, standing, held, now_ms, died_at)
     return ExplainView(
         run=view,
         standing=standing,
@@ -76,7 +78,7 @@ def explain(
 # --- the run
 
 
-def _of_run(view: RunView, held: Sequence[Held]) -> Standing:
+def _of_run(view: RunView, held: Sequence[Held], *, is_dead: bool) -> Standing:
     """Return why a run is where it is."""
     match view.state:
         case RunState.FINISHED | RunState.CANCELLED:
@@ -84,7 +86,7 @@ def _of_run(view: RunView, held: Sequence[Held]) -> Standing:
         case RunState.RUNNING | RunState.WAITING:
             return _live(view, held)
         case RunState.PAUSED | RunState.READY | RunState.HALTED:
-            return _left(view)
+            return _left(view, is_dead=is_dead)
 
 
 def _over(view: RunView) -> Standing:
@@ -131,11 +133,18 @@ def _live(view: RunView, held: Sequence[Held]) -> Standing:
     )
 
 
-def _left(view: RunView) -> Standing:
+def _left(view: RunView, *, is_dead: bool) -> Standing:
     """Return why a run that nobody has is not done."""
     resume = f"batchrunner resume {shlex.quote(view.name)}"
     waiting, left = view.waiting, view.jobs.pending + view.jobs.running
     reason = "paused" if view.state is RunState.PAUSED else None
+    if waiting is not None and waiting.detail and is_dead:
+        return Standing(
+            reason=reason or waiting.reason.value,
+            detail=f"Nobody runs it: {_DIED} while it waited: {sentence(waiting.detail)}",
+            until=waiting.until,
+            next=resume,
+        )
     if waiting is not None and waiting.detail:
         return Standing(
             reason=reason or waiting.reason.value,
@@ -148,12 +157,9 @@ def _left(view: RunView) -> Standing:
     elif view.started_at is None:
         detail = "It is stored, and nobody has run it yet."
     else:
-        detail = (
-            "Nobody runs it: the process that did ended without a word (it was killed, or the machine"
-            " went down). What was in flight goes again."
-        )
+        detail = f"Nobody runs it: {_DIED}. What was in flight goes again."
     return Standing(
-        reason=reason or "nobody", detail=f"{detail} {plural(left, 'job')} left.", next=resume
+        reason=reason or "nobody", detail=f"{detail} Left: {plural(left, 'job')}.", next=resume
     )
 
 

@@ -33,6 +33,8 @@ class Case(NamedTuple):
     standing: Standing
     held: Sequence[Held]
     now_ms: int
+    #: When the last process that ran the run died; ``None``: none did, or another has it by now.
+    died_at: int | None
 
     @property
     def name(self) -> str:
@@ -199,13 +201,18 @@ def _gap(case: Case, begin: int, end: int) -> Iterator[Moment]:
     """Yield how long it waited between two steps, and the run's longest waits meanwhile."""
     if end - begin < _TOLD_MS:
         return
-    waits = waits_between(case.db, case.run, begin, end)
+    waits = waits_between(case.db, case.run, begin, end, died_at=case.died_at)
     told = dict.fromkeys(wait.detail or cause_words(wait.cause) for wait in waits[:_NAMED])
     yield Moment(
         at=begin,
         what="waited",
         took_s=(end - begin) / 1000.0,
-        detail="; ".join(told) or "for its turn",
+        detail="; ".join(told)
+        or (
+            "for its turn"
+            if case.view.runner or end < case.now_ms
+            else "for somebody to run its run"
+        ),
     )
 
 

@@ -350,6 +350,8 @@ class TimeView:
     began_at: int
     #: The run's end, now, or up to when it is known.
     ended_at: int
+    #: When the last process that ran it was last heard of, where it left without a word.
+    died_at: int | None = None
     #: The largest first.
     parts: Sequence[TimePart]
     #: The longest first, at most ten.
@@ -414,6 +416,8 @@ class ReportView:
     errors: Sequence[ErrorGroup]
     #: ``None``: nothing was sent.
     timeline: Timeline | None
+    #: Where the time went; ``None``: nobody has run it.
+    time: TimeView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

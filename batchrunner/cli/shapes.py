@@ -210,6 +210,7 @@ def explain_object(view: ExplainView) -> Json:
         else {
             "began_at": rfc3339(time.began_at),
             "ended_at": rfc3339(time.ended_at),
+            "died_at": rfc3339(time.died_at),
             "seconds": sum(part.seconds for part in time.parts),
             "parts": [asdict(part) for part in time.parts],
             "n_waits": time.n_waits,

@@ -63,7 +63,7 @@ DISK_TRIES: Final = 10
 #: The steady time is stored so often, for the next process's clock (milliseconds).
 SEEN_MS: Final = 1_000.0
 #: In a wait, in which nothing else is stored, where the time goes is stored so often (milliseconds).
-UNSTORED_MS: Final = 30_000.0
+UNSTORED_MS: Final = 10_000.0
 #: The log is copied into the database once it has grown by so many bytes.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 #: A log of so many times that size, which a reader keeps from being emptied, is told of.

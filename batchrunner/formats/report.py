@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from batchrunner.core.time_use import cause_words
 from batchrunner.formats.charts import Bar, Series, bars, legend
 from batchrunner.formats.page_words import (
     count,
@@ -22,7 +23,15 @@ from batchrunner.formats.page_words import (
     share_of,
     stretch,
 )
-from batchrunner.views import ErrorGroup, Latencies, ModelLine, ReportView, RunView, Timeline
+from batchrunner.views import (
+    ErrorGroup,
+    Latencies,
+    ModelLine,
+    ReportView,
+    RunView,
+    Timeline,
+    TimeView,
+)
 
 __all__ = ["page"]
 
@@ -79,6 +88,7 @@ def page(report: ReportView) -> str:
     parts = [
         _head(run),
         _cards(report),
+        _time(report.time) if report.time is not None else "",
         _over_time(time) if time is not None else "<p>Nothing was sent.</p>",
         _latencies(time.latencies, time.slowest) if time and time.latencies else "",
         _errors(report.errors),
@@ -146,6 +156,36 @@ def _cards(report: ReportView) -> str:
         for name, value in cards
     )
     return f'<div class="cards">{inner}</div>'
+
+
+def _time(time: TimeView) -> str:
+    """Return what the run's time went into, and its longest waits."""
+    total = sum(part.seconds for part in time.parts)
+    if total <= 0:
+        return ""
+    rows = (
+        [
+            foreign(cause_words(part.cause)),
+            stretch(part.seconds),
+            f"{100 * part.seconds / total:.1f} %",
+        ]
+        for part in time.parts
+    )
+    waits = (
+        [
+            instant(wait.began_at),
+            stretch(wait.seconds),
+            count(wait.times),
+            foreign(": ".join(word for word in (cause_words(wait.cause), wait.detail) if word)),
+        ]
+        for wait in time.waits
+    )
+    listed = _table(("began", "took", "times", "waited for"), waits, numbers=(1, 2))
+    return (
+        "<h2>Where the time went</h2>"
+        + _table(("went into", "time", "share"), rows, numbers=(1, 2))
+        + (f"<h2>The longest waits</h2>{listed}" if time.waits else "")
+    )
 
 
 def _over_time(time: Timeline) -> str:

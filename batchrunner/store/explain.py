@@ -7,11 +7,10 @@ hundredths of a second.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from batchrunner.core.time_use import DIED, OVER, UNRECORDED, is_nobody, kind_of
+from batchrunner.core.time_use import DIED, OVER, is_nobody, kind_of
 from batchrunner.errors import UsageError
 from batchrunner.models import JobId, RunState
 from batchrunner.store.database import Database
@@ -28,12 +27,8 @@ _ROUNDING_MS: Final = 50
 _LIVE: Final = frozenset({RunState.RUNNING, RunState.WAITING})
 _OVER_STATES: Final = frozenset({RunState.FINISHED, RunState.CANCELLED})
 
-#: The waits of a run with how long they took until now (?2); a run that is over waits for nobody.
-_WAITS: Final = f"""
-    SELECT cause, detail, began_at, iif(open_at IS NULL, ended_at, NULL) AS ended_at, n,
-           ms + iif(open_at IS NULL, 0, max(0, ?2 - open_at)) AS ms, count(*) OVER () AS n_rows
-    FROM wait WHERE run_id = ?1 AND NOT (cause = '{OVER}' AND open_at IS NOT NULL)
-    AND NOT (cause = '{UNRECORDED}' AND open_at IS NOT NULL AND ?3)"""  # noqa: S608 (constants)
+_WAITS: Final = """
+    SELECT cause, detail, began_at, open_at, ended_at, n, ms FROM wait WHERE run_id = ? ORDER BY id"""
 _JOB: Final = """
     SELECT j.id, j.key, j.state, j.attempts, j.not_before, j.wait_reason, j.claimed_at, j.finished_at,
            j.error_kind, j.model_id, m.name AS model, r.error_message, r.finish_reason
@@ -81,7 +76,7 @@ class JobRow(NamedTuple):
 def time_of(db: Database, run: StoredRun, state: RunState, *, now_ms: int) -> TimeView | None:
     """Return what a run's time went into; ``None`` where nobody has run it yet.
 
-    Of a run that is sent it is as it was stored last: a second ago, or half a minute in a wait that
+    Of a run that is sent it is as it was stored last: a second ago, or some seconds in a wait that
     is not told.
     """
     if run.started_at is None:
@@ -94,27 +89,35 @@ def time_of(db: Database, run: StoredRun, state: RunState, *, now_ms: int) -> Ti
             ).fetchall()
         )
         until = accounted_until(conn, run.id, run.started_at)
-        row = conn.execute(
-            "SELECT cause FROM wait WHERE run_id = ? AND open_at IS NOT NULL", (run.id,)
-        ).fetchone()
-        cause = row[0] if row is not None else None
-        ended_at = _end(run, state, cause, until, now_ms)
-        if (rest := ended_at - until) > _ROUNDING_MS:
-            whose = cause if cause and (state in _LIVE or is_nobody(cause)) else DIED
-            spent[whose] = spent.get(whose, 0.0) + rest
-        else:
-            ended_at = until
-        waits, n_waits = _waits(conn, run, ended_at, is_over=state in _OVER_STATES)
+        rows = [_WaitRow(*row) for row in conn.execute(_WAITS, (run.id,))]
+    cause = next((row.cause for row in rows if row.open_at is not None), None)
+    is_over = state in _OVER_STATES
+    is_dead = not is_over and state not in _LIVE and not (cause and is_nobody(cause))
+    ended_at = _end(run, state, cause, until, now_ms)
+    if (rest := ended_at - until) > _ROUNDING_MS:
+        whose = DIED if is_dead else cause or DIED
+        spent[whose] = spent.get(whose, 0.0) + rest
+    else:
+        ended_at = until
+    waits = [
+        _wait(row, until if is_dead else ended_at, goes_on=not (is_dead or is_over))
+        for row in rows
+        if row.open_at is None or not is_over
+    ]
+    if is_dead:
+        waits.append(_dead(until, ended_at))
+    waits.sort(key=lambda wait: -wait.seconds)
     parts = sorted(spent.items(), key=lambda part: (-part[1], part[0]))
     return TimeView(
         began_at=run.started_at,
         ended_at=ended_at,
+        died_at=until if is_dead else None,
         parts=[
             TimePart(cause=cause, kind=kind_of(cause).value, seconds=ms / 1000.0)
             for cause, ms in parts
         ],
-        waits=waits,
-        n_waits=n_waits,
+        waits=waits[:_MOST_WAITS],
+        n_waits=len(waits),
     )
 
 
@@ -128,32 +131,55 @@ def _end(run: StoredRun, state: RunState, cause: str | None, until: int, now_ms:
     return max(until, now_ms)
 
 
-def _waits(
-    conn: sqlite3.Connection, run: StoredRun, ended_at: int, *, is_over: bool
-) -> tuple[list[WaitView], int]:
-    rows = conn.execute(
-        f"{_WAITS} ORDER BY 6 DESC, began_at LIMIT ?4", (run.id, ended_at, is_over, _MOST_WAITS)
-    ).fetchall()
-    return [_wait(row) for row in rows], rows[0][6] if rows else 0
+class _WaitRow(NamedTuple):
+    """A row of ``wait``."""
+
+    cause: str
+    detail: str
+    began_at: int
+    open_at: int | None
+    ended_at: int | None
+    n: int
+    ms: int
 
 
-def _wait(row: tuple[str, str, int, int | None, int, int, int]) -> WaitView:
-    cause, detail, began_at, ended_at, times, ms, _ = row
+def _wait(row: _WaitRow, end: int, *, goes_on: bool) -> WaitView:
+    """Return a wait; one that is open has lasted until ``end``."""
+    is_open = row.open_at is not None
+    ms = row.ms + max(0, end - row.open_at) if row.open_at is not None else row.ms
     return WaitView(
-        cause=cause, detail=detail, began_at=began_at, ended_at=ended_at, times=times,
+        cause=row.cause,
+        detail=row.detail,
+        began_at=row.began_at,
+        ended_at=None if is_open and goes_on else end if is_open else row.ended_at,
+        times=row.n,
         seconds=ms / 1000.0,
-    )  # fmt: skip
+    )
 
 
-def waits_between(db: Database, run: StoredRun, begin: int, end: int) -> list[WaitView]:
+def waits_between(
+    db: Database, run: StoredRun, begin: int, end: int, *, died_at: int | None
+) -> list[WaitView]:
     """Return the waits of a run that touch a stretch of time, the longest first."""
     with db.read() as connection:
-        rows = driver(connection).execute(
-            f"{_WAITS} AND began_at < ?4 AND coalesce(iif(open_at IS NULL, ended_at, NULL), ?4) > ?5"
-            " ORDER BY 6 DESC LIMIT ?6",
-            (run.id, end, False, end, begin, _MOST_WAITS),
-        )
-        return [_wait(row) for row in rows]
+        rows = [_WaitRow(*row) for row in driver(connection).execute(_WAITS, (run.id,))]
+    lasts = end if died_at is None else min(end, died_at)
+    touching = [
+        _wait(row, lasts, goes_on=False)
+        for row in rows
+        if row.began_at < end and (row.open_at is not None or (row.ended_at or 0) > begin)
+    ]
+    if died_at is not None and died_at < end:
+        touching.append(_dead(died_at, end))
+    return sorted(touching, key=lambda wait: -wait.seconds)
+
+
+def _dead(since: int, until: int) -> WaitView:
+    """Return the time in which nobody runs it because its process died."""
+    return WaitView(
+        cause=DIED, detail="", began_at=since, ended_at=None, times=1,
+        seconds=(until - since) / 1000.0,
+    )  # fmt: skip
 
 
 def held_models(db: Database, run: StoredRun) -> list[Held]:

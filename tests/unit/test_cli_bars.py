@@ -6,7 +6,7 @@ import pytest
 
 from batchrunner.cli.bars import Bar, bar, write_bars
 from batchrunner.cli.text import width
-from batchrunner.cli.usage import MEASURES, _with_gaps
+from batchrunner.cli.usage_forms import MEASURES, with_gaps
 from batchrunner.views import UsageView
 
 LINES = [
@@ -66,10 +66,10 @@ def row(day: str, n: int = 1) -> UsageView:
 
 def test_days_without_a_request_are_shown() -> None:
     """A gap between days is a gap in the chart, but one of months is not drawn."""
-    days = [view.day for view in _with_gaps([row("2026-02-27"), row("2026-03-02")])]
+    days = [view.day for view in with_gaps([row("2026-02-27"), row("2026-03-02")])]
     assert days == ["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"]
     far = [row("2026-01-01"), row("2026-12-01")]
-    assert list(_with_gaps(far)) == far
+    assert list(with_gaps(far)) == far
 
 
 def test_every_measure_has_a_value_and_words() -> None:
