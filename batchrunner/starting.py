@@ -58,6 +58,10 @@ rpm = 600
 # Keep requests and answers compressed in the database.
 # compress = true
 
+# What all runs in this folder may cost in a day (of UTC), in dollars; what is used up waits for the next.
+# [budget]
+# day = 5
+
 # "batchrunner submit jobs.jsonl --profile fast" takes these before those above.
 # [profiles.fast]
 # rpm = 4000

@@ -124,6 +124,17 @@ def test_requests_without_a_model_have_no_bound(house: House, api: ApiServer) ->
     assert house.counts().completed == 1
 
 
+def test_the_configuration_may_say_it(house: House, api: ApiServer) -> None:
+    """Each run of the folder is bound by it, until one is told otherwise."""
+    (house.folder / "batchrunner.toml").write_text(f"max_cost = 3\n{PRICES}")
+    replies(api, MOST)
+    house.jobs(5, max_tokens=MOST)
+    done = house.run(*submit(house, "-c", "1"), code=3)
+    assert "of --max-cost $3.00 spent" in done.error["message"]
+    assert billed(api, MOST) == 3.0
+    house.resume("--max-cost", "none", code=0)
+
+
 @pytest.mark.parametrize("sum_", ["0", "-1", "much", "1e9", "nan"])
 def test_a_sum_is_a_sum(house: House, sum_: str) -> None:
     """What is no number of dollars above 0 is refused with what to write."""
