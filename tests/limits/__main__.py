@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.limits.judge import Verdict, judge
-from tests.limits.stories import CLOCK_CHANGES, LEAPS, LOWER, NAMED, random_story
+from tests.limits.stories import CLOCK_CHANGES, LEAPS, LOWER, NAMED, TOKENS, random_story
 from tests.limits.world import Story, play
 
 _HEADINGS = (
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stories(seed: int, n: int, days: float, *, named: bool) -> Iterator[tuple[str, Story]]:
     if named:
-        yield from {**CLOCK_CHANGES, **LEAPS, **LOWER, **NAMED}.items()
+        yield from {**CLOCK_CHANGES, **LEAPS, **LOWER, **NAMED, **TOKENS}.items()
     for one in range(seed, seed + n):
         yield f"seed {one}", random_story(one, days)
 

@@ -18,16 +18,20 @@ hint      After a 429 that names a time nobody asks for that model until then, n
           process; requests on the way excepted, and where a kill came before the pause was stored.
 priority  In a stretch while a run of higher priority has jobs that were never sent, others send next
           to nothing.
+tokens    At each send, the minute that it ends holds no more input tokens than the limit in force, by
+          the server's count, but for a single request that is larger. In the stretches :data:`TOKEN_BAR` of
+          what requests of these sizes can use, one after the other, was used.
 jobs      No job failed: waiting is not failing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from itertools import accumulate
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -36,6 +40,9 @@ from tests.limits.world import Played, Told
 __all__ = ["BAR", "Verdict", "judge"]
 
 BAR: Final = 0.985
+#: Of tokens: a second more than the minute is kept free, and what is reserved for the requests on
+#: their way is more than they take.
+TOKEN_BAR: Final = 0.95
 #: A change counts from the look around after it; a grant or two may be on their way.
 NOTICE_S: Final = 1.5
 #: After a disturbance the pace finds itself: what was used before leaves the window.
@@ -64,6 +71,8 @@ class Verdict:
     refused: int = 0
     #: Share of the minute's limit used in all stretches; ``None``: there was none to judge.
     used: float | None = None
+    #: The same of the tokens' limit.
+    tokens_used: float | None = None
     stretch_s: float = 0.0
     #: The most that any window held of its limit, and windows judged.
     fullest: float = 0.0
@@ -80,6 +89,7 @@ def judge(played: Played) -> Verdict:
     bench.exact_days()
     bench.rolling_days()
     bench.used()
+    bench.tokens()
     bench.hints()
     if played.n_failed:
         bench.verdict.problems.append(f"jobs: {played.n_failed} failed")
@@ -240,6 +250,8 @@ class _Bench:
         sent = allowed = 0.0
         calms = self._calm(with_days=True)
         for period, told in self._periods():
+            if told.itpm:
+                continue  # which of both holds a send back is not told here
             rates = [told.rpm / MINUTE] if told.rpm else []
             rates += [1 / told.interval_s] if told.interval_s else []
             if not rates:
@@ -279,6 +291,44 @@ class _Bench:
         n = len(self._sends_of(stretch))
         if len(behind) > max(2.0, 0.02 * n):
             self._blame("priority", behind[0].t, f"{len(behind)} of {n} went before a higher run's")
+
+    # --- tokens
+
+    def tokens(self) -> None:
+        """Look at the tokens of each minute that ends with a send, and at what was used in the stretches."""
+        sums = [0, *accumulate(seen.tokens for seen in self._log)]
+        for i, t in enumerate(self._times):
+            first = bisect_right(self._times, t - MINUTE)
+            n, allowed = sums[i + 1] - sums[first], [told.itpm for told in self._in_force(t)]
+            if i == first or any(limit is None for limit in allowed):
+                continue
+            most = max(limit for limit in allowed if limit is not None)
+            if n > most:
+                self._blame("tokens", t, f"{n} in a minute of {most}")
+        used = could = 0.0
+        calms = self._calm(with_days=True)
+        for period, told in self._periods():
+            if told.itpm is None:
+                continue
+            most = _most_a_second(self._sizes(), told)
+            for calm in calms:
+                start, end = max(calm.start, period.start), min(calm.end, period.end)
+                if end - start < 10 * MINUTE:
+                    continue
+                first, last = (bisect_left(self._times, t) for t in (start, end))
+                used += sums[last] - sums[first]
+                could += (end - start) * most
+        if could:
+            self.verdict.tokens_used = used / could
+            if used < TOKEN_BAR * could:
+                self._blame("tokens", self._story.begins, f"{used:.0f} of {could:.0f} allowed")
+
+    def _sizes(self) -> list[int]:
+        """Return the tokens of all requests in the order of their run: on the way some overtake others."""
+        log = self._log
+        if len(self._runs) == 1:
+            log = sorted(log, key=lambda seen: int(seen.key.partition("-")[2]))
+        return [seen.tokens for seen in log]
 
     # --- days
 
@@ -386,3 +436,23 @@ def _without(whole: Span, held: Sequence[Span]) -> list[Span]:
 
 def _iso(t: float) -> str:
     return f"{datetime.fromtimestamp(t, ZoneInfo('UTC')):%Y-%m-%d %H:%M:%S}"
+
+
+def _most_a_second(sizes: Sequence[int], told: Told) -> float:
+    """Return the tokens a second that requests of these sizes use, each at the first instant it fits."""
+    assert told.itpm is not None
+    inside: deque[tuple[float, int]] = deque()
+    t, used = 0.0, 0
+    ends = [(0.0, 0)]
+    for size in sizes:
+        while inside and used + size > told.itpm:
+            at, gone = inside.popleft()
+            t, used = max(t, at + MINUTE), used - gone
+        if told.rpm:
+            t = max(t, ends[-1][0] + MINUTE / told.rpm)
+        inside.append((t, size))
+        used += size
+        ends.append((t, ends[-1][1] + size))
+    # Without the first minute, which begins with an empty window.
+    t, so_far = next(end for end in ends if end[0] >= MINUTE)
+    return (ends[-1][1] - so_far) / (ends[-1][0] - t)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from tests.limits.provider import Bucket, DayCap, Fixed, Sliding, Weather, Window
 from tests.limits.world import Death, RunOf, Story, Told
 
-__all__ = ["CLOCK_CHANGES", "LEAPS", "LOWER", "NAMED", "random_story"]
+__all__ = ["CLOCK_CHANGES", "LEAPS", "LOWER", "NAMED", "TOKENS", "random_story"]
 
 HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
@@ -160,6 +160,31 @@ NAMED: Final[Mapping[str, Story]] = {
     )
 }  # fmt: skip
 
+
+#: Requests of a hundred words, of all sizes, and of two runs with the smallest and the largest.
+_EQUAL: Final = RunOf(0.0, 6_000, words=(100,))
+_ALL_SIZES: Final = RunOf(0.0, 6_000, words=(20, 60, 150, 400, 1_500))
+_SMALL, _LARGE = RunOf(0.0, 20_000, words=(40,)), RunOf(30.0, 3_000, words=(1_500,))
+#: Stories of input tokens a minute: stretches, deaths, and a change of the limit.
+TOKENS: Final[Mapping[str, Story]] = {
+    name: Story(
+        name=name, begins=_BEGINS, days=0.05, told=told, runs=runs, deaths=deaths, look_s=1.0
+    )
+    for name, told, runs, deaths in (
+        ("tokens, equal", ((0.0, Told(itpm=6_000)),), (_EQUAL,), ()),
+        (
+            "tokens, all sizes, kills", ((0.0, Told(itpm=12_000)),), (_ALL_SIZES,),
+            (Death(1_000.0, "kill", 3.0), Death(1_400.0, "stop", 5.0), Death(1_900.0, "kill", 40.0)),
+        ),
+        (
+            "tokens, lowered and raised",
+            ((0.0, Told(itpm=12_000)), (1_300.0, Told(itpm=4_000)), (2_700.0, Told(itpm=20_000))),
+            (_ALL_SIZES,), (),
+        ),
+        ("tokens, small beside large", ((0.0, Told(itpm=12_000)),), (_SMALL, _LARGE), ()),
+        ("tokens and requests", ((0.0, Told(itpm=12_000, rpm=40)),), (_ALL_SIZES,), ()),
+    )
+}  # fmt: skip
 
 _HOW: Final[tuple[Literal["stop", "kill", "sleep"], ...]] = ("stop", "kill", "kill", "sleep")
 

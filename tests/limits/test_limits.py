@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import pytest
 
 from batchrunner.core import slots
+from batchrunner.core.admission import Ledger
+from batchrunner.core.counting import Charge
 from batchrunner.core.days import day_start, next_reset
 from batchrunner.core.scope import ScopeLedger
-from batchrunner.engine import gate, planning
+from batchrunner.core.token_use import TokenUse
+from batchrunner.engine import gate, planning, token_estimates
 from batchrunner.store import scopes
 from tests.limits.judge import BAR, judge
 from tests.limits.provider import Weather
-from tests.limits.stories import CLOCK_CHANGES, DAY, LEAPS, LOWER, NAMED, random_story
+from tests.limits.stories import CLOCK_CHANGES, DAY, LEAPS, LOWER, NAMED, TOKENS, random_story
 from tests.limits.world import Death, RunOf, Story, Told, play
 
 BEGINS = CLOCK_CHANGES["Berlin 2026-03"].begins
@@ -59,6 +63,28 @@ def test_limits_hold_over_changes_and_restarts(tmp_path: Path, name: str) -> Non
     verdict = judge(play(NAMED[name], tmp_path))
     assert verdict.problems == []
     assert verdict.fullest == 1.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if "kills" in name else [pytest.mark.slow]) for name in TOKENS],
+)
+def test_token_limits_hold_and_are_used(tmp_path: Path, name: str) -> None:
+    """No minute holds more tokens than the limit by the server's count, over kills and changes; few are wasted."""
+    verdict = judge(play(TOKENS[name], tmp_path))
+    assert verdict.problems == []
+    assert verdict.tokens_used is not None
+
+
+@pytest.mark.slow
+def test_neither_small_requests_starve_nor_large_ones(tmp_path: Path) -> None:
+    """Of two runs, one of the smallest and one of the largest requests, both get a fair part."""
+    played = play(TOKENS["tokens, small beside large"], tmp_path)
+    tokens = Counter[str]()
+    for seen in played.log:
+        tokens[seen.run] += seen.tokens
+    small, large = tokens["1"], tokens["2"]
+    assert min(small, large) >= 0.2 * (small + large)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -176,6 +202,23 @@ def _changes_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScopeLedger, "set_caps", set_caps)
 
 
+def _tokens_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = TokenUse.book
+
+    def book(self: TokenUse, minute: int, day: int, charge: Charge, sign: int = 1) -> None:
+        right(self, minute, day, Charge(charge.input // 2, charge.output), sign)
+
+    monkeypatch.setattr(TokenUse, "book", book)
+
+
+def _tokens_not_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reserve with a lot of air, and give nothing of it back."""
+    monkeypatch.setattr(Ledger, "correct", lambda *_: None)
+    monkeypatch.setattr(
+        token_estimates, "reservation", lambda estimated, *_: Charge(2 * estimated.input, 9)
+    )
+
+
 _TWO_RUNS = replace(MINUTES, runs=(RunOf(0.0, 2_000), RunOf(60.0, 1_000, 5)), deaths=())
 _LOWERED = replace(MINUTES, told=((0.0, Told(rpm=30)), (1_000.0, Told(rpm=10))), deaths=())
 _REFUSED = replace(MINUTES, weather=Weather(refused=0.02), deaths=())
@@ -192,6 +235,8 @@ BROKEN = {
     "no winter time": (_days_without_changes, _AUTUMN, "used"),
     "pauses forgotten": (_pauses_forgotten, _REFUSED, "hint"),
     "priority ignored": (_all_equal, _TWO_RUNS, "priority"),
+    "half of the tokens not booked": (_tokens_by_half, TOKENS["tokens, all sizes, kills"], "tokens"),
+    "what was reserved is never given back": (_tokens_not_corrected, TOKENS["tokens, equal"], "tokens"),
 }  # fmt: skip
 
 

@@ -58,6 +58,8 @@ class Told(NamedTuple):
     interval_s: float = 0.0
     #: Nobody types the minute's limit: headers name it.
     learned: bool = False
+    #: Input tokens a minute.
+    itpm: int | None = None
 
     @property
     def options(self) -> LimitOptions:
@@ -67,6 +69,7 @@ class Told(NamedTuple):
             rpd="none" if self.rpd is None else self.rpd,
             day_resets=self.zone,
             min_interval_s=self.interval_s,
+            itpm="none" if self.itpm is None else self.itpm,
         )
 
 
@@ -77,6 +80,8 @@ class RunOf(NamedTuple):
     n_jobs: int
     priority: int = 0
     models: tuple[str, ...] = ("claude-a",)
+    #: How many words its requests have, in turn; none: no text at all.
+    words: tuple[int, ...] = ()
 
 
 class Death(NamedTuple):
@@ -337,7 +342,13 @@ def _load(db: Database, number: int, run: RunOf, now_ms: int) -> RunId:
 def _line(number: int, job: int, run: RunOf) -> JobLine:
     model = run.models[job % len(run.models)]
     key = f"{number}-{job}"
-    body = {"model": model, "max_tokens": 9, "messages": [], "metadata": {"user_id": key}}
+    body: dict[str, Any] = {
+        "model": model, "max_tokens": 9, "messages": [], "metadata": {"user_id": key},
+    }  # fmt: skip
+    if run.words:
+        # In another order each time around, so that sizes come in no pattern.
+        n_words = run.words[(job * 7919 + job // len(run.words)) % len(run.words)]
+        body["messages"] = [{"role": "user", "content": "word " * n_words}]
     return JobLine(
         key=key, model=model, body=msgspec.json.encode(body), shape=Shape.BODY, file="days.jsonl",
         line=job + 1,
