@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal
 
-#: ``anthropic``: cache reads don't count, output when it is there; ``openai``: the larger of
+#: ``anthropic``: cache reads don't count, output when it is there; ``haiku``: they do; ``openai``: the larger of
 #: ``max_tokens`` and the guessed input, up front, refusals too; ``azure``: their sum; ``gemini``: input
 #: alone; ``used``: all that was used, once it was (most gateways).
-Way = Literal["anthropic", "openai", "azure", "gemini", "used"]
+Way = Literal["anthropic", "haiku", "openai", "azure", "gemini", "used"]
 
 _TAKES: Final = re.compile(r"in=(\d+) out=(\d+)(?: cached=(\d+))?")
 
@@ -32,6 +32,8 @@ class Taken:
     prompt: str
     input: int
     output: int
+    #: What of the input was read from the cache.
+    cached: int = 0
     status: int = 0
     #: What it counts: (unit, tokens).
     counts: dict[str, int] = field(default_factory=dict)
@@ -74,14 +76,14 @@ class TokenServer:
 
     def arrive(self, body: Mapping[str, Any]) -> tuple[Taken, str]:
         """Take or refuse a request; return it, and the limit that it passed."""
-        prompt = body["messages"][-1]["content"]
+        prompt, most = _asked(body)
         match = _TAKES.search(prompt)
         n_in, n_out, cached = (int(n or 0) for n in match.groups()) if match else (1, 1, 0)
-        most = int(body.get("max_tokens") or 0)
         now = time.monotonic()
-        taken = Taken(now, prompt, n_in, min(n_out, most) if most else n_out)
-        if self.way == "anthropic":
-            up_front = {"itpm": n_in - cached, "otpm": 0, "tpm": n_in - cached}
+        taken = Taken(now, prompt, n_in, min(n_out, most) if most else n_out, cached)
+        if self.way in ("anthropic", "haiku"):
+            counted = n_in if self.way == "haiku" else n_in - cached
+            up_front = {"itpm": counted, "otpm": 0, "tpm": counted}
             after = {"otpm": taken.output, "tpm": taken.output}
         elif self.way == "openai":
             up_front, after = dict.fromkeys(("tpm", "tpd"), max(most, n_in)), {}
@@ -125,6 +127,14 @@ class TokenServer:
         }
 
 
+def _asked(body: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the prompt, and the bound on its answer, 0 for none; in Gemini's form too."""
+    if "contents" in body:
+        bound = (body.get("generationConfig") or {}).get("maxOutputTokens")
+        return body["contents"][-1]["parts"][-1]["text"], int(bound or 0)
+    return body["messages"][-1]["content"], int(body.get("max_tokens") or 0)
+
+
 _WORDS: Final = {
     "itpm": "input tokens per minute",
     "otpm": "output tokens per minute",
@@ -152,10 +162,23 @@ def running(server: TokenServer) -> Iterator[TokenServer]:
                 }
                 self._answer(429, {"type": "error", "error": error}, {"retry-after": "1"})
             elif "/messages" in self.path:
-                usage = {"input_tokens": taken.input, "output_tokens": taken.output}
+                usage = {
+                    "input_tokens": taken.input - taken.cached,
+                    "cache_read_input_tokens": taken.cached,
+                    "output_tokens": taken.output,
+                }
                 self._answer(200, {
                     "type": "message", "model": body["model"], "stop_reason": "end_turn",
                     "content": [{"type": "text", "text": "ok"}], "usage": usage,
+                })  # fmt: skip
+            elif ":generateContent" in self.path:
+                self._answer(200, {
+                    "candidates": [
+                        {"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}
+                    ],
+                    "usageMetadata": {
+                        "promptTokenCount": taken.input, "candidatesTokenCount": taken.output,
+                    },
                 })  # fmt: skip
             else:
                 self._answer(200, {

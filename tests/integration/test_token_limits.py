@@ -15,13 +15,16 @@ from tests.integration.house import House
 TEXT = "Tell in one sentence what the following words are about, please. "
 
 
-def prompts(house: House, sizes: list[tuple[int, int]], **fields: object) -> Path:
+def prompts(
+    house: House, sizes: list[tuple[int, int]], *, cached: int = 0, **fields: object
+) -> Path:
     """Write prompts that take about so many tokens, and say so to the server."""
     lines = []
     for i, (n_in, n_out) in enumerate(sizes):
         # The text is about 15 tokens long.
         text = TEXT * max(1, n_in // 15)
-        lines.append({"id": f"j{i}", "prompt": f"{text} in={n_in} out={n_out}", **fields})
+        said = f"in={n_in} out={n_out}" + (f" cached={cached}" if cached else "")
+        lines.append({"id": f"j{i}", "prompt": f"{text} {said}", **fields})
     return house.write("jobs.jsonl", lines)
 
 
@@ -75,6 +78,34 @@ def test_what_is_charged_up_front_is_reserved_so(house: House, way: Way, counts:
         assert not server.refused
         used = sum(taken.counts["tpm"] for taken in server.served)
     assert 0.75 * 14_000 <= used <= 14_000
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "way", "name", "n", "each"),
+    [
+        ("anthropic", "claude-sonnet-4-5", "anthropic", "itpm", 6_000, 60),
+        ("anthropic", "claude-3-5-haiku-20241022", "haiku", "itpm", 6_000, 300),
+        ("gemini", "gemini-2.5-flash", "gemini", "tpm", 9_000, 300),
+    ],
+    ids=["what was read counts nothing", "of Haiku 3.5 it does", "Gemini counts input alone"],
+)
+def test_what_a_provider_leaves_out_is_used(
+    house: House, provider: str, model: str, way: Way, name: str, n: int, each: int
+) -> None:
+    """What does not count is no allowance lost: nearly all is used, by the provider's own way, and no more."""
+    cached = 240 if provider == "anthropic" else 0
+    prompts(house, [(300, 100)] * 130, cached=cached, max_tokens=120)
+    with running(TokenServer({name: n}, way, latency_s=0.02)) as server:
+        base = server.url + ("" if provider == "anthropic" else "/v1beta")
+        house.run(
+            "submit", "jobs.jsonl", "--provider", provider, "--base-url", base, "--model", model,
+            f"--{name}", str(n), "--max-wait", "2", "-c", "8", code=3,
+            environ={"GEMINI_API_KEY": "a-gateways-key"},
+        )  # fmt: skip
+        assert not server.refused
+        used = sum(taken.counts[name] for taken in server.served)
+        assert used == each * len(server.served)
+    assert 0.9 * n <= used <= n
 
 
 def test_another_run_and_another_process_go_on_with_what_is_left(house: House) -> None:
