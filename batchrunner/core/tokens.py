@@ -100,15 +100,17 @@ _PER_MESSAGE: Final = 4
 _PER_REQUEST: Final = 3
 
 #: Names of the bound on an answer's tokens, wherever a provider has it.
-_MOST: Final = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_tokens_to_sample",
-    "maxOutputTokens",
+_MOST: Final = frozenset(
+    {
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens_to_sample",
+        "maxOutputTokens",
+    }
 )
 #: Names of how many answers are asked for.
-_ANSWERS: Final = ("n", "best_of", "candidateCount")
+_ANSWERS: Final = frozenset({"n", "best_of", "candidateCount"})
 #: Where Gemini has both.
 _GEMINI: Final = ("generationConfig", "generation_config")
 
@@ -324,8 +326,13 @@ def _most_output(fields: dict[str, Any]) -> int | None:
     if "input" in fields and "embed" in str(fields.get("model", "")).lower():
         return 0  # vectors are no tokens
     places = [fields, *(fields[name] for name in _GEMINI if isinstance(fields.get(name), dict))]
-    most = max((_count(place.get(name)) for place in places for name in _MOST), default=0)
-    answers = max((_count(place.get(name)) for place in places for name in _ANSWERS), default=0)
+    most = answers = 0
+    for place in places:
+        # By what is there: most requests have one of all these names.
+        for name in _MOST & place.keys():
+            most = max(most, _count(place[name]))
+        for name in _ANSWERS & place.keys():
+            answers = max(answers, _count(place[name]))
     return most * max(1, answers) if most else None
 
 

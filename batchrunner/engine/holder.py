@@ -386,7 +386,7 @@ class Holder:
             lane.ahead_is_charged = self._ledger.counts_tokens(run.account.id, lane.pool.id)
             starts = following.starts or repeat(0)
             lane.ahead = deque(
-                Ahead(job_id, self._reckoned(run, lane, body), start)
+                Ahead(job_id, self._reckoned(run, lane, job_id, body), start)
                 for (job_id, body), start in zip(following.jobs, starts, strict=False)
             )
             lane.next_due, lane.ahead_until = following.next_due, following.due_later
@@ -395,10 +395,10 @@ class Holder:
             elif not lane.ahead:
                 lane.fresh = False
 
-    def _reckoned(self, run: LiveRun, lane: Lane, body: bytes) -> Charge:
+    def _reckoned(self, run: LiveRun, lane: Lane, job_id: JobId, body: bytes) -> Charge:
         if not lane.ahead_is_charged:
             return NO_TOKENS
-        return self._tokens.charge(lane.model, body, run.wire.counting)
+        return self._tokens.charge(job_id, lane.model, body, run.wire.counting)
 
     def _note_order(self, lane: Lane, warmth: Warmth, following: NextJobs) -> None:
         """Have a lane that goes in the cache's order wait for its leads, or look again soon."""
@@ -411,7 +411,9 @@ class Holder:
         lane.ahead_until = min(lane.ahead_until or soon, soon)
 
     def _charge_of(self, claim: Claim) -> Charge:
-        return self._tokens.charge(claim.lane.model, claim.request.body, claim.run.wire.counting)
+        return self._tokens.charge(
+            claim.job.job_id, claim.lane.model, claim.request.body, claim.run.wire.counting
+        )
 
     def _staff(self, run: LiveRun) -> None:
         """Have as many senders as may be in flight, and no more."""

@@ -177,6 +177,7 @@ class Judge:
                 model=claim.lane.model,
             )
             self._tokens.learn(
+                claim.job.job_id,
                 claim.lane.model,
                 claim.request.body,
                 usage,

@@ -16,6 +16,9 @@ __all__ = ["Ahead", "TokenEstimates"]
 _SAMPLE_MS: Final = 50.0
 _BYTES_A_MS: Final = 1_000
 
+#: So many estimates are remembered.
+_MOST_KEPT: Final = 8_192
+
 _NOTHING: Final = Seen()
 
 
@@ -36,17 +39,26 @@ class TokenEstimates:
         self._seen: dict[str, Seen] = dict(seen or {})
         self._changed: set[str] = set()
         self._sample_at: dict[str, float] = {}
+        #: Of jobs that have not been answered; told from their text once.
+        self._estimates: dict[JobId, Estimate] = {}
 
     def load(self, seen: Mapping[str, Seen]) -> None:
         """Take what is stored."""
         self._seen.update(seen)
 
-    def charge(self, model: str, body: bytes, counting: Counting) -> Charge:
-        """Return what to reserve for a request."""
-        return reservation(estimate(body), self._seen.get(model, _NOTHING), counting)
+    def charge(self, job: JobId, model: str, body: bytes, counting: Counting) -> Charge:
+        """Return what to reserve for a job's request."""
+        if len(self._estimates) >= _MOST_KEPT:
+            # Of jobs that were looked up, and never answered.
+            self._estimates.clear()
+        estimated = self._estimates[job] = estimate(body)
+        return reservation(estimated, self._seen.get(model, _NOTHING), counting)
 
-    def learn(self, model: str, body: bytes, usage: Usage, *, now: float, is_asked: bool) -> None:
+    def learn(
+        self, job: JobId, model: str, body: bytes, usage: Usage, *, now: float, is_asked: bool
+    ) -> None:
         """Learn from an answer's usage; always where a limit asks for estimates, else now and then."""
+        known = self._estimates.pop(job, None)
         if usage.input_tokens is None:
             return
         if not is_asked:
@@ -54,7 +66,7 @@ class TokenEstimates:
                 return
             self._sample_at[model] = now + _SAMPLE_MS + len(body) / _BYTES_A_MS
         self._seen[model] = self._seen.get(model, _NOTHING).after(
-            _of_this(estimate(body), usage),
+            _of_this(known or estimate(body), usage),
             input=usage.input_tokens,
             output=usage.output_tokens or 0,
         )
