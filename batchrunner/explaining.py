@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from batchrunner.core.time_use import Kind
-from batchrunner.models import RunState
+from batchrunner.models import RunState, Waiting, WaitingReason
 from batchrunner.store.database import Database
 from batchrunner.store.explain import Held, held_models, time_of
 from batchrunner.store.runs import StoredRun
@@ -50,6 +50,10 @@ _ADVICE: Final[Mapping[str, str]] = {
     "sending": "Answers set its pace. More at once may help, as far as the provider allows: batchrunner"
     " resume {run} -c N",
 }
+#: What a run waits for that may be mended on the way to the provider.
+_ON_THE_WAY: Final = frozenset(
+    {WaitingReason.OVERLOADED, WaitingReason.NETWORK, WaitingReason.TLS, WaitingReason.PROXY}
+)
 _DIED: Final = "the process that did ended without a word (it was killed, or the machine went down)"
 _NOBODY_ADVICE: Final = (
     "Most of the time nobody ran it. To have runs carried on by themselves, call this from cron or"
@@ -118,7 +122,7 @@ def _live(view: RunView, held: Sequence[Held]) -> Standing:
             reason=waiting.reason.value,
             detail=sentence(waiting.detail or waiting.reason.value.replace("_", " ")),
             until=waiting.until,
-            next=waiting.fix or "nothing is to be done: it goes on by itself",
+            next=waiting.fix or _while_waiting(waiting),
         )
     kept = "".join(
         f" Jobs that ask for {one.model} are held back: {sentence(one.message)}" for one in held
@@ -131,6 +135,17 @@ def _live(view: RunView, held: Sequence[Held]) -> Standing:
         until=view.eta,
         next=held[0].fix if held and held[0].fix else watch,
     )
+
+
+def _while_waiting(waiting: Waiting) -> str:
+    """Return what a person may do while a run waits, where its wait does not say."""
+    if waiting.reason in _ON_THE_WAY:
+        return "it goes on by itself once that works; what is wrong on the way: batchrunner doctor"
+    if waiting.until is None:
+        return (
+            "see the limits with: batchrunner limits; change one with: batchrunner limits set rpm=N"
+        )
+    return "nothing is to be done: it goes on by itself"
 
 
 def _left(view: RunView, *, is_dead: bool) -> Standing:
@@ -156,8 +171,10 @@ def _left(view: RunView, *, is_dead: bool) -> Standing:
         detail = "Somebody paused it."
     elif view.started_at is None:
         detail = "It is stored, and nobody has run it yet."
-    else:
+    elif is_dead:
         detail = f"Nobody runs it: {_DIED}. What was in flight goes again."
+    else:
+        detail = "Nobody runs it now."
     return Standing(
         reason=reason or "nobody", detail=f"{detail} Left: {plural(left, 'job')}.", next=resume
     )

@@ -19,6 +19,8 @@ __all__ = ["Judge", "tokens_of"]
 
 #: What the network and a busy machine may add between a send and its arrival (seconds).
 ALLOWANCE_S = 0.25
+#: Between the instants of a run and the sums of its time (ms).
+ROUNDING_MS = 250
 #: What is broken for one job is often broken for all: so many sentences tell enough.
 MOST_SAID = 12
 
@@ -91,6 +93,7 @@ class Judge:
             self._kept(connection)
             self._sends(connection)
             self._days(connection)
+            self._time(connection)
             if clean:
                 self._nobody_there(connection)
         self._not_asked_again()
@@ -169,6 +172,21 @@ class Judge:
         given_back = 2 * self.scene.concurrency * self.crashes
         if not arrived <= used <= rows + given_back:
             self._say(f"{arrived} arrived, the ledger has {used}, the send log {rows}")
+
+    def _time(self, connection: sqlite3.Connection) -> None:
+        """Each run's time is accounted for from its begin to its end, whatever died in between."""
+        for name, took, parts, n_open in connection.execute(
+            "SELECT name, finished_at - started_at,"
+            " (SELECT coalesce(sum(ms), 0) FROM time_day t WHERE t.run_id = r.id),"
+            " (SELECT count(*) FROM wait w WHERE w.run_id = r.id AND open_at IS NOT NULL"
+            "  AND cause NOT LIKE 'stopped.%' AND cause != 'unrecorded')"
+            " FROM run r WHERE state = 'finished' AND finished_at - started_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM wait w"
+            "  WHERE w.run_id = r.id AND cause = 'unrecorded' AND open_at IS NOT NULL)"
+        ):
+            if abs(took - parts) > ROUNDING_MS:
+                self._say(f"{name} took {took} ms, of which {parts:.0f} are accounted for")
+            if n_open:
+                self._say(f"{name} is finished, and {n_open} of its waits go on")
 
     def _nobody_there(self, connection: sqlite3.Connection) -> None:
         for table in ("process", "ask"):

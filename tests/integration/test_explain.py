@@ -133,6 +133,7 @@ def test_an_outage_has_the_time(house: House, api: ApiServer) -> None:
     running.sees("limit.waiting")
     view = until(lambda: seconds(v := house.app.explain(), "outage") > 1 and v, "an outage")
     assert view.standing.reason == "overloaded"
+    assert view.standing.next.endswith("batchrunner doctor")
     assert "batchrunner doctor" in view.advice
     running.kill()
 
@@ -157,6 +158,12 @@ def test_every_state_of_a_run_has_a_next_step(house: House, api: ApiServer) -> N
     assert all("batchrunner" in view.standing.next for view in told)
     assert [view.time is None for view in told] == [True, True, True, False, False]
     sums_to_the_whole(house)
+    house.jobs(3)
+    house.submit("--name", "jobs", "--update", "--no-run")
+    again = house.app.explain().standing
+    assert (again.reason, again.next) == ("nobody", "batchrunner resume jobs")
+    assert again.detail.startswith("Nobody runs it now. Left: ")
+    house.resume(code=1)
     failed, done = story(house, "j1"), story(house, "j0")
     assert failed.standing.reason == "invalid_request"
     assert "retry jobs" in failed.standing.next

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchrunner.core.time_use import DIED
+from batchrunner.core.time_use import DIED, OVER
 from batchrunner.models import RunId, RunState, ScopeId, Waiting, WaitingReason
 from batchrunner.store import explain, holder, scopes, waits
 from batchrunner.store.database import Database
@@ -98,6 +98,20 @@ def test_an_orderly_life_is_accounted_for(store: Store) -> None:
     assert (time.began_at, time.ended_at) == (NOW, NOW + 5_000)
     (wait,) = time.waits
     assert (wait.cause, wait.detail, wait.seconds) == ("stopped.interrupted", "Ctrl-C", 3.0)
+
+
+def test_a_run_that_is_put_back_was_over_in_between(store: Store) -> None:
+    """From its end until somebody sends more of it nobody died, and nothing is missing."""
+    store.take_up(0)
+    store.end(1_000, None, store.sum("sending", 1_000.0))
+    with store.db.write() as connection:
+        driver(connection).execute("UPDATE run SET state = 'ready', finished_at = NULL")
+    time = store.time(RunState.READY, 4_000)
+    assert {part.cause: part.seconds for part in time.parts} == {OVER: 3.0, "sending": 1.0}
+    assert time.died_at is None
+    store.take_up(5_000)
+    store.end(6_000, None, store.sum("sending", 1_000.0))
+    assert store.parts(RunState.FINISHED, 9_000) == {OVER: 4_000, "sending": 2_000}
 
 
 def test_a_death_in_a_wait_ends_it_when_it_was_last_known(store: Store) -> None:
