@@ -33,6 +33,7 @@ from batchrunner.core.tokens import Counted, Expected, Seen, estimate, expect
 from batchrunner.engine.live import AUTO_MOST
 from batchrunner.models import Usage
 from batchrunner.options import LimitOptions
+from batchrunner.plan_notes import of_tokens
 from batchrunner.planned import (
     CountView,
     EstimateView,
@@ -297,7 +298,8 @@ class Layout:
                 f"prices of {on}: genai-prices {version('genai-prices')}, and the configuration's;"
                 " nothing is taken to come from a cache"
             )
-        yield from self._of_tokens()
+        jobs = {name: part.jobs for name, part in self._sums.items() if name is not None}
+        yield from of_tokens(jobs, self._seen, self._counts)
         if not self._every_limit():
             yield (
                 "no limit of this account is known: the first answers tell, unless --rpm and --rpd do"
@@ -311,29 +313,6 @@ class Layout:
                 f"{self._found.n_left:,} jobs of other runs wait for the same limits and are not"
                 " counted here: it ends that much later"
             )
-
-    def _of_tokens(self) -> Iterator[str]:
-        """Yield by what the tokens of each model are told, and how good that was."""
-        told = {name: self._seen.get(name, Seen()) for name in self._sums if name is not None}
-        for name, count in self._counts.items():
-            yield (
-                f"the provider counted {count.n:,} of the {self._sums[name].jobs:,} requests for {name}: what is sent"
-                f" is right to {count.error:.1%} in all (19 of 20 times)"
-            )
-        for name, seen in told.items():
-            if name in self._counts:
-                continue
-            if seen.error is not None and seen.mean_output is not None:
-                yield (
-                    f"tokens of {name} are corrected by its latest answers here: what is sent by"
-                    f" {seen.factor:.3g} (job by job that was {seen.error:.0%} off), answers to"
-                    f" {seen.mean_output:,.0f} tokens each"
-                )
-        unseen = [
-            name for name, seen in told.items() if seen.error is None and name not in self._counts
-        ]
-        if unseen:
-            yield f"no answer of {', '.join(unseen)} was seen here yet: tokens are told from the text alone"
 
 
 def expected_of(

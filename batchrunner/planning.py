@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from batchrunner.checking import check_options, check_variables
 from batchrunner.config import Config
+from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.prices import Price
 from batchrunner.core.tokens import Counted, Seen
 from batchrunner.errors import UsageError
@@ -26,6 +27,7 @@ from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.layout import Layout, Sum, expected_of, price_now
 from batchrunner.models import LineFault
 from batchrunner.options import CallOptions, LimitOptions, RunOptions, in_force
+from batchrunner.plan_notes import of_budget
 from batchrunner.planned import PlanView
 from batchrunner.preparing import account_of, address_of, fill_of, stored_options
 from batchrunner.providers import Profile, Providers
@@ -35,6 +37,7 @@ from batchrunner.store.allowances import Allowances, allowances
 from batchrunner.store.database import Database
 from batchrunner.store.inspection import open_current
 from batchrunner.store.keys import SeenKeys
+from batchrunner.store.spending import budget_views
 from batchrunner.store.tokens import seen_tokens
 
 __all__ = ["Asked", "Sample", "plan", "sample"]
@@ -179,7 +182,7 @@ def plan(
     options = in_force(stored_options({}, run), config.run_defaults(known.name))
     key = account_of(known.name, options, asked.environ, asked.providers)
     found = Allowances() if db is None else allowances(db, known.name, key, now_ms=now_ms)
-    return Layout(
+    view = Layout(
         known=known,
         sums=sums,
         found=found,
@@ -189,6 +192,9 @@ def plan(
         counts=counts,
         now_ms=now_ms,
     ).view(n_rejected=n_rejected)
+    bounds = [] if config.budget == NO_BUDGET else budget_views(db, config.budget, now_ms=now_ms)
+    told = list(of_budget(view, bounds))
+    return replace(view, notes=[*told, *view.notes]) if told else view
 
 
 def _check(asked: Asked) -> None:

@@ -67,10 +67,12 @@ def _by_day(
     return known, lost
 
 
-def budget_views(db: Database, budget: Budget, *, now_ms: int) -> list[BudgetView]:
-    """Return what is spent and left of each bound of a budget."""
-    with db.read() as connection:
-        known, lost = _by_day(driver(connection), now_ms)
+def budget_views(db: Database | None, budget: Budget, *, now_ms: int) -> list[BudgetView]:
+    """Return what is spent and left of each bound of a budget; without a database all is left."""
+    known, lost = defaultdict[int, float](float), defaultdict[int, float](float)
+    if db is not None:
+        with db.read() as connection:
+            known, lost = _by_day(driver(connection), now_ms)
     views = []
     for unit in UNITS:
         amount = getattr(budget, unit)

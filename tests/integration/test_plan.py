@@ -213,3 +213,16 @@ def test_a_database_of_another_kind_is_left_alone(house: House) -> None:
     house.db.write_bytes(b"")
     assert json.dumps(plan(house)["limits"]) == "[]"
     assert house.db.read_bytes() == b""
+
+
+def test_a_budget_that_is_too_small_is_told(house: House) -> None:
+    """How many more days the likely cost takes; nothing where it is enough."""
+    prices = '[prices."sim-1"]\ninput = 0\noutput = 10000\n'
+    house.jobs(30, max_tokens=100)
+    (house.folder / "batchrunner.toml").write_text(f"[budget]\nday = 8\nmonth = 100\n{prices}")
+    told = plan(house)
+    assert told["models"][0]["cost_usd"] == pytest.approx(30)
+    (note,) = [note for note in told["notes"] if note.startswith("[budget]")]
+    assert note.startswith(
+        "[budget] allows $8.00 a day and has $8.00 left of this one: $30.00 takes 3 more days"
+    )
