@@ -24,7 +24,7 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from batchrunner.checking import check_options
 from batchrunner.clock import wall_ms
@@ -38,6 +38,7 @@ from batchrunner.formats.export import check_choice, format_of
 from batchrunner.formats.report import page
 from batchrunner.models import ErrorKind, RunId, StoredRunState
 from batchrunner.options import (
+    CONCURRENCY,
     CallOptions,
     ExportOptions,
     JobFilter,
@@ -402,6 +403,18 @@ class Batchrunner:
         scope = find_account(db, account)
         changes = caps.store_limits(db, scope, limits, now_ms=wall_ms())
         return [sentence(change) for change in changes]
+
+    def set_concurrency(self, name: str | None, value: int | Literal["auto"]) -> str:
+        """Change how many requests of a run (the latest) may be in flight, also while it is sent.
+
+        It is stored with the run like ``-c``; return what changed, old → new.
+        """
+        db = self._open()
+        run = find_run(db, name)
+        before = commands.store_option(db, run.id, CONCURRENCY, value)
+        before = before or self._config.run_defaults(run.provider).get(CONCURRENCY) or "auto"
+        change = f"{before} → {value}" if before != value else f"{value} already"
+        return f"{CONCURRENCY} of {run.name}: {change}"
 
     def export(self, name: str | None, options: ExportOptions, out: BinaryIO) -> int:
         """Write one row a job in input order to ``options.output``, else to ``out``; return how many."""

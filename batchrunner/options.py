@@ -32,8 +32,9 @@ WAY: Final = "way"
 PRICES: Final = "prices"
 #: Among what holds for a run: dollars that a day and a month may cost over all runs (``core.budget``).
 BUDGET: Final = "budget"
-#: The option's name among those that are stored.
+#: Options' names among those that are stored.
 MAX_COST: Final = "max_cost"
+CONCURRENCY: Final = "concurrency"
 #: Options for which a variable of the environment comes before the configuration.
 UNDER_ENVIRONMENT: Final = ("base_url", "proxy")
 
@@ -53,7 +54,7 @@ class RunOptions:
     headers: tuple[str, ...] = ()
     api_version: str | None = None
     account: str | None = None
-    #: ``None``: not typed; ``"auto"``: Little's law.
+    #: ``None``: not typed; ``"auto"``: found by trying.
     concurrency: int | Literal["auto"] | None = None
     priority: int | None = None
     max_attempts: int | None = None

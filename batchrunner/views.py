@@ -478,6 +478,7 @@ class Progress:
 
     run: RunView
     in_flight: int
+    #: Requests in flight at most: typed, or as found by now; 0 where another process sends.
     concurrency: int
     #: Sends allowed a minute by the tightest limit; ``None``: no limit known.
     allowed_per_minute: float | None
@@ -488,6 +489,8 @@ class Progress:
     following: Runner | None = None
     #: Set while a first Ctrl-C or a SIGTERM is finishing what is in flight.
     draining: bool = False
+    #: Whether that bound is found by trying (``-c auto``).
+    is_auto: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from yarl import URL
 
 from batchrunner.checking import VARIABLE, unset
 from batchrunner.core.credentials import Credential, Secrets
+from batchrunner.engine.descriptors import most_connections
 from batchrunner.engine.failover import FailoverWire
 from batchrunner.engine.wire import Wire
 from batchrunner.errors import RefusedError, UsageError
@@ -34,8 +35,6 @@ from batchrunner.store.holder import RunRow
 from batchrunner.transport import Transport
 from batchrunner.transport.proxies import Proxy
 
-#: The pool is never smaller than what may be in flight; more costs nothing.
-_LEAST_POOL: Final = 128
 _NO_ACCOUNT: Final = "no-credential"
 
 
@@ -145,12 +144,12 @@ class Wiring:
         on_headers: Callable[[Any], Awaitable[None]],
     ) -> list[Transport]:
         """Return connections yet to be made, by each of the proxies."""
-        concurrency = options.get("concurrency")
         transports = [
             Transport(
                 connect_timeout_s=options.get("connect_timeout_s") or DEFAULT_CONNECT_TIMEOUT_S,
                 total_timeout_s=options.get("timeout_s") or DEFAULT_TIMEOUT_S,
-                pool_size=max(_LEAST_POOL, concurrency if isinstance(concurrency, int) else 0),
+                # Senders are the bound, and it changes while they run.
+                pool_size=most_connections(),
                 max_response=options.get("max_response") or DEFAULT_MAX_RESPONSE,
                 headers=headers,
                 on_headers=on_headers,

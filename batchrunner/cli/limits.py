@@ -13,7 +13,7 @@ from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import budget_object, limit_row, said_row, write_json, write_list
 from batchrunner.cli.tables import Column, write_table
 from batchrunner.cli.text import local_time, number, printable
-from batchrunner.cli.values import DURATION_OR_ZERO, LIMIT
+from batchrunner.cli.values import CONCURRENCY, DURATION_OR_ZERO, LIMIT
 from batchrunner.cli.words import zone_words
 from batchrunner.options import LimitOptions
 from batchrunner.views import BudgetView, LimitView, SaidView
@@ -43,11 +43,14 @@ _BUDGET_COLUMNS: Final = (
     Column("LEFT", right=True),
     Column("RESETS"),
 )
+#: What belongs to a run, not to its account.
+_OF_RUN: Final = "concurrency"
 #: Name of a limit → the field it sets, and the type of its value.
 _SETTABLE: Final[dict[str, tuple[str, click.ParamType[Any]]]] = {
     **{name: (name, LIMIT) for name in ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")},
     "day-resets": ("day_resets", click.STRING),
     "min-interval": ("min_interval_s", DURATION_OR_ZERO),
+    "concurrency": (_OF_RUN, CONCURRENCY),
 }
 
 
@@ -97,23 +100,33 @@ def write_limits(views: Sequence[LimitView]) -> int:
         "batchrunner limits set rpm=50 rpd=1000 day-resets=America/Los_Angeles",
         "batchrunner limits set itpm=30000 otpm=8000",
         "batchrunner limits set rpm=auto min-interval=0.5 --account research",
+        "batchrunner limits set concurrency=40 --run tickets",
+        "batchrunner limits set concurrency=auto",
     ),
 )
+@click.option("--run", metavar="RUN", help="Whose concurrency. [default: the latest run]")
 @click.option("--account", metavar="NAME", help="Whose limits. [default: the only account]")
 @click.argument("changes", nargs=-1, required=True, metavar="LIMIT=VALUE...")
 @click.pass_context
-def set_command(ctx: click.Context, /, account: str | None, changes: tuple[str, ...]) -> int:
+def set_command(
+    ctx: click.Context, /, run: str | None, account: str | None, changes: tuple[str, ...]
+) -> int:
     """Change limits: rpm=N, tpm=N, itpm=N, otpm=N, rpd=N, tpd=N (each none or auto too),
     day-resets=ZONE|rolling, min-interval=DURATION.
 
-    They hold for all of the account's runs in this database from now on.
+    They hold for all of the account's runs in this database from now on. concurrency=N|auto is one
+    run's, stored with it like -c. A run that is being sent takes all of them up at once.
     """
     settings = Settings.of(ctx)
     chosen: dict[str, Any] = {}
     for change in changes:
         field, value = _change(change, ctx)
         chosen[field] = value
-    sentences = settings.app().set_limits(account, LimitOptions(**chosen))
+    app, sentences = settings.app(), []
+    if (at_once := chosen.pop(_OF_RUN, None)) is not None:
+        sentences.append(app.set_concurrency(run, at_once))
+    if chosen:
+        sentences += app.set_limits(account, LimitOptions(**chosen))
     if settings.json:
         write_json({"changes": sentences})
     else:

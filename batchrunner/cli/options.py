@@ -156,7 +156,7 @@ _RUN: Final = (
         "--concurrency",
         type=CONCURRENCY,
         metavar="N|auto",
-        help="Requests in flight at most. [default: auto]",
+        help="Requests in flight at most; auto finds how many help. [default: auto]",
     ),
     _row(
         "--priority",

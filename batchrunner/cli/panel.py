@@ -6,15 +6,17 @@ nothing happens. When it closes nothing of it stays on the screen; the summary t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from batchrunner.cli.keyboard import Keyboard
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.text import clock_time, duration, printable
+from batchrunner.cli.turns import Tell, Turns, at_once_words, can_turn
 from batchrunner.cli.words import Tally, eta_words, event_words, hint, pace, waiting_words
 from batchrunner.models import RunState
 from batchrunner.views import Event, Progress
@@ -24,6 +26,8 @@ N_ERRORS: Final = 3
 #: Runs that are shown at once; ``resume --all`` may drain more.
 N_RUNS: Final = 3
 _BAR_MOST: Final = 60
+#: Events after which no key means anything.
+_ENDS: Final = frozenset({"run.finished", "run.halted"})
 
 _STATE_STYLES: Final = {
     RunState.RUNNING: "bold green",
@@ -53,14 +57,24 @@ class Panel:
         verbose: bool = False,
         wall: Callable[[], float] = wall_ms,
         console: Console | None = None,
+        keys: int | None = None,
+        tell: Tell | None = None,
     ) -> None:
-        """Draw on ``stream``, a terminal; ``verbose`` writes each event above the panel."""
+        """Draw on ``stream``, a terminal; ``verbose`` writes each event above the panel.
+
+        ``keys`` is the terminal on which + and - are typed, and ``tell`` changes what may be in
+        flight of a run; ``None``: nobody types.
+        """
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
         self._db_name = db_name
         self._verbose = verbose
         self.wants_jobs = verbose
         self._wall = wall
         self._latest: dict[str, Progress] = {}
+        self._turns = Turns(tell, self.notice) if tell is not None else None
+        self._keyboard = None
+        if keys is not None and self._turns is not None:
+            self._keyboard = Keyboard(keys, self._pressed, shown=self._shown)
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
@@ -72,14 +86,23 @@ class Panel:
     def __enter__(self) -> Self:
         """Begin to draw; the cursor is hidden."""
         self._live.start()
+        if self._keyboard is not None:
+            self._keyboard.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Take the panel away and show the cursor again."""
-        self._live.stop()
+        try:
+            if self._keyboard is not None:
+                self._keyboard.__exit__()
+        finally:
+            self._live.stop()
 
     def event(self, event: Event) -> None:
         """Write the event above the panel where events are wanted."""
+        if self._keyboard is not None and event.event in _ENDS:
+            # Signals are taken no more, soon: the terminal has to be itself by then.
+            self._keyboard.want(False)
         if self._verbose:
             self.notice(f"{clock_time(self._wall())} {event.run_name}: {event_words(event)}")
 
@@ -92,17 +115,38 @@ class Panel:
         # The newest last; a new dict, since the drawing thread may be walking the old one.
         others = {key: kept for key, kept in self._latest.items() if key != progress.run.id}
         self._latest = {**others, progress.run.id: progress}
+        if self._keyboard is not None:
+            self._keyboard.want(can_turn(progress))
 
     def _picture(self) -> Group:
         shown = list(self._latest.values())[-N_RUNS:]
         if not shown:
             return Group(Text(f"opening {self._db_name}", style="dim"))
         blocks = [RunBlock(progress, self._wall()) for progress in shown]
+        keys = [_line(words, "dim") for words in self._key_words(shown)]
         return Group(
             *blocks,
             _line(f"database {self._db_name}", "dim"),
+            *keys,
             _line(hint(shown[-1]), "dim"),
         )
+
+    def _key_words(self, shown: Sequence[Progress]) -> Iterator[str]:
+        """Say what the keys do, where they do something."""
+        progress = shown[-1]
+        if self._keyboard is None or not can_turn(progress):
+            return
+        whose = f" of {printable(progress.run.name)}" if len(shown) > 1 else ""
+        yield f"+ and - change how many{whose} go at once, {at_once_words(progress)}"
+
+    def _pressed(self, keys: str) -> None:
+        shown = list(self._latest.values())
+        if self._turns is not None and shown and can_turn(shown[-1]):
+            self._turns.press(keys, shown[-1])
+
+    def _shown(self, is_shown: bool) -> None:
+        """Give the cursor back while the process is stopped."""
+        self._console.show_cursor(not is_shown)
 
 
 class RunBlock:

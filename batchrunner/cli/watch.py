@@ -29,6 +29,7 @@ from batchrunner.views import Listener, RunResult
 
 if TYPE_CHECKING:
     from batchrunner.app import Batchrunner
+    from batchrunner.cli.turns import Tell
 
     Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult]]
 
@@ -42,23 +43,30 @@ _DUMB_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
 _T = TypeVar("_T")
 
 
-def watcher(settings: Settings, db_name: str) -> AbstractContextManager[Listener]:
+def watcher(
+    settings: Settings, db_name: str, tell: Tell | None = None
+) -> AbstractContextManager[Listener]:
     """Return who watches: events, a panel on a terminal, lines anywhere else.
 
-    ``db_name`` is how they name the database. ``--log-file`` writes down what they are told.
+    ``db_name`` is how they name the database, ``tell`` changes what may be in flight of a run where a
+    person can type that. ``--log-file`` writes down what they are told.
     """
-    watching = _watching(settings, db_name)
+    watching = _watching(settings, db_name, tell)
     return Told(Logged(watching, settings.log_file) if settings.log_file is not None else watching)
 
 
-def _watching(settings: Settings, db_name: str) -> AbstractContextManager[Listener]:
+def _watching(
+    settings: Settings, db_name: str, tell: Tell | None
+) -> AbstractContextManager[Listener]:
     if settings.json:
         return Events(sys.stdout, sys.stderr, quiet=settings.quiet)
     has_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS
     if has_terminal and not settings.quiet:
         from batchrunner.cli.panel import Panel  # noqa: PLC0415 (rich, for a terminal only)
 
-        return Panel(sys.stderr, db_name=db_name, verbose=settings.verbose)
+        can_type = tell is not None and not settings.no_input and sys.stdin.isatty()
+        keys = sys.stdin.fileno() if can_type else None
+        return Panel(sys.stderr, db_name=db_name, verbose=settings.verbose, keys=keys, tell=tell)
     return Lines(sys.stderr, db_name=db_name, quiet=settings.quiet, verbose=settings.verbose)
 
 
@@ -84,7 +92,9 @@ def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     quiet_loggers()
     began = time.monotonic()
     db_name = "a temporary one" if is_demo else settings.db_name
-    with watcher(settings, db_name) as listener:
+    # The demo's database is its own.
+    tell = None if is_demo else app.set_concurrency
+    with watcher(settings, db_name, tell) as listener:
         result = run_async(call(app, listener), os.environ)
     if settings.json:
         if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:

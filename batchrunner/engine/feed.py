@@ -146,7 +146,8 @@ class Feed:
         return Progress(
             run=view,
             in_flight=run.in_flight,
-            concurrency=run.in_flight_bound(),
+            concurrency=run.allowed,
+            is_auto=run.concurrency == "auto",
             allowed_per_minute=allowed,
             elapsed_s=(now - run.started_at) / 1000.0,
             recent_errors=tuple(run.recent_errors),

@@ -349,6 +349,10 @@ class Holder:
                 lane.fresh = False
             if plan.looks_due:
                 lane.next_due = claimed.next_due
+            if claimed.jobs:
+                # One of each claim is enough to know about how large they are.
+                n_bytes, seen = float(len(claimed.jobs[0].body)), run.request_bytes
+                run.request_bytes = 0.9 * seen + 0.1 * n_bytes if seen else n_bytes
             run.outstanding += n
             request, put, version = run.wire.request, run.queue.put, plan.version
             for job, grant in zip(claimed.jobs, plan.grants, strict=False):
@@ -417,10 +421,10 @@ class Holder:
 
     def _staff(self, run: LiveRun) -> None:
         """Have as many senders as may be in flight, and no more."""
-        while len(run.senders) < min(run.outstanding, run.in_flight_bound()):
+        while len(run.senders) - run.n_leaving < min(run.outstanding, run.in_flight_bound()):
             task = asyncio.create_task(sender(run, self._gate, self._clock, self._hand_over))
             run.senders.add(task)
-            task.add_done_callback(run.senders.discard)
+            task.add_done_callback(run.sender_left)
             task.add_done_callback(self._sender_ended)
 
     # --- waking

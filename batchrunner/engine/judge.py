@@ -54,6 +54,8 @@ GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
 }
 #: Failures that no change of the requests mends.
 _NOT_THE_REQUESTS: Final = frozenset({*FAULTS, ErrorKind.BAD_RESPONSE})
+#: Failures that fewer requests in flight may mend.
+_OF_LOAD: Final = frozenset({*FAULTS, ErrorKind.RATE_LIMITED}) - {ErrorKind.DNS}
 #: What helps where answers are not the JSON that the run expects.
 _ASK_PLAINLY: Final = (
     "see an answer with batchrunner show; ask more plainly for JSON (--set), or correct what is"
@@ -127,8 +129,6 @@ class Judge:
             )  # fmt: skip
         if outcome.reply.status is not None:
             run.streak.answered()
-            latency, seen = outcome.ended_at - claim.sent_at, run.latency_ms
-            run.latency_ms = latency if seen is None else 0.9 * seen + 0.1 * latency
         settles = self._verdicts[decision.verdict](outcome, decision)
         self._count_tokens(outcome, decision)
         return settles
@@ -150,7 +150,7 @@ class Judge:
                     retry_delay_ms(outcome.claim.job.attempts + 1, self._rand())
                 ),
             )
-            for outcome, decision in run.streak.take_surplus(run.wanted_concurrency())
+            for outcome, decision in run.streak.take_surplus(run.adaptive.most)
         ]
 
     def flush_idle(self, run: LiveRun) -> list[Settle]:
@@ -196,6 +196,8 @@ class Judge:
 
     def _complete(self, outcome: Outcome, decision: Decision) -> list[Settle]:
         run, pool = outcome.claim.run, outcome.claim.lane.pool
+        if run.streak.since is not None and outcome.claim.sent_at >= run.streak.since:
+            run.adaptive.outage_ended()
         settles = self._streak_over(run)
         run.proved = True
         run.successes += 1
@@ -203,7 +205,7 @@ class Judge:
             run.first_failures.clear()
         if run.refused:
             run.refused.pop(outcome.claim.job.job_id, None)
-        self._grow(run)
+        self._served(outcome)
         for scope in (pool, run.account):
             if scope.pause.level:
                 scope.pause = on_success(scope.pause, sent_at=outcome.claim.sent_at)
@@ -220,10 +222,12 @@ class Judge:
         if decision.kind not in FAULTS:
             run.proved = True
             return [*self._streak_over(run), self._charged(outcome, decision)]
+        bound = run.in_flight_bound()
+        self._troubled(outcome, decision)
         fate = run.streak.failed(
             outcome,
             decision,
-            concurrency=run.in_flight_bound(),
+            concurrency=bound,
             unfinished=run.counts.pending + run.counts.running,
         )
         # An outage: everything of the streak goes back uncharged, one probe at a time.
@@ -258,7 +262,7 @@ class Judge:
             reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
             detail=_words_of(outcome, decision),
         )
-        run.ramp, run.ramp_successes = max(1, run.ramp // 2), 0
+        self._troubled(outcome, decision)
         settle = self._uncharged(outcome, decision)
         if is_repeated:
             # Behind the others: if it is the job, they show it; first in line it would block them.
@@ -302,6 +306,7 @@ class Judge:
         run = outcome.claim.run
         settles = self._streak_over(run)
         run.proved = True
+        self._served(outcome)
         settles.append(_settle(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
         self._note_failure(outcome, decision)
         return settles
@@ -434,10 +439,27 @@ class Judge:
             )
 
     @staticmethod
-    def _grow(run: LiveRun) -> None:
-        run.ramp_successes += 1
-        if run.ramp_successes >= run.ramp:
-            run.ramp, run.ramp_successes = min(run.ramp * 2, 4096), 0
+    def _served(outcome: Outcome) -> None:
+        """Note how long an answer took, and have more in flight where that helps."""
+        run = outcome.claim.run
+        latency, seen = outcome.ended_at - outcome.claim.sent_at, run.latency_ms
+        run.latency_ms = latency if seen is None else 0.9 * seen + 0.1 * latency
+        if not run.adaptive.is_settled:
+            run.adaptive.answered(outcome.ended_at, is_full=run.is_full)
+
+    @staticmethod
+    def _troubled(outcome: Outcome, decision: Decision) -> None:
+        """Have fewer in flight where the load may be what a request met."""
+        run = outcome.claim.run
+        since, sent_at = run.streak.since, outcome.claim.sent_at or outcome.ended_at
+        if decision.kind not in _OF_LOAD or (since is not None and sent_at >= since):
+            # A probe of an outage tells nothing of the load.
+            return
+        if decision.kind is ErrorKind.RATE_LIMITED and run.knows_rate:
+            # The ledger's matter. Where no limit is known it may be one on what is in flight.
+            return
+        if run.adaptive.troubled(sent_at=sent_at, now=outcome.ended_at):
+            run.send_home()
 
 
 def _fix_of_all(decision: Decision, run: str) -> str:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Final, Literal, Protocol
 
+from batchrunner.core.adaptive import START, Adaptive
 from batchrunner.core.admission import Blocked, Grant, ScopeLedger
-from batchrunner.core.caps import RPM
+from batchrunner.core.caps import MINUTE_MS, RPM
 from batchrunner.core.expected import Expected
 from batchrunner.core.warmth import Warmth
 from batchrunner.engine.purse import Purse
@@ -40,9 +41,13 @@ from batchrunner.store.holder import RunRow
 from batchrunner.store.records import ClaimedJob, Delta
 from batchrunner.views import RequestCounts
 
-#: Bounds of ``-c auto``.
+#: ``-c auto`` never allows less than the first, and never more than the last of them. Where a limit on
+#: requests is known, as many as it can use go at once, up to the second: more has to prove itself.
 AUTO_LEAST: Final = 8
-AUTO_MOST: Final = 64
+AUTO_KNOWN: Final = 64
+AUTO_MOST: Final = 1_000
+#: ``-c auto`` has at most about so many bytes of requests in flight: all are in memory.
+AUTO_BYTES: Final = 128 * 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -167,7 +172,8 @@ class Handoff:
     def take_back(self) -> list[Claim]:
         """Return the claims that no sender has taken yet, and hold them no more."""
         kept = [claim for claim in self._claims if claim is not None]
-        self._claims.clear()
+        # Senders that were sent home go all the same.
+        self._claims = deque([None] * (len(self._claims) - len(kept)))
         return kept
 
     def take_now(self) -> Claim | None:
@@ -242,7 +248,16 @@ class LiveRun:
     max_attempts: int = 5
     #: What answers have to be (``--expect-json``); ``None``: anything.
     expected: Expected | None = None
+    #: ``-c``; :meth:`tell` changes it.
     concurrency: int | Literal["auto"] = "auto"
+    #: How many connections this process may have open.
+    connections: int = AUTO_MOST
+    #: How many may be in flight, as far as trouble and trying tell.
+    adaptive: Adaptive = field(default_factory=lambda: Adaptive(most=AUTO_MOST))
+    #: Nothing but that bound kept the last plan from claiming more.
+    is_full: bool = False
+    #: How many bytes a request has, about.
+    request_bytes: float = 0.0
     max_failures: str | None = None
     #: Only its sample goes out (``--sample``): jobs that are due, and no fresh ones.
     is_sample: bool = False
@@ -260,6 +275,8 @@ class LiveRun:
 
     queue: Handoff = field(default_factory=Handoff)
     senders: set[asyncio.Task[None]] = field(default_factory=set)
+    #: Of them, those that were sent home and have not gone yet.
+    n_leaving: int = 0
     #: Claimed and not yet back (sleeping, queued or on the wire).
     outstanding: int = 0
     #: On the wire.
@@ -267,11 +284,8 @@ class LiveRun:
 
     #: A job was answered since this call began; until then one goes at a time.
     proved: bool = False
-    #: In-flight bound while no limit is known: 4, doubled after each clean round, halved by a 429.
-    ramp: int = 4
-    ramp_successes: int = 0
     streak: Streak = field(default_factory=Streak)
-    #: Latency seen, an exponential mean in ms.
+    #: How long answers took, an exponential mean in ms.
     latency_ms: float | None = None
 
     #: The first distinct failures while no job has ever completed: kind and status.
@@ -300,27 +314,67 @@ class LiveRun:
         """Begin to count its time."""
         self.times = TimeUse(self.started_at)
 
-    def wanted_concurrency(self) -> int:
-        """Return ``-c``: as typed, or what Little's law gives for the limits and the latency seen."""
+    def tell(self, concurrency: int | Literal["auto"], connections: int = AUTO_MOST) -> None:
+        """Put ``-c`` in force, also while it runs; what more there is to try begins at what there is."""
+        self.connections = connections
+        if concurrency == self.concurrency:
+            return
+        self.concurrency = concurrency
+        start = max(START, self.adaptive.bound)
+        is_typed = concurrency != "auto"
+        most = min(AUTO_MOST if concurrency == "auto" else concurrency, connections)
+        self.adaptive = Adaptive(most=most, start=start, is_typed=is_typed)
+
+    def review(self) -> None:
+        """Hold the bound to what limits, memory and files allow by now; once a plan."""
+        adaptive = self.adaptive
         if self.concurrency != "auto":
-            return self.concurrency
+            adaptive.most = min(self.concurrency, self.connections)
+            if self.knows_rate:
+                adaptive.begin_at(adaptive.most)
+            return
+        most = min(AUTO_MOST, self.connections)
+        if self.request_bytes:
+            most = min(most, max(AUTO_LEAST, int(AUTO_BYTES / self.request_bytes)))
         rates = [
-            limit.n / 60_000.0
+            limit.n / MINUTE_MS
             for scope in (self.account, *(lane.pool for lane in self.lanes.values()))
             for limit in scope.limits
             if limit.name == RPM
         ]
-        if not rates or self.latency_ms is None:
-            return AUTO_MOST
-        # Half as much again, since latencies vary and a late send wastes its instant.
-        return min(AUTO_MOST, max(AUTO_LEAST, ceil(1.5 * min(rates) * self.latency_ms)))
+        if rates and self.latency_ms is not None:
+            # Little's law, and half as much again: latencies vary and a late send wastes its instant.
+            most = min(most, max(AUTO_LEAST, ceil(1.5 * min(rates) * self.latency_ms)))
+        adaptive.most = most
+        if rates:
+            adaptive.begin_at(AUTO_KNOWN)
 
     def in_flight_bound(self) -> int:
         """Return how many requests may be in flight now."""
         if self.streak.is_outage or not self.proved:
             return 1
-        wanted = self.wanted_concurrency()
-        return wanted if self.knows_rate else min(wanted, self.ramp)
+        return min(self.adaptive.bound, self.adaptive.most)
+
+    @property
+    def allowed(self) -> int:
+        """How many a person has allowed in flight, or how many are found to help by now."""
+        adaptive = self.adaptive
+        if self.concurrency == "auto":
+            return min(adaptive.bound, adaptive.most)
+        return adaptive.most
+
+    def send_home(self) -> None:
+        """Have senders leave that are more than the bound, before they take another claim."""
+        adaptive = self.adaptive
+        n = len(self.senders) - self.n_leaving - min(adaptive.bound, adaptive.most)
+        if n > 0:
+            self.n_leaving += n
+            self.queue.dismiss(n)
+
+    def sender_left(self, task: asyncio.Task[None]) -> None:
+        """Take note of a sender's end."""
+        self.senders.discard(task)
+        self.n_leaving = max(0, self.n_leaving - 1)
 
     @property
     def knows_rate(self) -> bool:
@@ -336,9 +390,7 @@ class LiveRun:
         if self.streak.is_outage and now < self.streak.probe_at:
             return 0
         bound = self.in_flight_bound()
-        ahead = bound if bound == self.wanted_concurrency() and self.proved else 0
-        if self.streak.is_outage:
-            ahead = 0
+        ahead = 0 if self.streak.is_outage or not self.proved else bound
         room = bound + max(0, ahead - self.streak.n_open) - self.outstanding
         return room if self.purse is None else self.purse.room(room)
 

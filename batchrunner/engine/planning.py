@@ -14,7 +14,7 @@ yet wait for the one that warms it (:mod:`batchrunner.core.warmth`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import inf
@@ -98,6 +98,8 @@ class Planner:
         self.to_look_up: list[tuple[LiveRun, Lane]] = []
         #: Scopes whose tokens are left to the lane that waited longest for them.
         self._kept: dict[ScopeId, tuple[Lane, Blocked]] = {}
+        #: How many more each run may claim now.
+        self._rooms: dict[RunId, int] = {}
 
     def plan(self, runs: Sequence[LiveRun], now: float, wall: float) -> list[LanePlan]:
         """Return the permissions of the next second or so, at most what the runs have room for."""
@@ -105,6 +107,7 @@ class Planner:
         self._ledger.book_told()
         self.to_look_up.clear()
         self._kept.clear()
+        self._rooms.clear()
         n_left = MAX_CLAIMS
         by_priority = sorted(runs, key=lambda run: -run.priority)
         for _, group in groupby(by_priority, key=lambda run: run.priority):
@@ -122,12 +125,26 @@ class Planner:
                     if granted and room > 1:
                         still.append((run, lanes, room - 1))
                 turns = still
+        self._note_full(plans.values(), has_room=n_left > 0)
         return list(plans.values())
+
+    def _note_full(self, plans: Collection[LanePlan], *, has_room: bool) -> None:
+        """Note which runs would have been given more if more could be in flight."""
+        for plan in plans:
+            if plan.run.id in self._rooms:
+                self._rooms[plan.run.id] -= len(plan.grants)
+        for plan in plans:
+            plan.run.is_full = not has_room or not self._rooms.get(plan.run.id, 1)
 
     def _turns(self, run: LiveRun, now: float) -> tuple[LiveRun, list[Lane], int] | None:
         for lane in run.lanes.values():
             lane.blocked = None
-        room = min(run.room(now), run.counts.pending)
+        run.review()
+        room = run.room(now)
+        if room > 0:
+            run.is_full = False
+            self._rooms[run.id] = room
+        room = min(room, run.counts.pending)
         lanes = [
             lane
             for model_id, lane in run.lanes.items()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
@@ -17,7 +17,7 @@ from batchrunner.core.warmth import Warmth
 from batchrunner.engine.costs import Costs, budget_of
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
-from batchrunner.engine.live import AUTO_MOST, CallLimits, Lane, LiveRun
+from batchrunner.engine.live import AUTO_KNOWN, CallLimits, Lane, LiveRun
 from batchrunner.engine.purse import Purse
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
@@ -207,8 +207,7 @@ class Roster:
         for run in self.live:
             await self._writer.compute(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
             await self._bound(run)
-            if run.concurrency != "auto" and len(run.senders) > run.concurrency:
-                run.queue.dismiss(len(run.senders) - run.concurrency)
+            run.send_home()
         asks = await self._writer.query(statements.load_asks)
         self._askers = {}
         for ask in asks:
@@ -350,11 +349,11 @@ class Roster:
                 # A person may have raised it; who asks for the run asks the provider again, once.
                 scope.pause = lift(scope.pause)
         self._runs[run_id] = run
-        asked = row.options.get("concurrency") or AUTO_MOST
-        if is_own and isinstance(run.concurrency, int) and run.concurrency < asked:
+        asked = AUTO_KNOWN if run.concurrency == "auto" else run.concurrency
+        if is_own and run.connections < asked:
             self._feed.notice(
                 f"This process may have too few files open for {asked} requests in flight, so there are"
-                f" {run.concurrency} at most; more with: ulimit -n {asked + RESERVE}"
+                f" {run.connections} at most; more with: ulimit -n {asked + RESERVE}"
             )
         self._feed.started(run)
 
@@ -568,17 +567,10 @@ def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     schema = options.get("expect_json") or None
     if schema != (run.expected and run.expected.text):
         run.expected = Expected(schema) if schema else None
-    run.concurrency = options.get("concurrency") or "auto"
-    run.concurrency = _affordable(run.concurrency)
+    run.tell(options.get("concurrency") or "auto", most_connections())
     run.max_failures = options.get("max_failures")
     run.is_sample = bool(options.get("sample"))
     run.is_cache_ordered = bool(options.get("cache_order"))
-
-
-def _affordable(concurrency: int | Literal["auto"]) -> int | Literal["auto"]:
-    """Return ``-c``, or as much of it as this process may have connections open."""
-    most = most_connections()
-    return most if most < (AUTO_MOST if concurrency == "auto" else concurrency) else concurrency
 
 
 def _load_codecs(conn: DriverConnection, run: LiveRun) -> None:

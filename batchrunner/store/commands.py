@@ -10,8 +10,9 @@ from __future__ import annotations
 import shlex
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from batchrunner.errors import UsageError
@@ -59,6 +60,7 @@ __all__ = [
     "set_limit",
     "set_role",
     "store_limits",
+    "store_option",
     "store_options",
     "sweep_dead_processes",
     "unask",
@@ -252,6 +254,22 @@ def _put_back(conn: sqlite3.Connection, run_id: RunId, ids: list[int]) -> int:
         (n, changed["failed"], changed["cancelled"], run_id),
     )
     return n
+
+
+def store_option(db: Database, run_id: RunId, name: str, value: Any) -> Any:
+    """Change one option stored with a run, also while it is sent; return what it was (``None``: not said)."""
+    with db.write() as connection:
+        conn = driver(connection)
+        _refuse_deleted(conn, run_id)
+        (text,) = conn.execute("SELECT options FROM run WHERE id = ?", (run_id,)).fetchone()
+        options = msgspec.json.decode(text)
+        before = options.get(name)
+        if before != value:
+            conn.execute(
+                "UPDATE run SET options = ? WHERE id = ?",
+                (msgspec.json.encode({**options, name: value}).decode(), run_id),
+            )
+        return before
 
 
 def store_options(db: Database, run_id: RunId, options_json: str, *, priority: int) -> None:

@@ -191,6 +191,10 @@ class FakeApplication:
         self._record("set_limits", account=account, limits=limits)
         return ["rpm of key-1: 60 → 50"]
 
+    def set_concurrency(self, name: str | None, value: int | str) -> str:
+        self._record("set_concurrency", name=name, value=value)
+        return f"concurrency of tickets: auto → {value}"
+
     def export(self, name: str | None, options: ExportOptions, out: BinaryIO) -> int:
         self._record("export", name=name, options=options)
         if options.output is None:

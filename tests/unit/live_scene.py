@@ -71,6 +71,7 @@ class LiveScene:
         max_wait_s: float | None = None,
         deadline: float | None = None,
         is_own: bool = True,
+        is_rate_told: bool = True,
     ) -> LiveRun:
         """Return a run of one model that has proved itself and may have 8 requests in flight."""
         counts = JobCounts(pending=pending)
@@ -98,8 +99,10 @@ class LiveScene:
             streak=Streak(max_wait_s),
             started_at=NOW,
         )
-        run.concurrency, run.proved, run.is_rate_told = 8, True, True
+        run.proved, run.is_rate_told = True, is_rate_told
+        run.tell(8)
         run.lanes[ModelId(1)] = Lane(model_id=ModelId(1), model="m", pool=self.pool)
+        run.review()
         return run
 
     def claim(self, run: LiveRun, job: int = 0, *, attempts: int = 0) -> Claim:

@@ -155,7 +155,7 @@ def test_failures_before_a_success_are_charged_by_it() -> None:
 
 
 def test_five_different_jobs_failing_are_an_outage_that_charges_nobody() -> None:
-    """The fifth distinct job makes an outage: all go back uncharged, and one probe at a time goes."""
+    """The fifth distinct job makes an outage: all go back uncharged, one probe at a time goes, then four."""
     scene = LiveScene()
     run = scene.run()
     for n in range(1, 5):
@@ -170,7 +170,7 @@ def test_five_different_jobs_failing_are_an_outage_that_charges_nobody() -> None
     assert run.room(scene.clock.t) == 1
     assert [s.charged for s in meets(scene, run, None, job=6)] == [1]
     assert not run.streak.is_outage
-    assert run.room(scene.clock.t) == 16
+    assert run.in_flight_bound() == 4, "the others feel their way back"
 
 
 def test_the_same_job_failing_again_is_no_outage() -> None:
@@ -187,7 +187,8 @@ def test_what_waits_for_a_streaks_end_counts_as_in_flight(concurrency: int) -> N
     """Put off or claimed, a crash finds at most twice the concurrency; the oldest go back uncharged."""
     scene = LiveScene()
     run = scene.run()
-    run.concurrency = concurrency
+    run.tell(concurrency)
+    run.review()
     assert run.room(scene.clock.t) == 2 * concurrency
     given_back: list[int] = []
     for n in range(1, 5):

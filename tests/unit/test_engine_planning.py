@@ -75,11 +75,11 @@ def test_until_the_first_answer_one_goes_alone() -> None:
 
 
 def test_without_a_known_limit_four_go_and_the_ramp_is_kept_to() -> None:
-    """With no limit known the ramp bounds what is out, nothing is claimed ahead of it."""
+    """With no limit known four go at first, whatever -c says, and as many are claimed ahead."""
     scene = LiveScene()
-    planner, run = Planner(scene.ledger), scene.run()
-    run.is_rate_told = False
-    assert plan(scene, planner, run) == {1: 4}
+    planner, run = Planner(scene.ledger), scene.run(is_rate_told=False)
+    assert plan(scene, planner, run) == {1: 8}
+    assert run.in_flight_bound() == 4
 
 
 def test_a_held_model_gets_nothing() -> None:
