@@ -32,8 +32,13 @@ _KEYWORDS: Final = frozenset(
         "$schema", "$ref", "$defs", "definitions", "type", "properties", "required", "items",
         "prefixItems", "enum", "const", "anyOf", "allOf", "oneOf", "not", "if", "pattern", "format",
         "additionalProperties", "patternProperties", "minimum", "maximum", "minLength", "maxLength",
+        "minItems", "maxItems", "uniqueItems", "contains", "multipleOf", "$dynamicRef", "$recursiveRef",
     )
 )  # fmt: skip
+#: The words with which a schema refers to a schema; each draft knows some of them.
+_REFERRING: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+#: What the library raises besides its own where a pointer leads through what is no schema.
+_ASTRAY: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class Expected:
@@ -74,48 +79,73 @@ class Expected:
             fault = next(_faults(self._check, value), None)
         except RecursionError:
             return "it is nested too deeply"
+        except Exception as error:
+            # The answer was paid for: it is judged and kept, whatever the library trips over.
+            return f"checking it failed: {type(error).__name__}: {error}"
         return fault
 
 
 def _validator(schema: Any) -> Any:
     """Return what checks values; ``ValueError`` where it can't be made."""
     import jsonschema  # noqa: PLC0415 (heavy, and only for a schema)
-    from referencing import Registry, Resource, exceptions  # noqa: PLC0415
-    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
 
+    if isinstance(schema, dict) and not isinstance(schema.get("$schema", ""), str):
+        raise ValueError("it is no JSON Schema: its `$schema` is no text")
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    # A registry of its own: without one the library would fetch what a schema refers to.
+    registry: Any = Registry()
+    try:
+        _look_at(schema, kind)
+        _follow(schema, kind, registry)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return kind(schema, registry=registry)
+
+
+def _look_at(schema: Any, kind: Any) -> None:
+    """Raise ``ValueError`` for what is no schema of its kind."""
+    import jsonschema  # noqa: PLC0415
+
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "the top"
         raise ValueError(f"it is no JSON Schema: at {where}: {one_line(error.message)}") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    # A registry of its own: without one the library would fetch what a schema refers to.
-    base = str(schema.get("$id", "")) if isinstance(schema, dict) else ""
-    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
-    registry: Any = Registry().with_resource(base, resource)
-    resolver = registry.resolver(base)
-    for reference in _references(schema):
-        try:
-            resolver.lookup(reference)
-        except exceptions.Unresolvable:
-            raise ValueError(
-                f"it refers to {one_line(reference, bound=80)!r}, which is not in it;"
-                " put that under `$defs`"
-            ) from None
-    return kind(schema, registry=registry)
 
 
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("$ref"), str):
-            yield value["$ref"]
-        for inner in value.values():
-            yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)
+def _follow(schema: Any, kind: Any, registry: Any) -> None:
+    """Raise ``ValueError`` where a schema refers to what is not in it, or is none."""
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+    from referencing.jsonschema import specification_with  # noqa: PLC0415
+
+    resource_of = specification_with(kind.META_SCHEMA["$schema"]).create_resource
+    words = [word for word in _REFERRING if word in kind.VALIDATORS]
+    root = resource_of(schema)
+    # Only where schemas stand: the same words in a `const` or `default` are data.
+    waiting = [(root, registry.resolver_with_root(root))]
+    seen: set[int] = set()
+    looked_at = {id(schema)}
+    while waiting:
+        resource, resolver = waiting.pop()
+        part = resource.contents
+        if not isinstance(part, dict) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        for reference in [part[word] for word in words if word in part]:
+            try:
+                target = resolver.lookup(reference)
+            except (Unresolvable, *_ASTRAY):
+                raise ValueError(
+                    f"it refers to {one_line(reference, bound=80)!r}, which is not in it;"
+                    " put that under `$defs`"
+                ) from None
+            if id(target.contents) not in looked_at:
+                # It may stand where no draft looks for a schema.
+                looked_at.add(id(target.contents))
+                _look_at(target.contents, kind)
+            waiting.append((resource_of(target.contents), target.resolver))
+        waiting += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
 
 
 def _faults(check: Any, value: Any) -> Iterator[str]:

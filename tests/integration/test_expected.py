@@ -91,6 +91,16 @@ def test_large_answers_are_looked_at_too(house: House, api: ApiServer) -> None:
     assert house.csv()[0]["attempts"] == "2"
 
 
+def test_an_answer_that_the_check_trips_over_is_kept(house: House, api: ApiServer) -> None:
+    """An answer that was paid for is stored, whatever happens to the library that looks at it."""
+    api.script([{"body": answer("1" + "0" * 400)}])
+    house.jobs(1)
+    house.submit('--expect-json={"multipleOf": 0.1}', "--max-attempts", "1", code=1)
+    (row,) = house.csv()
+    assert (row["error_kind"], row["input_tokens"]) == ("bad_response", "3")
+    assert len(api.requests()) == 1
+
+
 def test_when_nothing_matches_the_run_stops(house: House, api: ApiServer) -> None:
     """Where the first ten jobs all fail so, the run stops with work left and says how to go on."""
     api.script([{"body": answer("no")}])
@@ -107,11 +117,12 @@ def test_when_nothing_matches_the_run_stops(house: House, api: ApiServer) -> Non
         ('{"type": "objekt"}', "objekt"),
         ('{"$ref": "http://127.0.0.1:9/x.json"}', "refers to"),
         ('{"$ref": "#/$defs/none"}', "refers to"),
+        ('{"items": {"$dynamicRef": "#none"}}', "refers to"),
         ('{"label": "spam"}', "none of a schema's words"),
         ('{"type": ', "not JSON"),
         ("none.json", "none.json"),
     ],
-    ids=["type", "elsewhere", "dangling", "no schema", "no JSON", "no file"],
+    ids=["type", "elsewhere", "dangling", "dangling too", "no schema", "no JSON", "no file"],
 )
 def test_a_schema_that_is_none(house: House, api: ApiServer, schema: str, said: str) -> None:
     """What is wrong with a schema is told at submit, and nothing is stored or fetched."""

@@ -30,8 +30,14 @@ def unmet(schema: Any, answer: Any, finish_reason: str | None = None) -> str | N
         ({"$id": "http://schemas.example/a", "$ref": "#/$defs/n", "$defs": {"n": {"const": 1}}}, 1, 2),
         ({"properties": {"$ref": {"type": "string"}}}, {"$ref": "x"}, {"$ref": 1}),
         ({"enum": ["é"]}, '"\\u00e9"', '"e"'),
+        ({"items": {"$id": "http://schemas.example/q", "$ref": "#/$defs/n", "$defs": {"n": {"const": 1}}}}, [1], [2]),
+        ({"const": {"$ref": "nowhere"}}, {"$ref": "nowhere"}, 1),
+        ({"$dynamicRef": "#n", "$defs": {"n": {"$dynamicAnchor": "n", "type": "null"}}}, None, 1),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "$dynamicRef": "#n", "type": "null"}, None, 1),
+        ({"uniqueItems": True}, [1], [1, 1]),
     ],
-    ids=["2020-12", "draft 7", "draft 4", "own part", "with $id", "field called $ref", "escapes"],
+    ids=["2020-12", "draft 7", "draft 4", "own part", "with $id", "field called $ref", "escapes", "$id inside",
+         "$ref as data", "$dynamicRef", "a word of another draft", "only unique"],
 )  # fmt: skip
 def test_schemas(schema: Any, good: Any, bad: Any) -> None:
     """A schema means what its draft says, and refers to its own parts."""
@@ -75,6 +81,12 @@ def test_what_is_no_schema(text: str) -> None:
     with pytest.raises(ValueError) as refused:
         Expected(text)
     assert len(str(refused.value)) < 700
+
+
+def test_an_answer_that_the_library_trips_over() -> None:
+    """A number too large to be divided is unmet, with the reason, and breaks nothing."""
+    said = unmet({"multipleOf": 0.1}, "1" + "0" * 400)
+    assert (said or "").startswith(f"{UNMET_SAYS}: checking it failed: OverflowError")
 
 
 @given(st.text(max_size=30) | st.builds(json.dumps, st.recursive(st.none() | st.text(), st.lists)))
