@@ -24,18 +24,6 @@ _PARTS: Final = (
     Column(""),
     Column("WENT INTO"),
 )
-_WAITS: Final = (
-    Column("BEGAN"),
-    Column("TOOK", right=True),
-    Column("TIMES", right=True),
-    Column("WAITED FOR"),
-)
-_LIFE: Final = (
-    Column("WHEN"),
-    Column("TOOK", right=True),
-    Column("WHAT"),
-    Column("DETAIL"),
-)
 #: Columns of a share's bar; on a narrow terminal there is none.
 _BAR: Final = 16
 _NARROW: Final = 72
@@ -119,18 +107,15 @@ def _write_time(time: TimeView, now_ms: float) -> None:
     if time.waits:
         more = f", {time.n_waits} in all" if time.n_waits > len(time.waits) else ""
         click.echo(f"\nthe longest waits{more}")
-        write_table(_WAITS, (_wait_cells(wait, now_ms) for wait in time.waits))
+        write_facts(_wait_fact(wait, now_ms) for wait in time.waits)
 
 
-def _wait_cells(wait: WaitView, now_ms: float) -> list[str]:
+def _wait_fact(wait: WaitView, now_ms: float) -> Fact:
     took = duration(wait.seconds) + (" so far" if wait.ended_at is None else "")
-    words = cause_words(wait.cause)
-    return [
-        local_time(wait.began_at, now_ms),
-        took,
-        f"{wait.times:,}",
-        printable(f"{words}: {wait.detail}" if wait.detail else words),
-    ]
+    times = f" in {wait.times:,} waits" if wait.times > 1 else ""
+    detail = f": {wait.detail}" if wait.detail else ""
+    words = printable(f"{took}{times}, {cause_words(wait.cause)}{detail}")
+    return local_time(wait.began_at, now_ms), words
 
 
 def _write_job(view: ExplainView, job: JobStory, settings: Settings, now_ms: float) -> None:
@@ -142,16 +127,13 @@ def _write_job(view: ExplainView, job: JobStory, settings: Settings, now_ms: flo
         ]
     )
     click.echo()
-    write_table(_LIFE, (_moment_cells(moment, now_ms) for moment in job.moments))
+    write_facts(_moment_fact(moment, now_ms) for moment in job.moments)
 
 
-def _moment_cells(moment: Moment, now_ms: float) -> list[str]:
-    return [
-        local_time(moment.at, now_ms),
-        "-" if moment.took_s is None else _stretch(moment.took_s),
-        printable(moment.what),
-        printable(moment.detail),
-    ]
+def _moment_fact(moment: Moment, now_ms: float) -> Fact:
+    took = "" if moment.took_s is None else f" {_stretch(moment.took_s)}"
+    detail = f": {moment.detail}" if moment.detail else ""
+    return local_time(moment.at, now_ms), printable(f"{moment.what}{took}{detail}")
 
 
 def _stretch(seconds: float) -> str:

@@ -68,7 +68,7 @@ def answers() -> Iterator[tuple[str, bytes]]:
 ANSWERS: Final = dict(answers())
 VIEWS: Final = (
     ("status",), ("runs",), ("jobs",), ("errors",), ("usage",), ("usage", "--by", "model"), ("limits",), ("db", "check"),
-    ("config", "show"), ("key", "list"),
+    ("config", "show"), ("key", "list"), ("explain",), ("usage", "--by", "run", "--by", "account", "--chart"),
 )  # fmt: skip
 
 
@@ -98,6 +98,7 @@ def test_no_view_shows_what_a_terminal_obeys(
     for view in (
         *VIEWS,
         ("show", NAME, EVIL),
+        ("explain", NAME, EVIL),
         ("doctor", *to[:4], "--model", EVIL),
         ("export", NAME, "-o", f"{NAME}2.csv"),
     ):
@@ -118,6 +119,8 @@ def test_no_view_shows_what_a_terminal_obeys(
         ("status", "--config", EVIL), ("status", "--profile", EVIL), ("db", "backup", EVIL), ("pause", EVIL),
         ("cancel", EVIL, "-y"), ("limits", "set", EVIL), ("config", "show", "--provider", EVIL), ("key", "set", EVIL),
         ("doctor", "--provider", EVIL), ("doctor", "--base-url", EVIL), ("completion", EVIL), ("schema", EVIL),
+        ("explain", EVIL), ("explain", EVIL, EVIL), ("usage", "--run", EVIL), ("usage", "--model", EVIL),
+        ("usage", "--since", EVIL), ("usage", "--chart", EVIL),
         ("status", "--log-file", EVIL),
     ],
     ids=lambda typed: " ".join(typed).replace(EVIL, "EVIL"),
