@@ -15,13 +15,15 @@ from functools import partial
 from zoneinfo import ZoneInfo
 
 from batchrunner.config import Config
+from batchrunner.core.counting import Counting
 from batchrunner.core.tokens import Seen
 from batchrunner.errors import UsageError
-from batchrunner.layout import Layout, Sum, expected_of, price_now
+from batchrunner.layout import Layout, Sum, expected_of, price_now, told_of
 from batchrunner.models import StoredRunState
 from batchrunner.planned import CompareView, Figure, ModelCompare, PlanView
 from batchrunner.preparing import options_in_force
 from batchrunner.providers import Providers
+from batchrunner.routes import said_base_urls
 from batchrunner.store.allowances import allowances_of
 from batchrunner.store.answered import Sent, answered, sent
 from batchrunner.store.begun import Begun, load_begun
@@ -64,14 +66,18 @@ def compare(
     """
     run = find_run(db, name)
     begun, is_stored = _begun(db, run, config, now_ms)
-    totals, when = _totals(db, run, begun, config), sent(db, run.id)
+    known = providers.profile(run.provider)
+    bases = said_base_urls(known, options_in_force(run, config), {})
+    counting = known.counting_at(bases[0]) if bases else known.counting
+    totals, when = _totals(db, run, begun, config, counting), sent(db, run.id)
     if not totals.models or when is None:
         raise UsageError(
             f"No job of {run.name} has an answer that says what it took; there is nothing to compare.",
             fix=f"See where it stands with: batchrunner status {shlex.quote(run.name)}",
         )
     layout = Layout(
-        known=providers.profile(run.provider),
+        known=known,
+        counting=counting,
         sums=totals.sums,
         found=begun.found,
         said=None,
@@ -114,7 +120,9 @@ def _begun(db: Database, run: StoredRun, config: Config, now_ms: int) -> tuple[B
     ), False
 
 
-def _totals(db: Database, run: StoredRun, begun: Begun, config: Config) -> _Totals:
+def _totals(
+    db: Database, run: StoredRun, begun: Begun, config: Config, counting: Counting
+) -> _Totals:
     price_of = partial(price_now, config.said_prices, begun.at, run.provider)
     totals, nothing = _Totals(), dict[str, Seen]()
     for job in answered(db, run.id):
@@ -124,13 +132,14 @@ def _totals(db: Database, run: StoredRun, begun: Begun, config: Config) -> _Tota
                 " forecast can't be made again.",
                 fix="Compare a run that still has them: batchrunner runs",
             )
-        expected = expected_of(job.body, job.model, begun.seen)
+        told = told_of(job.body, job.model, begun.seen, counting)
         bare = expected_of(job.body, job.model, nothing)
-        assert expected is not None
+        assert told is not None
         assert bare is not None
+        expected, _ = told
         if job.model not in totals.sums:
             totals.sums[job.model] = Sum(price=price_of(job.model))
-        totals.sums[job.model].add(expected)
+        totals.sums[job.model].add(told)
         model = totals.models.setdefault(job.model, _Model())
         model.jobs += 1
         model.bare += bare.input

@@ -27,6 +27,7 @@ from batchrunner.core.caps import (
     effective_caps,
     pool_caps,
 )
+from batchrunner.core.counting import NO_TOKENS, Charge, Counting, likely_charge
 from batchrunner.core.forecast import Forecast, forecast
 from batchrunner.core.prices import Price, as_said, cost
 from batchrunner.core.tokens import Counted, Expected, Seen, estimate, expect
@@ -50,7 +51,7 @@ from batchrunner.providers.registry import pool_of
 from batchrunner.store.allowances import Allowances, ScopeNow
 from batchrunner.store.caps import with_words
 
-__all__ = ["Layout", "Sum", "expected_of", "price_now"]
+__all__ = ["Layout", "Sum", "expected_of", "price_now", "told_of"]
 
 #: What an answer takes where none was seen.
 _LATENCY_MS: Final = 10_000.0
@@ -69,17 +70,23 @@ class Sum:
     jobs: int = 0
     #: ``None``: of requests that ask no model.
     tokens: Expected | None = None
+    #: What that counts to limits of tokens.
+    charged: Charge = NO_TOKENS
     #: What a token costs; ``None``: unknown.
     price: Price | None = None
     #: Dollars at least, likely, at most; ``None``: unknown.
     cost: tuple[float, ...] | None = None
 
-    def add(self, expected: Expected | None) -> None:
-        """Take one more job."""
+    def add(self, told: tuple[Expected, Charge] | None) -> None:
+        """Take one more job, by what :func:`told_of` says of it."""
         self.jobs += 1
-        if expected is None:
+        if told is None:
             return
+        expected, charge = told
         self.tokens = _plus(self.tokens or _NOTHING, expected)
+        self.charged = Charge(
+            self.charged.input + charge.input, self.charged.output + charge.output
+        )
         if self.price is None:
             return
         # Job by job: long inputs have prices of their own.
@@ -102,6 +109,7 @@ class Layout:
         self,
         *,
         known: Profile,
+        counting: Counting,
         sums: Mapping[str | None, Sum],
         found: Allowances,
         said: tuple[LimitOptions, LimitOptions] | None,
@@ -110,11 +118,12 @@ class Layout:
         seen: Mapping[str, Seen],
         counts: Mapping[str, Counted] = MappingProxyType({}),
     ) -> None:
-        """Take what is known; ``said``: the limits of the configuration, and those typed.
+        """Take what is known; ``counting``: how tokens count where the jobs go; ``said``: the limits of the configuration, and those typed.
 
         ``None``: all of them are among what was found. ``seen`` and ``counts``: what the sums are corrected by.
         """
         self._known = known
+        self._counting = counting
         self._sums = sums
         self._found = found
         self._now = now_ms
@@ -156,14 +165,18 @@ class Layout:
     def _bounds(self, limits: Iterable[Limit], parts: Iterable[Sum], scope: ScopeNow) -> Bounds:
         parts = list(parts)
         jobs = sum(part.jobs for part in parts)
-        total = _total(parts) or _NOTHING
+        # Of jobs that ask no model nobody knows, and what is known of the others is no mean of all.
+        is_known = all(part.tokens is not None for part in parts)
+        charged = [part.charged for part in parts] if is_known else []
+        sent, got = sum(c.input for c in charged) / jobs, sum(c.output for c in charged) / jobs
+        has_output = self._counting.total_has_output
         each = {
             REQUESTS: 1.0,
-            INPUT_TOKENS: total.input / jobs,
-            OUTPUT_TOKENS: total.output / jobs,
-            TOKENS: (total.input + total.output) / jobs,
+            INPUT_TOKENS: sent,
+            OUTPUT_TOKENS: got,
+            TOKENS: sent + (got if has_output else 0.0),
         }
-        return bounds_of(limits, each, scope.slots)
+        return bounds_of(limits, each, scope.slots, total_has_output=has_output)
 
     def _speed_in_flight(self) -> Speed:
         """Return Little's law: so many at once, each for the time of an answer."""
@@ -310,8 +323,8 @@ class Layout:
         yield f"assumed: an answer takes {seconds} ({seen}), {at_once} requests at once"
         if self._found.n_left:
             yield (
-                f"{self._found.n_left:,} jobs of other runs wait for the same limits and are not"
-                " counted here: it ends that much later"
+                f"{self._found.n_left:,} jobs that are stored already wait for the same limits and are not"
+                " counted here: it ends that much later, unless they are these"
             )
 
 
@@ -328,6 +341,21 @@ def expected_of(
     if model is None:
         return None
     return expect(estimate(body), seen.get(model, _NOTHING_SEEN), counts.get(model))
+
+
+def told_of(
+    body: bytes,
+    model: str | None,
+    seen: Mapping[str, Seen],
+    counting: Counting,
+    counts: Mapping[str, Counted] = MappingProxyType({}),
+) -> tuple[Expected, Charge] | None:
+    """Return what a request should take, as :func:`expected_of`, and what that counts to limits."""
+    if model is None:
+        return None
+    estimated = estimate(body)
+    expected = expect(estimated, seen.get(model, _NOTHING_SEEN), counts.get(model))
+    return expected, likely_charge(expected, estimated.most_output, counting)
 
 
 def price_now(

@@ -20,11 +20,12 @@ from typing import Any, BinaryIO, NamedTuple
 from batchrunner.checking import check_options, check_variables
 from batchrunner.config import Config
 from batchrunner.core.budget import NO_BUDGET
+from batchrunner.core.counting import Counting
 from batchrunner.core.prices import Price
 from batchrunner.core.tokens import Counted, Seen
 from batchrunner.errors import UsageError
 from batchrunner.formats.sets import apply_sets, model_of
-from batchrunner.layout import Layout, Sum, expected_of, price_now
+from batchrunner.layout import Layout, Sum, price_now, told_of
 from batchrunner.models import LineFault
 from batchrunner.options import CallOptions, LimitOptions, RunOptions, in_force
 from batchrunner.plan_notes import of_budget
@@ -111,6 +112,7 @@ class _Reader(Reading):
         Some of the jobs go to ``draw``. Raises :class:`InputError` as ``submit`` does.
         """
         rules, lines = self.provider()
+        counting = _counting(rules, self._order)
         sums: dict[str | None, Sum] = {}
         faults = _Faults()
         with SeenKeys.opened() as keys:
@@ -127,7 +129,7 @@ class _Reader(Reading):
                     model = model_of(body) or model
                 if model not in sums:
                     sums[model] = Sum(price=price_of(rules.name, model))
-                sums[model].add(expected_of(body, model, seen, counts))
+                sums[model].add(told_of(body, model, seen, counting, counts))
                 if draw is not None and model is not None:
                     draw.add(model, body)
         if faults.n and not self._order.skips_invalid:
@@ -176,7 +178,8 @@ def plan(
     run, config = asked.run, asked.config
     db = open_current(asked.path)
     seen = {} if db is None else seen_tokens(db)
-    reader = _Reader(_order(asked), is_stopped=lambda: False)
+    order = _order(asked)
+    reader = _Reader(order, is_stopped=lambda: False)
     price_of = partial(price_now, config.said_prices, now_ms)
     known, sums, n_rejected = reader.sums(asked.call.sets, price_of, seen, counts)
     options = in_force(stored_options({}, run), config.run_defaults(known.name))
@@ -184,6 +187,7 @@ def plan(
     found = Allowances() if db is None else allowances(db, known.name, key, now_ms=now_ms)
     view = Layout(
         known=known,
+        counting=_counting(known, order),
         sums=sums,
         found=found,
         said=(config.limits(known.name), asked.limits),
@@ -195,6 +199,12 @@ def plan(
     bounds = [] if config.budget == NO_BUDGET else budget_views(db, config.budget, now_ms=now_ms)
     told = list(of_budget(view, bounds))
     return replace(view, notes=[*told, *view.notes]) if told else view
+
+
+def _counting(known: Profile, order: Order) -> Counting:
+    """Return how tokens are counted where the jobs would go."""
+    address = order.address(known)
+    return known.counting if address is None else known.counting_at(address)
 
 
 def _check(asked: Asked) -> None:

@@ -28,8 +28,6 @@ __all__ = ["Bounds", "DayCap", "Speed", "bounds_of"]
 
 #: A minute as windows of tokens count it: with the slot that it ends in.
 _TOKEN_MINUTE_MS: Final = MINUTE_MS + 250.0
-#: Unit → what is stored of it.
-_STORED_AS: Final = {TOKENS: (INPUT_TOKENS, OUTPUT_TOKENS)}
 
 
 class Speed(NamedTuple):
@@ -88,13 +86,18 @@ class Bounds:
 
 
 def bounds_of(
-    limits: Iterable[Limit], each: Mapping[str, float], slots: Iterable[SlotRow] = ()
+    limits: Iterable[Limit],
+    each: Mapping[str, float],
+    slots: Iterable[SlotRow] = (),
+    *,
+    total_has_output: bool = True,
 ) -> Bounds:
     """Return what limits are to jobs that take ``each`` of a unit, requests being 1.
 
-    ``slots`` hold what is used already. A limit of something that the jobs take nothing of is none.
+    ``slots`` hold what is used already; whether answers count to the total of tokens is the provider's. A limit of something that the jobs take nothing of is none.
     """
     rows = list(slots)
+    total = (INPUT_TOKENS, OUTPUT_TOKENS) if total_has_output else (INPUT_TOKENS,)
     speeds, days = [], []
     for limit in limits:
         if limit.name == MIN_INTERVAL:
@@ -107,7 +110,7 @@ def bounds_of(
         if meter.window_ms == MINUTE_MS:
             speeds.append(Speed(limit.name, _per_ms(limit.n, meter.unit, of_one)))
             continue
-        units = _STORED_AS.get(meter.unit, (meter.unit,))
+        units = total if meter.unit == TOKENS else (meter.unit,)
         used = tuple(
             (float(row.slot * DAY_GRAIN), row.n / of_one)
             for row in rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from batchrunner.core.tokens import Estimate, Seen, expect
+from batchrunner.core.tokens import Estimate, Expected, Seen, expect
 
 __all__ = [
     "AS_USED",
@@ -22,6 +22,7 @@ __all__ = [
     "Counting",
     "UpFront",
     "after_answer",
+    "likely_charge",
     "reservation",
 ]
 
@@ -78,8 +79,16 @@ def reservation(estimated: Estimate, seen: Seen, counting: Counting) -> Charge:
 
     What an answer leaves of it is given back as soon as it is there.
     """
-    expected = expect(estimated, seen)
-    most = estimated.most_output
+    return _reserved(expect(estimated, seen), estimated.most_output, counting)
+
+
+def likely_charge(expected: Expected, most_output: int | None, counting: Counting) -> Charge:
+    """Return what a request should count in the end, its answer being what is expected."""
+    reserved = _reserved(expected, most_output, counting)
+    return after_answer(reserved, counting, input=expected.input, output=expected.output)
+
+
+def _reserved(expected: Expected, most: int | None, counting: Counting) -> Charge:
     if counting.up_front is UpFront.LARGER:
         return Charge(expected.input_high, max(0, (most or 0) - expected.input_high))
     if counting.up_front is UpFront.SUM and most is not None:

@@ -237,10 +237,13 @@ def expect(
         likely = estimated.input * seen.factor
         # One answer that fitted well proves little: what is unknown wears off with the answers.
         error = (
-            _UNSEEN_ERROR
-            if seen.error is None
-            else min(1.0, 2 * seen.error + _UNSEEN_ERROR / (seen.n + 1))
+            _UNSEEN_ERROR if seen.error is None else 2 * seen.error + _UNSEEN_ERROR / (seen.n + 1)
         )
+    # What other requests taught may not fit this one: small ones are mostly what comes with each request.
+    # So it has a say of its own size in what is reserved, and wild corrections an end.
+    own = estimated.input
+    unlike = own * (seen.input + own) / (seen.estimated + own) if count is None else 0.0
+    input_high = max(min(likely * (1 + error), 2 * max(likely, own)), unlike)
     most = estimated.most_output
     mean = seen.mean_output
     if mean is None:
@@ -253,7 +256,7 @@ def expect(
     return Expected(
         round(likely * max(0.0, 1 - error)),
         round(likely),
-        round(likely * (1 + error)),
+        round(input_high),
         round(low),
         round(output),
         round(high),

@@ -13,7 +13,7 @@ import msgspec
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Cap, Ledger, ScopeLedger
-from batchrunner.core.caps import DAILY, METERS, RPD, RPM, TPD, pool_caps
+from batchrunner.core.caps import DAILY, METERS, RPD, RPM, SOURCES, TPD, TYPED, pool_caps
 from batchrunner.core.counting import AS_USED, Counting
 from batchrunner.core.credentials import Secrets
 from batchrunner.core.headers import LIMIT_HEADERS, LearnedLimit, learn_limits
@@ -103,7 +103,7 @@ class Scopes:
 
     def is_rate_told(self, account: ScopeId) -> bool:
         """Whether a person said how many requests a minute the account has, or that none is known."""
-        return (RPM, "flag") in self._caps[account]
+        return self._typed(account, RPM) is not None
 
     def take_changed(self) -> list[ScopeRow]:
         """Return the rows that differ from what was last taken."""
@@ -230,16 +230,29 @@ class Scopes:
             self._ledger.version += 1
             self._ledger[scope].set_caps(in_force, self._zones[scope])
 
+    def _typed(self, account: ScopeId, name: str) -> Cap | None:
+        """Return what a person said of a limit: typed, else in the configuration."""
+        caps = self._caps[account]
+        sources = (source for source in SOURCES if source in TYPED)
+        return next((caps[name, source] for source in sources if (name, source) in caps), None)
+
     def _tell_contradiction(self, claim: Claim, name: str, value: float) -> None:
-        typed = self._caps[claim.run.account.id].get((name, "flag"))
+        typed = self._typed(claim.run.account.id, name)
         if typed is None or typed.value is None or name not in METERS:
             return
         if value < typed.value:
             self._notice(
                 f"{claim.lane.model}: the provider says {name} is {value:g}, you said"
                 f" {typed.value:g}; yours is kept to, so 429s may come. To follow the provider:"
-                f" batchrunner limits set {name}=auto"
+                f" {_FOLLOW[typed.source].format(name=name)}"
             )
+
+
+#: How a limit that a person said is left to the provider.
+_FOLLOW: Final = {
+    "flag": "batchrunner limits set {name}=auto",
+    "config": 'write {name} = "auto" in the configuration',
+}
 
 
 def _row(scope: ScopeLedger) -> ScopeRow:

@@ -111,8 +111,7 @@ def _latency_ms(conn: sqlite3.Connection, provider: str) -> float | None:
 def _n_left(conn: sqlite3.Connection, account: ScopeId) -> int:
     """Return how many jobs of runs that go on have the account."""
     (n,) = conn.execute(
-        "SELECT count(*) FROM job WHERE state = 'pending' AND run_id IN"
-        " (SELECT id FROM run WHERE account_id = ? AND state = 'ready')",
+        "SELECT coalesce(sum(n_pending), 0) FROM run WHERE account_id = ? AND state = 'ready'",
         (account,),
     ).fetchone()
     return int(n)

@@ -104,6 +104,26 @@ def test_limits_that_answers_told_hold(house: House, api: ApiServer) -> None:
     assert plan(house, "--model", "sim-2", file="more.jsonl")["binding_limit"] is None
 
 
+@pytest.mark.parametrize(
+    ("words", "least_s", "most_s"),
+    [
+        # Counts input alone: 300 jobs of some 10 tokens are far below it.
+        (("--provider", "gemini", "--model", "gemini-2.5-flash", "--tpm", "100000"), 0, 60),
+        # Charges max_tokens up front and gives nothing back: a hundred jobs a minute.
+        (("--provider", "openai", "--model", "gpt-4o-mini", "--tpm", "409600"), 115, 200),
+    ],
+    ids=["gemini", "openai"],
+)
+def test_tokens_count_as_the_provider_counts_them(
+    house: House, words: tuple[str, ...], least_s: float, most_s: float
+) -> None:
+    """A plan reckons with a limit of tokens as a run does, by the provider's own way of counting."""
+    rows = ({"id": str(n), "prompt": "Say yes.", "max_tokens": 4096} for n in range(300))
+    (house.folder / "jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = house.run("plan", "jobs.jsonl", "-c", "100", "--json", *words).json
+    assert least_s <= told["duration_s"] <= most_s
+
+
 def test_an_end_in_decades_is_not_told(house: House) -> None:
     """Two thousand jobs at one a day have no date, and it is said which limit that is."""
     house.jobs(2000)

@@ -133,3 +133,18 @@ def test_bare_429s_for_long_are_told_as_what_they_look_like(house: House, api: A
     assert view.waiting.until / 1000 - time.time() > 60, "the sixth pause is longer than a minute"
     assert (view.jobs.failed, view.jobs.pending) == (0, 2)
     assert {job.attempts for job in house.rows().values()} == {0, 1}
+
+
+def test_a_limit_of_the_configuration_counts_as_told(house: House, api: ApiServer) -> None:
+    """It is kept to from the first request, and where the provider allows less that is said, with the way out."""
+    (house.folder / "batchrunner.toml").write_text("rpm = 6000\n")
+    api.script([{"headers": {
+        "anthropic-ratelimit-requests-limit": "30",
+        "anthropic-ratelimit-requests-remaining": "29",
+        "anthropic-ratelimit-requests-reset": "2099-01-01T00:00:00Z",
+    }}])  # fmt: skip
+    house.jobs(3)
+    told = house.submit()
+    assert "the provider says rpm is 30, you said 6000" in told.err
+    assert 'write rpm = "auto" in the configuration' in told.err
+    assert len(api.requests()) == 3

@@ -168,6 +168,16 @@ def test_what_was_seen_corrects_estimates_and_their_error() -> None:
     assert 80 <= told.output_high < 100
 
 
+def test_what_small_requests_taught_reserves_no_less_than_large_ones_tell() -> None:
+    """Answers to a few words, which are mostly what comes with each request, leave a long one its own estimate."""
+    seen = Seen()
+    for _ in range(5):
+        seen = seen.after(Estimate(8, 100), input=1, output=5)
+    assert seen.factor < 0.2
+    assert 950 < expect(Estimate(1_000, 100), seen).input_high <= 2_000
+    assert expect(Estimate(8, 100), seen).input_high < 8
+
+
 def test_answers_that_differ_widen_what_is_expected() -> None:
     """Where answers take 10 or 190 tokens, the most that is expected covers both."""
     seen = Seen()
