@@ -258,9 +258,10 @@ class Holder:
                 continue
             if run.is_stopping or self._roster.is_leaving or self._stops.asked:
                 settles += self._judge.flush(run)
-            elif not any(
+            elif run.room(now) <= 0 or not any(
                 lane.is_ready(now) for key, lane in run.lanes.items() if key not in run.holds
             ):
+                # Nothing of it goes out that could end the streak: no job is left, or no money.
                 settles += self._judge.flush_idle(run)
         # Nothing is done before its commit: all that is stored together is finished together.
         wall = int(self._clock.wall())

@@ -152,6 +152,17 @@ def test_a_lost_answer_counts_at_its_worst(dear: Dear, api: ApiServer) -> None:
     assert billed(api, MOST) == 5.0
 
 
+def test_a_timeout_that_takes_the_last_room_waits(dear: Dear, api: ApiServer) -> None:
+    """Where no money is left for a job that could tell an outage, the timeout counts as its own."""
+    dear.budget(day=2)
+    used = {"input_tokens": 20, "output_tokens": 20}
+    body = {"usage": used, "model": "dear-1", "content": [], "type": "message"}
+    api.script([{"n": 2, "fault": "hang"}, {"body": body}])
+    dear.jobs(9, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "1", "--timeout", "1", "--no-wait"), code=3)
+    assert (dear.day().lost_usd, len(api.requests())) == (1, 2)
+
+
 def test_a_run_waits_for_the_next_day(dear: Dear, api: ApiServer) -> None:
     """At midnight UTC it goes on by itself, and each day stays within its budget."""
     dear.budget(day=4)

@@ -89,6 +89,19 @@ def test_a_lost_answer_counts_at_its_worst(dear: House, api: ApiServer) -> None:
     assert dear.counts().completed == 4
 
 
+def test_a_timeout_that_takes_the_last_room_ends_the_run(dear: House, api: ApiServer) -> None:
+    """It waits for another job to tell whether it is an outage; where no money is left, none can."""
+    used = {"input_tokens": 20, "output_tokens": 20}
+    api.script([{"n": 2, "fault": "hang"}, {"body": answer(used, model="dear-1")}])
+    dear.jobs(9, max_tokens=MOST)
+    done = dear.run(*submit(dear, "-c", "1", "--timeout", "1", "--max-cost", "2"), code=3)
+    waiting = done.named("run.halted")[0]["waiting"]
+    assert waiting["reason"] == "budget"
+    assert "up to $1.0000 for answers that were lost" in waiting["detail"]
+    assert len(api.requests()) == 2
+    dear.resume("--max-cost", "20", code=0)
+
+
 def test_without_a_price_nothing_is_sent(house: House, api: ApiServer) -> None:
     """Refused beforehand, naming the model and the lines that say its price."""
     house.jobs(2, max_tokens=MOST)
