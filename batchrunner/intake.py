@@ -45,8 +45,9 @@ __all__ = [
     "rejects_path",
 ]
 
-#: Lines handed to the store at once.
+#: Lines handed to the store at once, or fewer that are as long.
 CHUNK: Final = 2_000
+CHUNK_BYTES: Final = 16 * 1024 * 1024
 #: A longer line is not repeated in the rejects file.
 REPEATED: Final = 4 * 1024 * 1024
 
@@ -239,6 +240,7 @@ class Intake(Reading):
     ) -> None:
         chunk: list[JobLine] = []
         raws: dict[tuple[str, int], bytes] = {}
+        n_bytes = 0
         for value in self._read(rules, lines):
             if isinstance(value, LineFault):
                 rejects.add(value, self._raw.data if self._raw else None)
@@ -246,9 +248,10 @@ class Intake(Reading):
             chunk.append(value)
             if rejects.path is not None and self._raw is not None:
                 raws[value.file, value.line] = self._raw.data
-            if len(chunk) >= CHUNK:
+            n_bytes += len(value.body)
+            if len(chunk) >= CHUNK or n_bytes >= CHUNK_BYTES:
                 self._add(loader, chunk, digest, rejects, raws)
-                chunk, raws = [], {}
+                chunk, raws, n_bytes = [], {}, 0
         self._add(loader, chunk, digest, rejects, raws)
 
     def _add(

@@ -40,6 +40,9 @@ __all__ = ["find_run", "jobs", "limits", "run_view", "runs", "show", "status"]
 #: The text of an answer: (response body, the job's path or ``None``) → text.
 OutputText = Callable[[bytes, str | None], str | None]
 _PAGE: Final = 500
+#: Bodies of a page are no larger together, but for the last few jobs.
+_PAGE_BYTES: Final = 16 * 1024 * 1024
+_PART: Final = 16
 
 # Runs
 
@@ -177,7 +180,10 @@ _SOURCE: Final = JOB.join(PAYLOAD, PAYLOAD.c.job_id == JOB.c.id).outerjoin(
 
 
 def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE) -> Iterator[Any]:
-    """Yield the chosen jobs with request and response, in input order, a page a read."""
+    """Yield the chosen jobs with request and response, in input order, a page a read.
+
+    A page is as many jobs as are asked for, or fewer whose bodies are as large as memory should hold.
+    """
     after, left = 0, jobs.limit
     while left is None or left > 0:
         statement = (
@@ -188,7 +194,7 @@ def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE)
             .limit(page if left is None else min(page, left))
         )
         with db.read() as connection:
-            rows: Sequence[Any] = connection.execute(statement).all()
+            rows = _page(connection.execute(statement))
             codecs = codecs_of(driver(connection), run_id)
         if not rows:
             return
@@ -196,6 +202,19 @@ def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE)
         yield from rows if is_plain else (_plain_row(row, codecs) for row in rows)
         after = rows[-1].id
         left = None if left is None else left - len(rows)
+
+
+def _page(result: sa.CursorResult[Any]) -> Sequence[Any]:
+    """Return the rows of a result up to a bound of bytes; the rest is left for the next read."""
+    rows: list[Any] = []
+    n_bytes = 0
+    with result:
+        for some in result.partitions(_PART):
+            rows += some
+            n_bytes += sum(len(row.request or b"") + len(row.response or b"") for row in some)
+            if n_bytes >= _PAGE_BYTES:
+                break
+    return rows
 
 
 def _plain_row(row: Any, codecs: Mapping[int, bytes]) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -309,3 +311,23 @@ def test_metadata_names_come_in_first_seen_order(db: Database) -> None:
     assert metadata_names(db, run_id, JobFilter(keys=("c",))) == ["a", "ü"]
     assert metadata_names(db, run_id, JobFilter(limit=1)) == []
     assert metadata_names(db, load(db, lines(3), "none", b"n"), JobFilter()) == []
+
+
+def test_a_page_ends_where_bodies_grow_large(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large bodies are, a read holds so many bytes; all rows come once and in order all the same."""
+    run_id = load(db, lines(200))
+    reads = 0
+    read_page = views._page
+
+    def counted(result: Any) -> Sequence[Any]:
+        nonlocal reads
+        reads += 1
+        rows = read_page(result)
+        assert len(rows) <= 32
+        return rows
+
+    monkeypatch.setattr(views, "_page", counted)
+    monkeypatch.setattr(views, "_PAGE_BYTES", 1_000)
+    keys = [row.job.key for row in export_rows(db, run_id, JobFilter(), None)]
+    assert keys == [one.key for one in lines(200)]
+    assert reads >= 200 / 32
