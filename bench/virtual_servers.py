@@ -159,7 +159,7 @@ class Fixed:
     def answered(self, now: float, *, is_full: bool) -> None:
         """Learn nothing."""
 
-    def troubled(self, *, sent_at: float, now: float) -> bool:  # noqa: ARG002 (as above)
+    def troubled(self, *, sent_at: float, now: float, n_answered: int) -> bool:  # noqa: ARG002 (as above)
         """Learn nothing."""
         return False
 
@@ -182,7 +182,7 @@ def run(
     """Send until ``ends`` (ms) while jobs never run out; what is counted begins at ``counts_from``."""
     out: list[tuple[float, int, float, bool]] = []
     order = count()
-    now, n_answered, n_troubles, area = 0.0, 0, 0, 0.0
+    now, n_total, n_answered, n_troubles, area = 0.0, 0, 0, 0, 0.0
     while True:
         while len(out) < bound.bound:
             until, is_answer = server.arrive(now)
@@ -199,9 +199,10 @@ def run(
             n_answered += is_answer
             n_troubles += not is_answer
         if is_answer:
+            n_total += 1
             bound.answered(now, is_full=True)
         else:
-            bound.troubled(sent_at=sent_at, now=now)
+            bound.troubled(sent_at=sent_at, now=now, n_answered=n_total)
     took = ends - counts_from
     n = n_answered + n_troubles
     return Result(n_answered / took * 1000, n_troubles / max(1, n), area / took, n)

@@ -143,12 +143,12 @@ class Adaptive:
         self._share_before = 0.0
         #: Troubles beyond what is usual, added up.
         self._score = 0.0
+        self._n_weighed = 0
         # The round.
         self._began_at = -inf
         self._level = self.bound
         self._n = 0
         self._n_full = 0
-        self._n_counted = 0
         self._n_round = self.bound
         #: What the end of a round does.
         self._ends: Final[Mapping[Phase, Callable[[Measured | None], None]]] = {
@@ -181,11 +181,17 @@ class Adaptive:
         if self._n >= self._n_round:
             self._end_round(now)
 
-    def troubled(self, *, sent_at: float, now: float) -> bool:
-        """Take the trouble of one request, and return whether the bound is lower now."""
+    def troubled(self, *, sent_at: float, now: float, n_answered: int) -> bool:
+        """Take the trouble of one request, and return whether the bound is lower now.
+
+        Args:
+            sent_at: when it went out.
+            now: when it failed.
+            n_answered: how many of the run's were answered so far, those of a settled bound included.
+        """
         if sent_at < self._lowered_at:
             return self._count_burst()
-        self._count_answers()
+        self._weigh_answers(n_answered)
         if not self._score:
             self._share_before = self._share
         self._score += 1.0
@@ -209,8 +215,6 @@ class Adaptive:
     # --- rounds
 
     def _begin_round(self, now: float) -> None:
-        self._count_answers()
-        self._n_counted = 0
         self._began_at = now
         self._level = min(self.bound, self.most)
         self._n = self._n_full = 0
@@ -230,14 +234,13 @@ class Adaptive:
         self.phase = phase
         self._anchor = None
 
-    def _count_answers(self) -> None:
-        """Let the answers since the last look speak against troubles."""
-        n = self._n - self._n_counted
-        self._n_counted = self._n
-        if self._share:
-            usual = min(max(USUAL, 3.0 * self._share), USUAL_MOST)
-            self._score = max(0.0, self._score - n * usual)
-            self._share *= (1.0 - 1.0 / MEMORY) ** n
+    def _weigh_answers(self, n_answered: int) -> None:
+        """Let the answers since the last trouble speak against it."""
+        n = n_answered - self._n_weighed
+        self._n_weighed = n_answered
+        usual = min(max(USUAL, 3.0 * self._share), USUAL_MOST)
+        self._score = max(0.0, self._score - n * usual)
+        self._share *= (1.0 - 1.0 / MEMORY) ** n
 
     # --- what a round's end does, by phase
 

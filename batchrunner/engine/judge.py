@@ -458,7 +458,8 @@ class Judge:
         if decision.kind is ErrorKind.RATE_LIMITED and run.knows_rate:
             # The ledger's matter. Where no limit is known it may be one on what is in flight.
             return
-        if run.adaptive.troubled(sent_at=sent_at, now=outcome.ended_at):
+        n = run.successes
+        if run.adaptive.troubled(sent_at=sent_at, now=outcome.ended_at, n_answered=n):
             run.send_home()
 
 
