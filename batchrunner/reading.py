@@ -107,6 +107,8 @@ class Reading:
     def _noted(self, lines: Iterator[RawLine]) -> Iterator[RawLine]:
         """Remember the line that is being read, for the rejects file."""
         for raw in lines:
+            if raw.n_swallowed and self._order.skips_invalid:
+                raise _unbounded(raw)
             self._raw = raw
             yield raw
 
@@ -134,6 +136,17 @@ class Reading:
             f"There are no jobs in {', '.join(self._order.files)}. Nothing was stored.",
             fix="give a file with one JSON object a line, or one with rows under a heading",
         )
+
+
+def _unbounded(raw: RawLine) -> InputError:
+    """Return what to raise for a row that can't be left out alone: nobody knows where it ends."""
+    return InputError(
+        f"{raw.file}, line {raw.line}: {raw.reason}. Which of these lines are rows of"
+        " their own can't be told, so that --skip-invalid can't leave the bad one out alone."
+        " Nothing was stored.",
+        fix=f"mend the quotes from line {raw.line} on: close what is opened, and write a quote"
+        " within quotes twice",
+    )
 
 
 def name_of(files: Sequence[str]) -> str:

@@ -61,6 +61,8 @@ class RawLine(NamedTuple):
     is_row: bool = False
     #: Why it can become no job, where that is known already.
     reason: str | None = None
+    #: Lines after it that went with it and may be rows of their own.
+    n_swallowed: int = 0
 
 
 def _go_on() -> None:
@@ -124,8 +126,9 @@ def _lines_of_all(
         else:
             for record in records(lines, separators, file=path, longest=MAX_LINE):
                 yield RawLine(
-                    path, record.line, before + record.line, record.data, True, record.reason
-                )
+                    path, record.line, before + record.line, record.data, True, record.reason,
+                    record.n_swallowed,
+                )  # fmt: skip
         before += lines.n
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import os.path
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -26,6 +27,10 @@ _SEPARATORS: Final = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}
 #: What separates them on standard input, which has no ending.
 _ANY: Final = ",\t;"
 _PACKED: Final = (".gz", ".zst")
+#: The line before the heading with which Excel is told what separates cells.
+_SAYS_SEPARATOR: Final = re.compile(r'"?sep=([^"\r\n])"?\s*', re.IGNORECASE)
+#: A cell in quotes, in which separators are text.
+_QUOTED: Final = re.compile(r'(?:^|(?<=[,;\t]))"(?:[^"]|"")*"?')
 
 #: How the csv module's words begin → ours.
 _SAID: Final = (
@@ -45,6 +50,8 @@ class Record(NamedTuple):
     data: bytes
     #: Why it is no row.
     reason: str | None
+    #: Lines after the first that went with it, for a quote that is out of place: they may be rows.
+    n_swallowed: int = 0
 
 
 def separators_of(path: str, first: bytes | None = None) -> str | None:
@@ -68,7 +75,6 @@ def records(
     csv.field_size_limit(longest)
     feed = _Feed(lines, longest)
     names: list[str] | None = None
-    separator = separators[0]
     for row in feed.rows(separators):
         if isinstance(row, Record):
             if names is None:
@@ -77,26 +83,31 @@ def records(
                 )
             yield row
             continue
-        cells, line, separator = row
         if names is None:
-            names = _heading(cells, file)
-        elif any(cell and not cell.isspace() for cell in cells):
-            yield _record(names, cells, line, separator)
+            names = _heading(row.cells, file)
+        elif any(cell and not cell.isspace() for cell in row.cells):
+            yield _record(names, row)
 
 
-def _record(names: list[str], cells: list[str], line: int, separator: str) -> Record:
+def _record(names: list[str], row: _Row) -> Record:
+    cells = row.cells
     reason = None
     if len(cells) != len(names):
         reason = f"it has {_cells(len(cells))}, and the heading {len(names)}"
     elif "" in names and (at := _unnamed(names, cells)):
         reason = f"cell {at} stands under no heading"
     if reason is None:
-        row = {name: cell for name, cell in zip(names, cells, strict=True) if name}
+        fields = {name: cell for name, cell in zip(names, cells, strict=True) if name}
         try:
-            return Record(line, msgspec.json.encode(row), None)
+            return Record(row.line, msgspec.json.encode(fields), None)
         except UnicodeEncodeError:
             reason = "not UTF-8: save the table as CSV UTF-8"
-    return Record(line, separator.join(cells).encode("utf-8", "surrogateescape"), reason)
+    text = row.separator.join(cells).encode("utf-8", "surrogateescape")
+    return Record(row.line, text, reason + _lines(row.line, row.last))
+
+
+def _lines(first: int, last: int) -> str:
+    return "" if first == last else f" (lines {first} to {last})"
 
 
 def _cells(n: int) -> str:
@@ -125,8 +136,17 @@ def _heading(cells: list[str], file: str) -> list[str]:
     return names
 
 
+class _Row(NamedTuple):
+    """The cells of one row, and where it stands."""
+
+    cells: list[str]
+    line: int
+    last: int
+    separator: str
+
+
 class _TooLongError(Exception):
-    """A row is longer than the bound; where the next one begins is not known."""
+    """A row is longer than the bound."""
 
 
 class _Feed:
@@ -146,40 +166,68 @@ class _Feed:
         data = next(self._lines)
         self._n += 1
         self._size += len(data) + 1
+        self._first = self._first or data
         if self._size > self._longest:
             raise _TooLongError
-        self._first = self._first or data
         # Undone where the row is made, which then knows that it is not UTF-8.
         return data.decode("utf-8", "surrogateescape") + "\n"
 
-    def rows(self, separators: str) -> Iterator[tuple[list[str], int, str] | Record]:
-        """Yield (cells, first line, separator), or why there are no cells; empty lines left out."""
-        heading = next((line for line in self if line.strip()), None)
+    def rows(self, separators: str) -> Iterator[_Row | Record]:
+        """Yield the rows, or why there is none; empty lines left out."""
+        separator = None
+        try:
+            heading = self._text()
+            if heading is not None and (said := _SAYS_SEPARATOR.fullmatch(heading)):
+                separator, heading = said[1], self._text()
+        except _TooLongError:
+            yield self._none(self._n, self._too_long())
+            return
         if heading is None:
             return
-        separator = next((mark for mark in separators if mark in heading), separators[0])
+        if separator is None:
+            bare = _QUOTED.sub("", heading)
+            separator = max(separators, key=bare.count)
         pending = [heading]
         reader = csv.reader(
             iter(lambda: pending.pop() if pending else next(self, None), None),
             delimiter=separator,
             strict=True,
         )
-        before = self._n - 1
+        line = self._n
         while True:
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Record(before + 1, self._first[:1024], _said(error))
+                yield self._none(line, _said(error))
             except _TooLongError:
-                bound = f"longer than {self._longest // 2**20} MB; is a quote never closed?"
-                yield Record(before + 1, self._first[:1024], bound)
-                return
+                yield self._none(line, self._too_long())
+                if self._n > line:
+                    # A quote is open, and where it should have ended nobody knows.
+                    return
             else:
                 if cells:
-                    yield cells, before + 1, separator
-            before, self._size, self._first = self._n, 0, b""
+                    yield _Row(cells, line, self._n, separator)
+            self._begin()
+            line = self._n + 1
+
+    def _text(self) -> str | None:
+        """Return the next line that is not blank; ``None``: there is none."""
+        for line in self:
+            if line.strip():
+                return line
+            self._begin()
+        return None
+
+    def _begin(self) -> None:
+        self._size, self._first = 0, b""
+
+    def _none(self, line: int, reason: str) -> Record:
+        return Record(line, self._first[:1024], reason + _lines(line, self._n), self._n - line)
+
+    def _too_long(self) -> str:
+        return f"longer than {self._longest // 2**20} MB; is a quote never closed?"
 
 
 def _said(error: csv.Error) -> str:

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 
+import pytest
+
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -133,3 +135,17 @@ def test_key_of_request_lines(house: House, api: ApiServer) -> None:
     done = house.submit("--key", "nr", code=2)
     (line,) = done.error["lines"]
     assert (line["line"], "`nr`" in line["reason"]) == (3, True)
+
+
+@pytest.mark.parametrize(
+    "how", [["--skip-invalid"], ["--skip-invalid", "--dry-run"]], ids=["submit", "plan"]
+)
+def test_rows_that_a_quote_swallowed_are_not_dropped(
+    house: House, api: ApiServer, how: list[str]
+) -> None:
+    """--skip-invalid leaves out no lines of which nobody knows whether they are rows; it names them."""
+    (house.folder / "rows.csv").write_text('id,prompt\n1,a\n2,"oops\n' + "3,b\n" * 50)
+    done = house.submit(*how, file="rows.csv", code=2)
+    assert "line 3: a quote is opened and never closed (lines 3 to 53)" in done.error["message"]
+    assert not house.db.exists()
+    assert api.requests() == []

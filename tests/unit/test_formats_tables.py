@@ -50,13 +50,22 @@ def test_cells_and_line_numbers(tmp_path: Path) -> None:
         ("r.csv", b"a,b\n1,2 x\n"),
         ("r.CSV", b"a;b\n1;2 x\n"),
         ("r.tsv", b"a\tb\n1\t2 x\n"),
+        ("r.csv", b'"a";"b"\n1;"2 x"\n'),
+        ("r.csv", b"\xef\xbb\xbfsep=;\r\na;b\r\n1;2 x\r\n"),
+        ("r.csv", b'"sep=|"\na|b\n1|2 x\n'),
         ("r.tsv.gz", gzip.compress(b"a\tb\n1\t2 x\n")),
     ],
-    ids=["commas", "semicolons", "tabs", "packed"],
+    ids=["commas", "semicolons", "tabs", "quotes", "said", "said in quotes", "packed"],
 )
 def test_what_separates_cells(tmp_path: Path, name: str, data: bytes) -> None:
     """The ending tells a table, and the heading whether it is one of semicolons."""
     assert objects(rows(tmp_path, data, name)) == [{"a": "1", "b": "2 x"}]
+
+
+def test_separators_within_quotes_are_text(tmp_path: Path) -> None:
+    """A comma in a name of the heading does not make a table of semicolons one of commas."""
+    data = b'"id";"prompt, text";"a ""b"", c"\n1;x, y;z\n'
+    assert objects(rows(tmp_path, data)) == [{"id": "1", "prompt, text": "x, y", 'a "b", c': "z"}]
 
 
 def test_numbers_go_on_over_files(tmp_path: Path) -> None:
@@ -133,6 +142,49 @@ def test_a_quote_that_is_never_closed_takes_no_memory(
     assert last.line == 3
     assert "never closed" in (last.reason or "")
     assert len(last.data) <= 1024
+    assert last.n_swallowed > 1000
+
+
+def test_rows_after_one_that_is_too_long_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line over the bound is one fault, and the next line is a row again."""
+    monkeypatch.setattr(sources, "MAX_LINE", 10_000)
+    good, bad, *after = rows(tmp_path, b"a\n1\n" + b"x" * 20_000 + b"\n" + b"2\n" * 9)
+    assert (good.reason, bad.line, bad.n_swallowed) == (None, 3, 0)
+    assert "longer than" in (bad.reason or "")
+    assert [json.loads(row.data)["a"] for row in after] == ["2"] * 9
+
+
+@pytest.mark.parametrize("before", [b"", b"\n" * 20_000], ids=["alone", "after blank lines"])
+def test_a_heading_that_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    """A first line over the bound is told as the heading's fault; blank lines before it are none."""
+    monkeypatch.setattr(sources, "MAX_LINE", 10_000)
+    with pytest.raises(InputError, match="heading can't be read: longer than"):
+        rows(tmp_path, before + b"x" * 20_000 + b"\n1\n")
+    assert len(rows(tmp_path, before + b"a\n1\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "n_swallowed", "lines"),
+    [
+        (b'1,2\n2,"oops\n3,x\n4,x\n', 3, 2, "(lines 3 to 5)"),
+        (b'1,2\n2,"oops\n3,"x"\n4,x\n', 3, 1, "(lines 3 to 4)"),
+        (b'1,"2\n2",3\n', 2, 0, "(lines 2 to 3)"),
+        (b'1,2\n2,"oops', 3, 0, ""),
+    ],
+    ids=["never closed", "closed by another's", "balanced", "the last line"],
+)
+def test_a_row_tells_the_lines_that_went_with_it(
+    tmp_path: Path, data: bytes, line: int, n_swallowed: int, lines: str
+) -> None:
+    """Where a quote swallowed lines, the fault names them, and says whether they may be rows."""
+    (bad,) = [row for row in rows(tmp_path, b"a,b\n" + data) if row.reason is not None]
+    assert (bad.line, bad.n_swallowed) == (line, n_swallowed)
+    assert bad.reason is not None
+    assert bad.reason.endswith(lines or "closed")
 
 
 @given(table=st.lists(st.tuples(TEXT, TEXT), max_size=5))
