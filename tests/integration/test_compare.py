@@ -84,3 +84,7 @@ def test_a_pruned_run_is_not_compared(house: House, api: ApiServer) -> None:
     house.submit()
     house.run("db", "prune", "jobs", "--bodies", "-y")
     assert "db prune --bodies" in house.run("plan", "--compare", "jobs", code=2).err
+    house.run("db", "prune", "jobs", "-y")
+    connection = sqlite3.connect(house.db)
+    assert connection.execute("SELECT key FROM meta WHERE key LIKE 'begun.%'").fetchall() == []
+    connection.close()
