@@ -27,15 +27,8 @@ from batchrunner.formats.sources import MAX_LINE
 __all__ = ["load_template"]
 
 _FIX: Final = 'fields stand in it as {{ name }}, or as {{ row["any name"] }}'
-#: What a missing field can make of a template at all; the rest is a defect, and shows as one.
-_FAULTS: Final = (
-    TemplateError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    ValueError,
-    RecursionError,
-)
+#: The widest indent of ``tojson``.
+_MAX_INDENT: Final = 32
 
 
 class _Missing(StrictUndefined):
@@ -62,7 +55,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(undefined=_Missing, finalize=_text, autoescape=False)
-        self.filters["tojson"] = _json
+        self.filters["tojson"] = _tojson
         # The same rows have to make the same jobs.
         del self.filters["random"], self.globals["lipsum"]
 
@@ -86,6 +79,16 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _tojson(value: Any, indent: int | None = None) -> str:
+    """Jinja's own filter, but that no letter is written otherwise for HTML."""
+    text = _json(value)
+    if indent is None:
+        return text
+    if not isinstance(indent, int) or not 0 < indent <= _MAX_INDENT:
+        raise ValueError(f"`indent` of tojson is no number from 1 to {_MAX_INDENT}")
+    return msgspec.json.format(text, indent=indent)
+
+
 def load_template(path: str) -> Callable[[Mapping[str, Any]], str]:
     """Return what makes a prompt of a row; it raises :class:`RefusedLineError` for a row.
 
@@ -102,7 +105,8 @@ def load_template(path: str) -> Callable[[Mapping[str, Any]], str]:
         raise UsageError(
             f"--template {path}, line {error.lineno}: {printable(error.message or '')}", fix=_FIX
         ) from error
-    except (TemplateError, RecursionError, ValueError) as error:
+    except (TemplateError, RecursionError, ValueError, SyntaxError) as error:
+        # Python's own bounds of nesting are what makes a SyntaxError of Jinja's code.
         raise UsageError(f"--template {path}: {printable(str(error))}", fix=_FIX) from error
 
     def fill(row: Mapping[str, Any]) -> str:
@@ -110,7 +114,8 @@ def load_template(path: str) -> Callable[[Mapping[str, Any]], str]:
             text = template.render({**row, "row": _Row(row)})
         except UndefinedError as error:
             raise RefusedLineError(error.message or str(error)) from None
-        except (*_FAULTS, MemoryError) as error:
+        except Exception as error:
+            # Only the template runs here: whatever a filter raises for a value is told of its row.
             said = printable(str(error)) or type(error).__name__
             raise RefusedLineError(f"the template fails: {said}") from None
         if len(text) > MAX_LINE:

@@ -35,13 +35,14 @@ def render(tmp_path: Path) -> Render:
         ("{{ row }}", {"row": 1, "b": "é"}, '{"row":1,"b":"é"}'),
         ("{{ n }} {{ f }} {{ yes }}|{{ no }}", {"n": 3, "f": 1.5, "yes": True, "no": None}, "3 1.5 true|"),
         ("{{ a }} {{ a | tojson }}", {"a": {"x": ["<é"]}}, '{"x":["<é"]} {"x":["<é"]}'),
+        ("{{ a | tojson(indent=2) }}", {"a": {"x": ["<é"]}}, '{\n  "x": [\n    "<é"\n  ]\n}'),
         ("{{ a.items }}", {"a": {"items": "mine"}}, "mine"),
         ("{{ a.b.0 }}", {"a": {"b": ["x"]}}, "x"),
         ("{% for k, v in row.items() %}{{ k }}={{ v }};{% endfor %}", {"a": "1", "b": 2}, "a=1;b=2;"),
         ("{{ x | default('none') }}{% if y is defined %}!{% endif %}", {}, "none"),
         ("{{ a }}", {"a": "{{ b }}", "b": "secret"}, "{{ b }}"),
     ],
-    ids=["text", "any name", "whole row", "values", "json", "field before method", "path", "loop", "asked", "once"],
+    ids=["text", "any name", "whole row", "values", "json", "json in lines", "field before method", "path", "loop", "asked", "once"],
 )  # fmt: skip
 def test_what_stands_in_a_prompt(
     render: Render, source: str, row: dict[str, Any], text: str
@@ -66,6 +67,11 @@ def test_what_stands_in_a_prompt(
         ("{{ 1 / 0 }}", "division"),
         ("{% for i in range(10 ** 9) %}{% endfor %}", "too big"),
         ("{{ 'x' * 10 ** 15 }}", "MemoryError"),
+        ("{{ 5 | wordwrap(20) }}", "no attribute"),
+        ("{{ 'x' | dictsort }}", "no attribute"),
+        ("{{ 'x' | xmlattr }}", "no attribute"),
+        ("{{ cycler() }}", "at least one item"),
+        ("{{ a | tojson(indent=10**9) }}", "from 1 to 32"),
     ],
 )
 def test_a_row_that_can_not_fill_it(render: Render, source: str, said: str) -> None:
@@ -77,8 +83,13 @@ def test_a_row_that_can_not_fill_it(render: Render, source: str, said: str) -> N
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("a\n{% if %}", "line 2"), ("{{ a | nothing }}", "nothing"), ("{{ [1] | random }}", "random")],
-    ids=["syntax", "filter", "dice"],
+    [
+        ("a\n{% if %}", "line 2"),
+        ("{{ a | nothing }}", "nothing"),
+        ("{{ [1] | random }}", "random"),
+        ("{% for x in a %}" * 30 + "{% endfor %}" * 30, "nested blocks"),
+    ],
+    ids=["syntax", "filter", "dice", "nested"],
 )
 def test_a_file_that_is_no_template(render: Render, source: str, said: str) -> None:
     """What is wrong with a template is told before any row is read, with its line."""
