@@ -45,7 +45,7 @@ def csv_rows(rows: Iterable[Exported], metadata_names: Sequence[str]) -> Iterato
         cells = _cells(row.job)
         if metadata_names:
             metadata = msgspec.json.decode(row.job.metadata) if row.job.metadata else {}
-            cells += [_cell(metadata.get(name)) for name in metadata_names]
+            cells += [as_text(metadata.get(name)) for name in metadata_names]
         write(cells)
         yield line.take()
 
@@ -58,16 +58,17 @@ def chosen_csv_rows(
     write = csv.writer(line, lineterminator="\r\n").writerow
     text_of = str if cells is None else cells.harmless
     write([text_of(column.heading) for column in columns])
+    # What is no text is harmless as it is.
+    plain = [_dollars if column.heading == "cost_usd" else as_text for column in columns]
     yield (_BOM.encode() if cells is not None else b"") + line.take()
     for row in rows:
         parts = Parts(row)
         values = [column.value(parts) for column in columns]
-        write([text_of(value) if isinstance(value, str) else _plain(value) for value in values])
+        write([
+            text_of(value) if isinstance(value, str) else as_plain(value)
+            for value, as_plain in zip(values, plain, strict=True)
+        ])  # fmt: skip
         yield line.take()
-
-
-def _plain(value: Any) -> str:
-    return _dollars(value) if isinstance(value, float) else as_text(value)
 
 
 def _cells(job: JobView) -> list[Any]:
@@ -83,7 +84,7 @@ def _cells(job: JobView) -> list[Any]:
         job.finish_reason,
         job.input_tokens,
         job.output_tokens,
-        None if job.cost_usd is None else _dollars(job.cost_usd),
+        _dollars(job.cost_usd),
         job.latency_ms,
         job.request_id,
         None if job.started_at is None else rfc3339(job.started_at),
@@ -91,13 +92,9 @@ def _cells(job: JobView) -> list[Any]:
     ]
 
 
-def _dollars(cost: float) -> str:
+def _dollars(cost: float | None) -> str:
     """Return an amount without an exponent, which spreadsheets and databases misread."""
+    if cost is None:
+        return ""
     text = repr(float(cost))
     return f"{cost:.12f}".rstrip("0").rstrip(".") if "e" in text else text
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

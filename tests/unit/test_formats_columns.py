@@ -92,6 +92,27 @@ def test_the_same_in_csv() -> None:
     assert read == [names, ["7", '{"x":[true]}', "0.0000025", "3", ""], [""] * 5]
 
 
+@pytest.mark.parametrize("cells", [None, Cells()], ids=["csv", "excel"])
+def test_numbers_of_answers_are_not_rounded(cells: Cells | None) -> None:
+    """A small number comes back as it was, as in every other format; only dollars have no exponent."""
+    names = ["output_json.p", "output_json.q", "tiny", "cost_usd"]
+    small = ExportRow(
+        job=JobView(
+            key="k", status="completed", attempts=1, cost_usd=0.0000025,
+            output_text='{"p": 1.23456789e-05, "q": -3.2e-14}', metadata=b'{"tiny": 1e-300}',
+        ),
+        request=None, response=None, shape=Shape.BODY,
+    )  # fmt: skip
+    out = io.BytesIO()
+    write_rows(
+        iter([small]), "csv", out, profile=profile("anthropic"), metadata_names=[],
+        columns=names, cells=cells,
+    )  # fmt: skip
+    *numbers, cost = next(csv.reader(out.getvalue().decode().splitlines()[1:]))
+    assert [float(number) for number in numbers] == [1.23456789e-05, -3.2e-14, 1e-300]
+    assert cost == "0.0000025"
+
+
 def test_all_metadata() -> None:
     """metadata.* is every field, but for those that have a column of their own."""
     heading, *_ = table("csv", "metadata.deep", "metadata.*", "key").decode().splitlines()
