@@ -79,7 +79,7 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+def _tojson(value: Any, indent: Any = None) -> str:
     """Jinja's own filter, but that no letter is written otherwise for HTML."""
     text = _json(value)
     if indent is None:
