@@ -10,7 +10,7 @@ import click
 from batchrunner.cli.house import Command
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.options import job_filter, job_options
-from batchrunner.cli.screens import budget_facts, error_facts, job_facts, pretty_body, status_facts
+from batchrunner.cli.screens import error_facts, job_facts, pretty_body, status_facts
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import (
     budget_object,
@@ -73,7 +73,7 @@ def status_command(ctx: click.Context, /, run: str | None) -> int:
         database = os.fspath(settings.db.absolute())
         write_json({**run_object(view), "budget": budget_object(budget), "database": database})
     else:
-        write_facts([*status_facts(view, settings, wall_ms()), *budget_facts(budget)])
+        write_facts(status_facts(view, settings, wall_ms(), budget))
     return 0
 
 

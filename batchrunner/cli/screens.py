@@ -19,8 +19,10 @@ Fact = tuple[str, str]
 _INDENTED: Final = 1024 * 1024
 
 
-def status_facts(run: RunView, settings: Settings, now_ms: float) -> Iterator[Fact]:
-    """Yield the screen of ``status``, top to bottom."""
+def status_facts(
+    run: RunView, settings: Settings, now_ms: float, budget: Iterable[BudgetView] = ()
+) -> Iterator[Fact]:
+    """Yield the screen of ``status``, top to bottom; ``budget`` is that of all runs."""
     jobs, requests = run.jobs, run.requests
     yield "run", f"{printable(run.name)} ({printable(run.id)}, {printable(run.provider)})"
     yield "state", run.state
@@ -60,13 +62,14 @@ def status_facts(run: RunView, settings: Settings, now_ms: float) -> Iterator[Fa
         yield "tokens", f"{number(run.input_tokens)} in, {number(run.output_tokens)} out"
     yield "cost", f"${run.cost_usd:,.4f}" if run.cost_usd is not None else ""
     yield "rate", rate_words(run, now_ms)
+    yield from _budget_facts(budget)
     yield "created", local_time(run.created_at, now_ms)
     yield "finished", local_time(run.finished_at, now_ms) if run.finished_at is not None else ""
     yield "database", settings.db_name
     yield "next", next_command(run, settings)
 
 
-def budget_facts(views: Iterable[BudgetView]) -> Iterator[Fact]:
+def _budget_facts(views: Iterable[BudgetView]) -> Iterator[Fact]:
     """Yield what is spent of the budget of all runs."""
     for view in views:
         lost = f", up to ${view.lost_usd:,.4f} more for answers that were lost"
