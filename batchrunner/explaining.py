@@ -47,8 +47,8 @@ _ADVICE: Final[Mapping[str, str]] = {
     "outage": "Provider or network failed; what is between here and there: batchrunner doctor",
     "retry": "Failed jobs waited before they were tried again; which and why: batchrunner errors {run}",
     "budget": "The budget held it up; more with --max-cost, or in the configuration",
-    "sending": "Answers set its pace. More at once may help, as far as the provider allows: batchrunner"
-    " resume {run} -c N",
+    "sending": "Answers set its pace. If -c bounds it, more at once may help, as far as the provider allows:"
+    " -c auto, or a higher -c N",
 }
 #: What a run waits for that may be mended on the way to the provider.
 _ON_THE_WAY: Final = frozenset(

@@ -91,9 +91,9 @@ _STOPS: Final[Mapping[str, str]] = {
     "max_time": "--max-time was over",
     "max_failures": "--max-failures was reached",
     "same_error": "every job failed alike",
-    "rate_limited": "stopped: rate limited for longer than it might wait",
-    "daily_limit": "stopped: the day's limit was used up",
-    "budget": "stopped: no money left to spend",
+    "rate_limited": "rate limited for longer than it might wait",
+    "daily_limit": "the day's limit was used up",
+    "budget": "no money was left to spend",
 }
 
 
