@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from batchrunner.errors import UsageError
 from batchrunner.models import ModelId
 from batchrunner.options import BUDGET, MAX_COST, PRICES
 from batchrunner.providers.pricing import TABLES, Listed, listed_price
-from batchrunner.store.holder import LaneRow, RunRow
+from batchrunner.store.holder import RunRow
 from batchrunner.store.records import Settle
 
 if TYPE_CHECKING:
@@ -85,34 +85,38 @@ class Costs:
                         f"${spent:,.4f} of the ${budget.of(unit):,.2f} that [budget] allows a {unit} (UTC) is spent"
                     )
 
-    async def purse(
-        self, row: RunRow, lanes: Sequence[LaneRow], *, spent: float, wall: float
-    ) -> Purse:
-        """Return the money of a run with ``--max-cost`` or under a budget.
-
-        Raises :class:`UsageError` where one of its models has no price.
-        """
-        most, budget = row.options.get(MAX_COST) or inf, budget_of(row)
+    def purse(self, row: RunRow, *, spent: float) -> Purse:
+        """Return the money of a run with ``--max-cost`` or under a budget, with no model's price yet."""
+        budget = budget_of(row)
         if budget != NO_BUDGET:
             self._budgets.add(budget)
-        purse = Purse(
-            most,
+        return Purse(
+            row.options.get(MAX_COST) or inf,
             run=shlex.quote(row.name),
             provider=row.provider,
             spent=spent,
             budget=budget,
             spending=self.spending if budget != NO_BUDGET else None,
         )
-        for lane in lanes:
-            listed = await self._listed(row, [lane.model], wall=wall)
+
+    async def price(
+        self, purse: Purse, row: RunRow, models: Iterable[tuple[ModelId, str]], *, wall: float
+    ) -> None:
+        """Tell a run's purse what those of these models cost that it does not know.
+
+        Raises :class:`UsageError` where one has no price.
+        """
+        for model_id, model in models:
+            if model_id in purse.prices or model_id in purse.free:
+                continue
+            listed = await self._listed(row, [model], wall=wall)
             known = listed.price
             if known is not None and None not in (known.rates.input, known.rates.output):
-                purse.prices[lane.model_id] = listed.all_day
-            elif most == inf and row.provider in _FREE:
-                purse.free.add(lane.model_id)
+                purse.prices[model_id] = listed.all_day
+            elif purse.most == inf and row.provider in _FREE:
+                purse.free.add(model_id)
             else:
-                raise _unpriced(row, lane.model, "[budget]" if most == inf else "--max-cost")
-        return purse
+                raise _unpriced(row, model, "[budget]" if purse.most == inf else "--max-cost")
 
     async def look_up(
         self, run: LiveRun, model_id: ModelId, answered: str | None, *, wall: float
@@ -161,7 +165,7 @@ def _unpriced(row: RunRow, model: str, bound: str) -> UsageError:
     run = shlex.quote(row.name)
     if model:
         return UsageError(
-            f"{bound} can't be kept: no price of {model} is known. Nothing of {row.name} was sent.",
+            f"{bound} can't be kept: no price of {model} is known. Nothing more of {row.name} is sent.",
             fix=f'Say it in batchrunner.toml: [prices."{model}"] with input and output, in'
             f" dollars per million tokens; then: batchrunner resume {run}",
         )
@@ -169,6 +173,6 @@ def _unpriced(row: RunRow, model: str, bound: str) -> UsageError:
     said = "Name one" if bound == "[budget]" else "Go on without it"
     return UsageError(
         f"{bound} can't be kept: jobs of {row.name} name no model, so nobody knows what they cost."
-        " Nothing was sent.",
+        " Nothing more is sent.",
         fix=f"{said}: batchrunner resume {run} {without}",
     )

@@ -15,6 +15,7 @@ from batchrunner.core.budget import LEAST_MARGIN, NO_BUDGET, UNITS, Budget, Spen
 from batchrunner.core.prices import Price
 from batchrunner.models import JobId, ModelId, Waiting, WaitingReason
 from batchrunner.store.records import Settle
+from batchrunner.store.spending import LostAnswer
 
 __all__ = ["WARN_AT", "Purse"]
 
@@ -74,10 +75,11 @@ class Purse:
         """Return the most that a request may cost, and its estimated input; ``None``: no bound."""
         return most_of(self.prices.get(model, ()), body, self._margin)
 
-    def count_lost(self, model: ModelId, body: bytes) -> None:
-        """Count a request of an earlier call whose answer was lost."""
-        most, _ = self.worst_case(model, body)
+    def count_lost(self, lost: LostAnswer) -> bool:
+        """Count a request of an earlier call whose answer was lost; return whether that has a bound."""
+        most, _ = self.worst_case(lost.model_id, lost.body)
         self.lost += most or 0.0
+        return most is not None
 
     def reserve(self, job: JobId, key: str, model: ModelId, body: bytes) -> bool:
         """Set a request's worst case apart; return whether it may go out."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import ScopeLedger
-from batchrunner.core.budget import NO_BUDGET, Spending
 from batchrunner.core.expected import Expected
 from batchrunner.core.pause import lift
 from batchrunner.core.warmth import Warmth
-from batchrunner.engine.costs import Costs, budget_of
+from batchrunner.engine.binding import Binding
+from batchrunner.engine.costs import Costs
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import AUTO_KNOWN, CallLimits, Lane, LiveRun
-from batchrunner.engine.purse import Purse
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES, is_sample_over
@@ -34,7 +32,7 @@ from batchrunner.models import (
     Waiting,
     WaitingReason,
 )
-from batchrunner.options import DEFAULT_MAX_ATTEMPTS, MAX_COST, PRICES, in_force
+from batchrunner.options import DEFAULT_MAX_ATTEMPTS, PRICES, in_force
 from batchrunner.providers import pool_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.store import holder as statements
@@ -47,7 +45,6 @@ from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Settle
 from batchrunner.store.runs import DriverConnection
-from batchrunner.store.spending import load_spending
 from batchrunner.store.writer import Writer
 
 #: Stops by a call's own bounds: a signal, ``--max-time``, ``--max-wait``.
@@ -107,7 +104,7 @@ class Roster:
         self._scopes = scopes
         self._feed = feed
         self._database = database
-        self._costs = costs
+        self._binding = Binding(writer, clock, costs)
         self._runs: dict[RunId, LiveRun] = {}
         #: Live processes that asked for a run that is drained here.
         self._askers: dict[RunId, list[str]] = {}
@@ -206,7 +203,7 @@ class Roster:
         """Read what other processes may have changed: states, limits, counts, asks."""
         for run in self.live:
             await self._writer.compute(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
-            await self._bound(run)
+            await self._binding.renew(run)
             run.send_home()
         asks = await self._writer.query(statements.load_asks)
         self._askers = {}
@@ -307,7 +304,7 @@ class Roster:
             return
         row = _with_defaults(row, limits)
         wire = self._wires(row)
-        purse = await self._purse(row, int(self._clock.wall()))
+        purse = await self._binding.purse(row)
         now, wall = self._clock.now(), int(self._clock.wall())
 
         def take(conn: DriverConnection) -> LiveRun:
@@ -356,46 +353,6 @@ class Roster:
                 f" {run.connections} at most; more with: ulimit -n {asked + RESERVE}"
             )
         self._feed.started(run)
-
-    async def _bound(self, run: LiveRun) -> None:
-        """Put the bound on money in force that somebody may have said or changed meanwhile."""
-        most = run.row.options.get(MAX_COST) or inf
-        if run.purse is not None:
-            if most < inf and run.purse.most == inf:
-                await self._count_lost(run.row, run.purse)
-            run.purse.most = most
-            return
-        try:
-            run.purse = await self._purse(run.row, int(self._clock.wall()))
-        except UsageError as error:
-            run.stop = run.stop or Waiting(
-                reason=WaitingReason.BUDGET, until=None, detail=error.message, fix=error.fix
-            )
-
-    async def _purse(self, row: RunRow, wall: int) -> Purse | None:
-        """Return the money that a run may spend, with what was spent before."""
-        is_bound, has_budget = bool(row.options.get(MAX_COST)), budget_of(row) != NO_BUDGET
-        if not is_bound and not has_budget:
-            return None
-        if has_budget and self._costs.spending is None:
-            by_day = await self._writer.query(lambda conn: load_spending(conn, wall))
-            self._costs.spending = Spending(by_day, wall)
-        lanes = await self._writer.query(lambda conn: statements.load_lanes(conn, row.id))
-        totals = await self._writer.query(lambda conn: statements.load_totals(conn, row.id))
-        purse = await self._costs.purse(row, lanes, spent=totals[3] or 0.0, wall=wall)
-        if is_bound:
-            await self._count_lost(row, purse)
-        return purse
-
-    async def _count_lost(self, row: RunRow, purse: Purse) -> None:
-        """Count what a run's requests may have cost whose answers were lost, in its whole life."""
-
-        def count(conn: DriverConnection) -> None:
-            purse.lost = 0.0
-            for model, body in statements.lost_answers(conn, row.id):
-                purse.count_lost(model, body)
-
-        await self._writer.query(count)
 
     async def rebind(self) -> None:
         """Bind runs to the account of the organization that their responses name."""

@@ -17,7 +17,6 @@ from batchrunner.core.time_use import HANDED_OVER, OVER, stopped
 from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.store import scopes, waits
-from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
 from batchrunner.store.records import TimeSum
 from batchrunner.store.spending import COUNT_LOST, lost_row
@@ -405,24 +404,6 @@ def load_totals(
     ).fetchone()
     counts = RequestCounts(sent=row[0], retried=row[1], rate_limited=row[2], interrupted=row[3])
     return counts, row[4], row[5], row[6]
-
-
-def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[tuple[ModelId, bytes]]:
-    """Yield model and body of each send that may have been paid and whose cost nobody knows.
-
-    Those are sends that may have been acted on, their answer lost, and answers without a cost.
-    """
-    low, high = run_range(run_id)
-    codecs = codecs_of(conn, run_id)
-    rows = conn.execute(
-        "SELECT j.model_id, j.key, p.body, p.codec FROM send s JOIN job j ON j.id = s.job_id"
-        " JOIN payload p ON p.job_id = j.id LEFT JOIN response r ON r.job_id = j.id"
-        " WHERE s.job_id > ? AND s.job_id < ? AND (s.maybe_executed"
-        " OR (s.http_status BETWEEN 200 AND 299 AND r.cost_usd IS NULL))",
-        (low, high),
-    )
-    for model, key, body, codec in rows:
-        yield ModelId(model), plain_body(codecs, codec, body, part="request", key=key)
 
 
 def _stop_columns(stop: Waiting | None) -> tuple[str | None, int | None, str | None, str | None]:

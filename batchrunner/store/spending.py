@@ -1,23 +1,36 @@
 """What all runs of a database spent by UTC day: what answers cost, and what lost ones may have.
 
 The former stands in ``usage_day``. What a request may have cost whose answer was lost (a crash, a
-timeout) is a row of ``meta`` a day, which like it outlives its run.
+timeout) is a row of ``meta`` a day, which like it outlives its run. What one run's lost answers may have
+cost is told from its sends, in whatever state their jobs are by now.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from batchrunner.core.budget import DAY_MS, UNITS, Budget, month_start, span
+from batchrunner.models import ModelId, RunId
+from batchrunner.store.choose import run_range
+from batchrunner.store.codecs import codecs_of, plain_body
 from batchrunner.store.database import Database
 from batchrunner.store.records import Settle
 from batchrunner.store.runs import driver
 from batchrunner.views import BudgetView
 
-__all__ = ["COUNT_LOST", "budget_views", "load_spending", "lost_row", "lost_rows"]
+__all__ = [
+    "COUNT_LOST",
+    "LostAnswer",
+    "budget_views",
+    "load_spending",
+    "lost_answers",
+    "lost_models",
+    "lost_row",
+    "lost_rows",
+]
 
 #: Before a day's number in ``meta.key``.
 _KEY: Final = "lost:"
@@ -27,6 +40,43 @@ COUNT_LOST: Final = (
     "INSERT INTO meta (key, value) VALUES (?, ?)"
     " ON CONFLICT DO UPDATE SET value = value + excluded.value"
 )
+
+#: Sends that may have been acted on, their answer lost, and answers without a cost.
+_LOST: Final = (
+    " FROM send s JOIN job j ON j.id = s.job_id LEFT JOIN response r ON r.job_id = j.id{}"
+    " WHERE s.job_id > ? AND s.job_id < ? AND (s.maybe_executed"
+    " OR (s.http_status BETWEEN 200 AND 299 AND r.cost_usd IS NULL))"
+)
+
+
+class LostAnswer(NamedTuple):
+    """A request that may have been paid, and whose cost nobody knows."""
+
+    model_id: ModelId
+    key: str
+    body: bytes
+
+
+def lost_models(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, str]]:
+    """Return the models, with their names, that a run's lost answers were asked of."""
+    rows = conn.execute(
+        f"SELECT DISTINCT m.id, m.name{_LOST.format(' JOIN model m ON m.id = j.model_id')}",
+        run_range(run_id),
+    )
+    return [(ModelId(model_id), name) for model_id, name in rows]
+
+
+def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer]:
+    """Yield each request of a run that may have been paid and whose cost nobody knows."""
+    codecs = codecs_of(conn, run_id)
+    rows = conn.execute(
+        "SELECT j.model_id, j.key, p.body, p.codec"
+        + _LOST.format(" JOIN payload p ON p.job_id = j.id"),
+        run_range(run_id),
+    )
+    for model, key, body, codec in rows:
+        plain = plain_body(codecs, codec, body, part="request", key=key)
+        yield LostAnswer(ModelId(model), key, plain)
 
 
 def lost_row(at: float, dollars: float) -> tuple[str, str]:

@@ -89,6 +89,44 @@ def test_a_lost_answer_counts_at_its_worst(dear: House, api: ApiServer) -> None:
     assert dear.counts().completed == 4
 
 
+def test_what_a_model_lost_counts_when_none_of_its_jobs_is_left(
+    dear: House, api: ApiServer
+) -> None:
+    """Its only job failed, its answer lost: ``resume`` counts it all the same, or wants its price."""
+    other = PRICES.replace("dear-1", "dear-2")
+    (dear.folder / "batchrunner.toml").write_text(PRICES + other)
+    used = {"input_tokens": 20, "output_tokens": MOST}
+    body = answer(used, model="dear-1")
+    api.script([{"contains": "mumble", "fault": "cut", "body": body}, {"body": body}])
+    lines = [{"id": f"j{i}", "prompt": "hello", "max_tokens": MOST} for i in range(10)]
+    lines[1] |= {"model": "dear-2", "prompt": "mumble"}
+    dear.write("jobs.jsonl", lines)
+    dear.run(*submit(dear, "-c", "1", "--max-attempts", "1", "--max-cost", "4"), code=3)
+    assert dear.rows()["j1"].status == "failed"
+    assert billed(api, MOST) == 4.0
+    stopped = dear.resume(code=3)
+    assert "up to $1.0000 for answers that were lost" in stopped.error["message"]
+    assert billed(api, MOST) == 4.0
+    (dear.folder / "batchrunner.toml").write_text(PRICES)
+    assert '[prices."dear-2"]' in dear.resume("--max-cost", "9", code=2).error["fix"]
+
+
+def test_lost_answers_that_nothing_bounded_forbid_a_bound(dear: House, api: ApiServer) -> None:
+    """What they may have cost is not taken for 0: the bound is refused, naming a job."""
+    used = {"prompt_tokens": 20, "completion_tokens": 20}
+    body = {"model": "dear-1", "usage": used, "choices": [{"message": {"content": "x"}}]}
+    api.script([{"n": 2, "fault": "cut", "body": body}, {"body": body}])
+    lines = [{"id": f"j{i}", "prompt": "hello", "max_tokens": MOST} for i in range(6)]
+    del lines[1]["max_tokens"]
+    dear.write("jobs.jsonl", lines)
+    dear.environ["OPENAI_API_KEY"] = "k"
+    to_api = ("--provider", "openai", "--base-url", f"{dear.url}/v1", "--model", "dear-1")
+    dear.run("submit", "jobs.jsonl", *to_api, "-c", "1", "--max-attempts", "1", code=1)
+    done = dear.run("retry", "--json", "--max-cost", "5", code=2)
+    assert "an answer to job j1 was lost" in done.error["message"]
+    dear.run("retry", "--max-cost", "none", code=0)
+
+
 def test_a_timeout_that_takes_the_last_room_ends_the_run(dear: House, api: ApiServer) -> None:
     """It waits for another job to tell whether it is an outage; where no money is left, none can."""
     used = {"input_tokens": 20, "output_tokens": 20}

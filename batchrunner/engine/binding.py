@@ -1,0 +1,90 @@
+"""Puts ``--max-cost`` and ``[budget]`` in force: when a run is taken up, and while it is live.
+
+A bound holds the run's whole life: before anything goes out under it, what was spent is known, and what
+answers that were lost may have cost. Where that can't be told the bound is refused, never taken for 0.
+"""
+
+from __future__ import annotations
+
+import shlex
+from math import inf
+
+from batchrunner.clock import Clock
+from batchrunner.core.budget import NO_BUDGET, Spending
+from batchrunner.engine.costs import Costs, budget_of
+from batchrunner.engine.live import LiveRun
+from batchrunner.engine.purse import Purse
+from batchrunner.errors import UsageError
+from batchrunner.models import Waiting, WaitingReason
+from batchrunner.options import MAX_COST
+from batchrunner.store import holder as statements
+from batchrunner.store.holder import RunRow
+from batchrunner.store.runs import DriverConnection
+from batchrunner.store.spending import load_spending, lost_answers, lost_models
+from batchrunner.store.writer import Writer
+
+__all__ = ["Binding"]
+
+
+class Binding:
+    """Makes and renews the purses of one holder's runs."""
+
+    def __init__(self, writer: Writer, clock: Clock, costs: Costs) -> None:
+        """Take what purses are made of."""
+        self._writer = writer
+        self._clock = clock
+        self._costs = costs
+
+    async def purse(self, row: RunRow) -> Purse | None:
+        """Return the money that a run may spend, with what was spent before; ``None``: nobody bounds it.
+
+        Raises :class:`UsageError` where what it may cost, or may have cost, can't be told.
+        """
+        is_bound, has_budget = bool(row.options.get(MAX_COST)), budget_of(row) != NO_BUDGET
+        if not is_bound and not has_budget:
+            return None
+        wall = int(self._clock.wall())
+        if has_budget and self._costs.spending is None:
+            by_day = await self._writer.query(lambda conn: load_spending(conn, wall))
+            self._costs.spending = Spending(by_day, wall)
+        lanes = await self._writer.query(lambda conn: statements.load_lanes(conn, row.id))
+        totals = await self._writer.query(lambda conn: statements.load_totals(conn, row.id))
+        purse = self._costs.purse(row, spent=totals[3] or 0.0)
+        models = [(lane.model_id, lane.model) for lane in lanes]
+        await self._costs.price(purse, row, models, wall=wall)
+        if is_bound:
+            await self._count_lost(row, purse)
+        return purse
+
+    async def renew(self, run: LiveRun) -> None:
+        """Put a bound in force that somebody may have said or changed while the run is live."""
+        most = run.row.options.get(MAX_COST) or inf
+        try:
+            if run.purse is None:
+                run.purse = await self.purse(run.row)
+                return
+            if most < inf and run.purse.most == inf:
+                await self._count_lost(run.row, run.purse)
+        except UsageError as error:
+            run.stop = run.stop or Waiting(
+                reason=WaitingReason.BUDGET, until=None, detail=error.message, fix=error.fix
+            )
+        else:
+            run.purse.most = most
+
+    async def _count_lost(self, row: RunRow, purse: Purse) -> None:
+        """Count what a run's requests may have cost whose answers were lost, in its whole life."""
+        models = await self._writer.query(lambda conn: lost_models(conn, row.id))
+        # Jobs of a model may all be done, or failed, whose answers were lost.
+        await self._costs.price(purse, row, models, wall=self._clock.wall())
+
+        def count(conn: DriverConnection) -> list[str]:
+            purse.lost = 0.0
+            return [lost.key for lost in lost_answers(conn, row.id) if not purse.count_lost(lost)]
+
+        if unbounded := await self._writer.query(count):
+            raise UsageError(
+                f"--max-cost can't be kept: an answer to job {unbounded[0]} was lost, and nothing bounded"
+                f" what it may have cost. Nothing more of {row.name} is sent.",
+                fix=f"Go on without it: batchrunner resume {shlex.quote(row.name)} --max-cost none",
+            )
