@@ -158,7 +158,10 @@ class Call:
             finally:
                 await wiring.close()
         worst = min(run_ids, key=lambda run_id: _CODE_ORDER.index(endings[run_id].exit_code))
-        written = [write_output(self.db, run_id, providers=self.providers) for run_id in run_ids]
+        written = [
+            write_output(self.db, run_id, providers=self.providers, tell=self.notice)
+            for run_id in run_ids
+        ]
         await self._notify(endings, dict(zip(run_ids, written, strict=True)))
         result = self.result(worst, endings[worst])
         return replace(result, output=next((path for path in written if path), None))

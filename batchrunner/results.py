@@ -83,7 +83,7 @@ def tell_pruned(
     n = commands.n_pruned(db, run, jobs)
     if not n:
         return
-    what = f"{n:,} {'job' if n == 1 else 'jobs'} of {run.name} lost request and answer to `db prune --bodies`"
+    what = _without_bodies(n, run)
     if format_name in _OF_BODIES:
         raise UsageError(
             f"{what}; -f {format_name} is made of them.",
@@ -91,6 +91,11 @@ def tell_pruned(
             kind="pruned",
         )
     tell(f"{what}: columns made of them are empty")
+
+
+def _without_bodies(n: int, run: StoredRun) -> str:
+    jobs = "job" if n == 1 else "jobs"
+    return f"{n:,} {jobs} of {run.name} lost request and answer to `db prune --bodies`"
 
 
 def check_output(db: Database, output: str | None, name: str) -> None:
@@ -117,8 +122,13 @@ def check_output(db: Database, output: str | None, name: str) -> None:
     )
 
 
-def write_output(db: Database, run_id: RunId, *, providers: Providers) -> str | None:
-    """Export to the run's ``-o FILE``, if it has one; return its path."""
+def write_output(
+    db: Database, run_id: RunId, *, providers: Providers, tell: Callable[[str], None]
+) -> str | None:
+    """Export to the run's ``-o FILE``, if it has one; return its path.
+
+    An earlier export stays, and ``tell`` hears why, where requests and answers were pruned since.
+    """
     stored = stored_run(db, run_id)
     options = msgspec.json.decode(stored.options)
     output = options.get("output")
@@ -126,12 +136,21 @@ def write_output(db: Database, run_id: RunId, *, providers: Providers) -> str | 
         return None
     path = Path(output)
     check_output(db, output, stored.name)
+    n_pruned = commands.n_pruned(db, stored, JobFilter())
+    if n_pruned and path.exists():
+        tell(
+            f"{path} stays as it is: {_without_bodies(n_pruned, stored)}, and a new export would be"
+            " without these; for what the database still has, name another file with -o"
+        )
+        return output
     if not options.get("output_written"):
         # Before it is: a process that dies in between must know its own file again.
         options["output_written"] = True
         commands.store_options(
             db, run_id, msgspec.json.encode(options).decode(), priority=stored.priority
         )
+    if n_pruned:
+        tell(f"{_without_bodies(n_pruned, stored)}: what is made of them is empty in {path}")
     with atomic_file(path, force=True) as file:
         write_run(db, stored, JobFilter(), format_of(path, None), file, providers=providers)
     return str(path)

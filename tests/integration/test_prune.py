@@ -118,6 +118,20 @@ def test_bodies_go_and_the_rest_stays(house: House, api: ApiServer) -> None:
     assert prune(house, "go", bodies=True).runs == ()
 
 
+def test_an_export_outlives_its_bodies(house: House) -> None:
+    """-o never replaces a file that has answers by one without; where that is gone it says so."""
+    house.jobs(3)
+    house.submit("-o", "r.csv")
+    whole = (house.folder / "r.csv").read_text()
+    prune(house, bodies=True)
+    for again in (house.submit("-o", "r.csv"), house.resume()):
+        assert "r.csv stays as it is: 3 jobs of jobs lost request and answer" in again.err
+        assert (house.folder / "r.csv").read_text() == whole
+    (house.folder / "r.csv").unlink()
+    assert "what is made of them is empty in" in house.resume().err
+    assert (house.folder / "r.csv").read_text().count(",completed,") == 3
+
+
 def test_jobs_without_a_request_are_not_sent(house: House, api: ApiServer) -> None:
     """retry refuses them and names --update, which gives them their request again."""
     api.script([{"contains": "say j1;", "status": 400, "body": {"error": {"message": "no"}}}])
