@@ -57,7 +57,7 @@ from batchrunner.providers.credentials import (
 from batchrunner.providers.fixes import fix_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.providers.registry import pool_of
-from batchrunner.results import tell_pruned, write_run
+from batchrunner.results import refuse_database, tell_pruned, write_run
 from batchrunner.starting import write_starter
 from batchrunner.store import caps, commands, failures, maintenance, merge, prune, spending
 from batchrunner.store import explain as store_explain
@@ -424,6 +424,8 @@ class Batchrunner:
         chosen = format_of(options.output, options.format)
         tell_pruned(db, run, options.jobs, chosen, lambda text: self._say(None, text))
         check_choice(chosen, options.columns, excel=options.excel)
+        if options.output is not None:
+            refuse_database(db, options.output)
 
         def write(out: BinaryIO) -> int:
             return write_run(
@@ -455,6 +457,8 @@ class Batchrunner:
         self, name: str | None, out: BinaryIO, *, output: Path | None = None, force: bool = False
     ) -> None:
         """Write a run as one HTML page to ``output``, else to ``out``."""
+        if output is not None:
+            refuse_database(self._open(), output)
         data = page(self.report(name)).encode()
         if output is None:
             out.write(data)

@@ -21,9 +21,10 @@ from batchrunner.providers import Providers
 from batchrunner.store import commands
 from batchrunner.store import export as store_export
 from batchrunner.store.database import Database
+from batchrunner.store.locks import is_part
 from batchrunner.store.runs import StoredRun, all_runs, stored_run
 
-__all__ = ["check_output", "tell_pruned", "write_output", "write_run"]
+__all__ = ["check_output", "refuse_database", "tell_pruned", "write_output", "write_run"]
 
 #: Formats whose rows have the answer's text.
 _WITH_TEXT = (*TABLES, "jsonl")
@@ -98,11 +99,21 @@ def _without_bodies(n: int, run: StoredRun) -> str:
     return f"{n:,} {jobs} of {run.name} lost request and answer to `db prune --bodies`"
 
 
+def refuse_database(db: Database, output: Path) -> None:
+    """Refuse an output that would take the place of the database in use, or of a file beside it."""
+    if is_part(db.path, output):
+        raise UsageError(
+            f"-o {output}: the database is there, or what belongs to it; nothing is written over it.",
+            fix="Name another file.",
+        )
+
+
 def check_output(db: Database, output: str | None, name: str) -> None:
     """Refuse ``-o FILE`` where its ending tells no format or it would replace another's file."""
     if output is None:
         return
     path = Path(output).absolute()
+    refuse_database(db, path)
     format_of(path, None)
     if not path.exists():
         if not path.parent.is_dir():
@@ -142,7 +153,7 @@ def write_output(
             f"{path} stays as it is: {_without_bodies(n_pruned, stored)}, and a new export would be"
             " without these; for what the database still has, name another file with -o"
         )
-        return output
+        return str(path)
     if not options.get("output_written"):
         # Before it is: a process that dies in between must know its own file again.
         options["output_written"] = True

@@ -27,6 +27,7 @@ __all__ = [
     "ProcessLock",
     "held_by_this_thread",
     "is_alive",
+    "is_part",
     "process_lock_files",
     "sender_lock_path",
     "write_lock_path",
@@ -35,6 +36,9 @@ __all__ = [
 #: First and longest pause between two tries of a lock somebody else holds, in seconds.
 _FIRST_NAP_S: Final = 0.001
 _LONGEST_NAP_S: Final = 0.02
+
+#: What the names of a database's own files end in, besides the locks of processes.
+_BESIDE: Final = ("", "-wal", "-shm", "-journal", ".lock", ".wlock")
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
@@ -140,6 +144,20 @@ def process_lock_files(database: Path) -> Iterator[Path]:
     """Yield the lock files of attached processes, of live and of dead ones."""
     prefix = f"{database.name}.p-"
     yield from sorted(path for path in database.parent.iterdir() if path.name.startswith(prefix))
+
+
+def is_part(database: Path, path: Path) -> bool:
+    """Return whether ``path`` leads to the database, its log or one of its locks, there or to come."""
+    there = Path(os.path.realpath(path))
+    real = Path(os.path.realpath(database))
+    own = {real.name + end for end in _BESIDE}
+    is_named = there.name in own or there.name.startswith(f"{real.name}.p-")
+    if there.parent == real.parent and is_named:
+        return True
+    # A second name of the same file.
+    with contextlib.suppress(OSError):
+        return there.samefile(real)
+    return False
 
 
 def is_alive(lock_file: Path) -> bool:

@@ -8,6 +8,9 @@ import json
 
 import pytest
 
+from batchrunner.app import Batchrunner
+from batchrunner.errors import UsageError
+from batchrunner.options import ExportOptions
 from tests.fakes import ApiServer
 from tests.integration.house import House
 from tests.integration.test_json import COLUMNS
@@ -87,6 +90,24 @@ def test_a_file_is_told_by_its_ending_and_never_lost(house: House, api: ApiServe
     assert "--force" in done.err
     house.run("export", "-o", "out.jsonl", "--force", "--status", "completed")
     assert len((house.folder / "out.jsonl").read_text().splitlines()) == 2
+
+
+def test_nothing_is_written_over_the_database(house: House) -> None:
+    """--force never takes the place of the database in use, under any of its names, or of its log and locks."""
+    house.jobs(2)
+    house.submit("--db", "o.csv")
+    db = house.folder / "o.csv"
+    (house.folder / "linked.csv").symlink_to(db)
+    (house.folder / "hard.csv").hardlink_to(db)
+    app = Batchrunner(db)
+    for where in ("o.csv", "linked.csv", "hard.csv", "o.csv-wal", "o.csv.lock"):
+        output = house.folder / where
+        with pytest.raises(UsageError, match="the database is there, or what belongs to it"):
+            app.export(None, ExportOptions(format="csv", output=output, force=True), io.BytesIO())
+        with pytest.raises(UsageError, match="nothing is written over it"):
+            app.write_report(None, io.BytesIO(), output=output, force=True)
+    assert app.db_check() == []
+    assert not (house.folder / "o.csv-wal").exists()
 
 
 def test_an_export_during_a_run_is_whole(house: House, api: ApiServer) -> None:
