@@ -52,6 +52,10 @@ CHUNK_BYTES: Final = 16 * 1024 * 1024
 REPEATED: Final = 4 * 1024 * 1024
 
 
+#: How each line of a rejects file begins, and how much of one is looked at.
+_REJECTED: Final = re.compile(rb'\{"file":"(?:[^"\\]|\\.)*","line":\d+,"reason":"')
+_BEGINNING: Final = 64 * 1024
+
 #: What leads out of a folder, or is no part of a file's name.
 _NOT_IN_NAMES: Final = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+")
 
@@ -75,6 +79,8 @@ class _Rejects:
     """Lines that were refused: the first few for the message, all of them for the rejects file."""
 
     path: Path | None
+    #: Files that are being read, and are never written.
+    inputs: Sequence[os.stat_result] = ()
     first: list[LineFault] = field(default_factory=list)
     n: int = 0
     file: BinaryIO | None = None
@@ -86,7 +92,7 @@ class _Rejects:
         if self.path is None:
             return
         if self.file is None:
-            self.file = _rejects_file(self.path)
+            self.file = _rejects_file(self.path, self.inputs)
         is_told = not fault.is_secret and raw is not None and len(raw) <= REPEATED
         row = {
             "file": fault.file,
@@ -101,15 +107,11 @@ class _Rejects:
             self.file.close()
 
 
-def _rejects_file(path: Path) -> BinaryIO:
+def _rejects_file(path: Path, inputs: Sequence[os.stat_result]) -> BinaryIO:
     """Open the rejects file for its owner alone; an earlier one is replaced, nothing else is."""
     try:
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise UsageError(
-                    f"{path} is there and is no file of ours.",
-                    fix="Remove it, or name the run otherwise with --name.",
-                )
+            _refuse_others(path, inputs)
             path.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.fdopen(os.open(path, flags, 0o600), "wb")
@@ -118,6 +120,30 @@ def _rejects_file(path: Path) -> BinaryIO:
             f"The rejected lines can't be written to {path}: {error.strerror}.",
             fix="Run it in a folder that you may write to, or leave --skip-invalid out.",
         ) from error
+
+
+def _refuse_others(path: Path, inputs: Sequence[os.stat_result]) -> None:
+    """Raise :class:`UsageError` where a file is there that rejected lines must not replace."""
+    there = path.lstat()
+    if any(os.path.samestat(there, read) for read in inputs):
+        why = "is a file that is being read"
+    elif not stat.S_ISREG(there.st_mode):
+        why = "is there and is no file of ours"
+    elif not _is_ours(path):
+        why = "is there, and rejected lines are not what it holds"
+    else:
+        return
+    raise UsageError(
+        f"The rejected lines would go to {path}, which {why}. Nothing was stored.",
+        fix="Move it away, or name the run otherwise with --name.",
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file begins as rejected lines do; one that a killed process left may be empty."""
+    with path.open("rb") as file:
+        start = file.read(_BEGINNING)
+    return not start or _REJECTED.match(start) is not None
 
 
 def rejects_path(name: str) -> Path:
@@ -210,7 +236,9 @@ class Intake(Reading):
         if order.is_new or taken_name is None:
             self.name = free_name(self._db, self.name)
             taken_name = None
-        rejects = _Rejects(rejects_path(self.name) if order.skips_invalid else None)
+        rejects = _Rejects(
+            rejects_path(self.name) if order.skips_invalid else None, list(self._inputs())
+        )
         digest = Digest(rules.name)
         try:
             with Loader(
@@ -229,6 +257,16 @@ class Intake(Reading):
                 return self._finish(loader, digest.digest(), rejects, taken_name)
         finally:
             rejects.close()
+
+    def _inputs(self) -> Iterator[os.stat_result]:
+        """Yield what tells the files that are read; standard input may be one too."""
+        for name in self._order.files:
+            # A stream of a Python caller may have no descriptor.
+            with contextlib.suppress(OSError, AttributeError):
+                if name != "-":
+                    yield Path(name).stat()
+                elif self._order.stdin is not None:
+                    yield os.fstat(self._order.stdin.fileno())
 
     def _load(
         self,

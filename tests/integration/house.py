@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from batchrunner.app import Batchrunner
 from batchrunner.models import JobCounts
@@ -191,18 +191,21 @@ class House:
         *args: str,
         code: int | None = 0,
         environ: Mapping[str, str] | None = None,
-        stdin: bytes | None = None,
+        stdin: bytes | BinaryIO | None = None,
         timeout: float = PATIENCE_S,
     ) -> Done:
         """Run a command to its end; ``code`` is the exit code it must have (``None``: any)."""
+        given: dict[str, Any] = (
+            {"input": stdin or b""} if isinstance(stdin, bytes | None) else {"stdin": stdin}
+        )
         ended = subprocess.run(
             [sys.executable, *self.program, *args],
             cwd=self.folder,
             env={**self.environ, **(environ or {})},
-            input=stdin if stdin is not None else b"",
             capture_output=True,
             timeout=timeout,
             check=False,
+            **given,
         )
         done = Done(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
         assert code is None or done.code == code, done

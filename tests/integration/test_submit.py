@@ -136,6 +136,22 @@ def test_skip_invalid_stores_the_good_ones(house: House, api: ApiServer) -> None
     assert house.status().state is RunState.FINISHED
 
 
+@pytest.mark.parametrize("is_stdin", [False, True], ids=["file", "stdin"])
+def test_rejects_never_take_the_place_of_the_input(house: House, is_stdin: bool) -> None:
+    """A run whose rejects file would be the file that is read is refused, and the file stays."""
+    path = house.folder / "foo.rejects.jsonl"
+    text = '{"file":"a","line":1,"reason":"what one of ours begins with"}\n{"prompt": "say a;"}\n'
+    path.write_text(text)
+    args = ("--name", "foo", "--skip-invalid", "--no-run", *house.to_api)
+    if is_stdin:
+        with path.open("rb") as stdin:
+            done = house.run("submit", "-", *args, code=2, stdin=stdin)
+    else:
+        done = house.run("submit", path.name, *args, code=2)
+    assert "foo.rejects.jsonl, which is a file that is being read. Nothing was stored." in done.err
+    assert path.read_text() == text
+
+
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
 def test_files_of_each_kind_are_one_input(house: House, api: ApiServer, ending: str) -> None:
     """Plain, .gz and .zst files are read, and several are one input in the order given."""

@@ -49,7 +49,7 @@ def test_a_runs_name_is_no_path(house: House, name: str) -> None:
 
 
 def test_the_rejects_file_takes_no_others_place(house: House) -> None:
-    """A link or a folder with its name is refused; its own earlier file is replaced, unread by others."""
+    """A link, or a file of other content, is refused; its own earlier file is replaced, unread by others."""
     (house.folder / "jobs.jsonl").write_text(BAD_LINE)
     precious = house.folder / "precious"
     precious.write_text("mine")
@@ -59,7 +59,11 @@ def test_the_rejects_file_takes_no_others_place(house: House) -> None:
     assert "jobs.rejects.jsonl" in refused.err
     assert precious.read_text() == "mine"
     place.unlink()
-    place.write_text("old")
+    place.write_text("mine too")
+    refused = house.run("submit", "jobs.jsonl", "--skip-invalid", "--no-run", *house.to_api, code=2)
+    assert "rejected lines are not what it holds" in refused.err
+    assert place.read_text() == "mine too"
+    place.write_text('{"file":"jobs.jsonl","line":9,"reason":"older","text":null}\n')
     place.chmod(0o666)
     house.run("submit", "jobs.jsonl", "--skip-invalid", "--no-run", *house.to_api, code=None)
     assert "not a string" in place.read_text()
