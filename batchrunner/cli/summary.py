@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from itertools import chain, count
 from typing import Final
 
 from batchrunner.cli.settings import Settings
@@ -102,5 +104,13 @@ def _next(result: RunResult, settings: Settings) -> list[str]:
     if jobs.cancelled and not jobs.pending:
         commands.append(("bring back", settings.command("retry", name)))
     if jobs.completed and not result.output:
-        commands.append(("export", settings.command("export", name, "-o", f"{name}.csv")))
+        commands.append(("export", settings.command("export", name, "-o", _free(name))))
     return [f"{what}: {command}" for what, command in commands]
+
+
+def _free(name: str) -> str:
+    """Return a file for the results that is not there yet: one that is may be the input itself."""
+    later = (f"{name}.results-{n}.csv" for n in count(2))
+    names = chain((f"{name}.csv", f"{name}.results.csv"), later)
+    # Unlike Path.exists, it says no to a name that can be no file's.
+    return next(file for file in names if not os.path.exists(file))  # noqa: PTH110

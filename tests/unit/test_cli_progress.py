@@ -268,6 +268,20 @@ def test_summary_of_a_finished_run() -> None:
     assert "resume" not in text
 
 
+def test_summary_offers_no_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export that is offered never names the table that was the input, nor an earlier export."""
+    monkeypatch.chdir(tmp_path)
+    for there, offered in (
+        ("tickets.csv", "tickets.results.csv"),
+        ("tickets.results.csv", "tickets.results-2.csv"),
+        ("tickets.results-2.csv", "tickets.results-3.csv"),
+    ):
+        (tmp_path / there).touch()
+        assert f"export: batchrunner export tickets -o {offered} --db" in told(DONE, 0)
+
+
 def test_summary_with_failures() -> None:
     """Failures name the command that groups them; an export that was written is not offered."""
     run = replace(DONE, jobs=JobCounts(completed=1, failed=1))
