@@ -25,6 +25,9 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.ASCII | re.IGNOR
 _UNIT_BYTES: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 _COUNT: Final = re.compile(r"0*[1-9]\d{0,11}", re.ASCII)
+_WHOLE: Final = re.compile(r"[+-]?0*\d{1,12}", re.ASCII)
+#: The largest whole number of a count or a priority.
+MOST: Final = 10**12 - 1
 _DOLLARS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _FAILURES: Final = re.compile(r"\d{1,12}|(?P<percent>\d{1,3}(?:\.\d+)?)%", re.ASCII)
 #: A header's name, RFC 9110 §5.1.
@@ -79,6 +82,20 @@ def read_size(text: str) -> int:
     if not 1 <= n_bytes <= _LARGEST:
         raise ValueError(f"'{_cut(text)}' is no size: write 500KB, 32MB or 1GB")
     return int(n_bytes)
+
+
+def read_count(text: str) -> int:
+    """Return a whole number from 1."""
+    if not _COUNT.fullmatch(text.strip()):
+        raise ValueError(f"'{_cut(text)}' is no whole number from 1 to {MOST:,}")
+    return int(text)
+
+
+def read_priority(text: str) -> int:
+    """Return a whole number; a negative one is a priority too."""
+    if not _WHOLE.fullmatch(text.strip()):
+        raise ValueError(f"'{_cut(text)}' is no whole number from {-MOST:,} to {MOST:,}")
+    return int(text)
 
 
 def read_limit(text: str) -> int | Literal["none", "auto"]:

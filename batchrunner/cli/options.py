@@ -14,6 +14,7 @@ import click
 
 from batchrunner.cli.values import (
     CONCURRENCY,
+    COUNT,
     DOLLARS,
     DURATION,
     DURATION_OR_ZERO,
@@ -22,6 +23,7 @@ from batchrunner.cli.values import (
     HEADER,
     LIMIT,
     MAX_FAILURES,
+    PRIORITY,
     SCHEMA,
     SIZE,
     STATUS,
@@ -112,7 +114,7 @@ _RUN: Final = (
     _row(
         "--max-tokens",
         "max_tokens",
-        type=click.IntRange(min=1),
+        type=COUNT,
         metavar="N",
         help="Filled in where a line leaves it out. [default: 4096 where the provider demands one]",
     ),
@@ -160,14 +162,14 @@ _RUN: Final = (
     ),
     _row(
         "--priority",
-        type=int,
+        type=PRIORITY,
         metavar="N",
         help="Higher runs go first; equals share. [default: 0]",
     ),
     _row(
         "--max-attempts",
         "max_attempts",
-        type=click.IntRange(min=1),
+        type=COUNT,
         metavar="N",
         help="Tries charged to one job before it fails. [default: 5]",
     ),
@@ -339,7 +341,7 @@ _SUBMIT: Final = (
 _SAMPLE: Final = (
     _row(
         "--sample",
-        type=click.IntRange(min=1),
+        type=COUNT,
         metavar="N",
         help="Send N jobs, spread over those that are left, then pause the run (exit 3); resume sends the rest.",
     ),
@@ -364,7 +366,7 @@ _JOBS: Final = (
         help="Only jobs whose last error is of that kind; repeatable.",
     ),
     _row("--job", "keys", multiple=True, metavar="KEY", help="Only that job; repeatable."),
-    _row("--limit", type=click.IntRange(min=1), metavar="N", help="At most N jobs."),
+    _row("--limit", type=COUNT, metavar="N", help="At most N jobs."),
 )
 
 

@@ -11,6 +11,7 @@ import click
 from batchrunner.models import ErrorKind, JobState
 from batchrunner.values import (
     read_concurrency,
+    read_count,
     read_dollars,
     read_duration,
     read_field,
@@ -18,6 +19,7 @@ from batchrunner.values import (
     read_limit,
     read_max_failures,
     read_positive_duration,
+    read_priority,
     read_schema,
     read_since,
     read_size,
@@ -70,6 +72,8 @@ DURATION_OR_ZERO: Final = Words("DURATION", read_duration)
 SCHEMA: Final = Words("SCHEMA", read_schema)
 SINCE: Final = Words("DAY|DURATION", read_since)
 SIZE: Final = Words("SIZE", read_size)
+COUNT: Final = Words("N", read_count)
+PRIORITY: Final = Words("N", read_priority)
 LIMIT: Final = Words("LIMIT", read_limit)
 CONCURRENCY: Final = Words("N|auto", read_concurrency)
 DOLLARS: Final = Words("USD|none", read_dollars)

@@ -19,12 +19,15 @@ from batchrunner.formats.faults import RefusedLineError
 from batchrunner.formats.requests import check_headers
 from batchrunner.transport.proxies import UnusableProxyError, read_proxies, without_password
 from batchrunner.values import (
+    MOST,
     read_concurrency,
+    read_count,
     read_dollars,
     read_duration,
     read_limit,
     read_max_failures,
     read_positive_duration,
+    read_priority,
     read_size,
 )
 
@@ -72,13 +75,11 @@ def _text(value: Any, _folder: Path) -> str:
 
 
 def _whole(value: Any, _folder: Path) -> int:
-    return int(_one_of(value, int))
+    return read_priority(str(_one_of(value, int)))
 
 
 def _count(value: Any, _folder: Path) -> int:
-    if _one_of(value, int) < 1:
-        raise ValueError("it must be a whole number from 1")
-    return int(value)
+    return read_count(str(_one_of(value, int)))
 
 
 def _truth(value: Any, _folder: Path) -> bool:
@@ -181,8 +182,12 @@ _SPAN: Final[Json] = {
 _LIST: Final[Json] = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 TEXT: Final = Form("a text", _text, _TEXT)
-NUMBER: Final = Form("a whole number", _whole, {"type": "integer"})
-COUNT: Final = Form("a whole number from 1", _count, {"type": "integer", "minimum": 1})
+NUMBER: Final = Form(
+    "a whole number", _whole, {"type": "integer", "minimum": -MOST, "maximum": MOST}
+)
+COUNT: Final = Form(
+    "a whole number from 1", _count, {"type": "integer", "minimum": 1, "maximum": MOST}
+)
 TRUTH: Final = Form("true or false", _truth, {"type": "boolean"})
 PATH: Final = Form("a path", _path, _TEXT)
 SYSTEM: Final = Form('a text, or "@FILE"', _system, _TEXT)

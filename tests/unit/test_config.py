@@ -124,6 +124,8 @@ def test_broken_toml_has_a_place(text: str, line: int, words: str) -> None:
         ("rpm = 0", 1, "'0' is no limit"),
         ("timeout = '5 parsecs'", 1, "is no duration: write 90, 90s, 2h30m or 3d"),
         ("timeout = 0", 1, "more than 0"),
+        (f"priority = {9**30}", 1, "priority: '42391158275216203514294433201' is no whole number from"),
+        (f"max_attempts = {9**30}", 1, "is no whole number from 1 to 999,999,999,999"),
         ("concurrency = 1.5", 1, "concurrency is a number; write a whole number from 1"),
         ("max_tokens = 0", 1, "from 1"),
         ("priority = 'high'", 1, "priority is a text; write a whole number"),

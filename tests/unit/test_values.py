@@ -8,12 +8,14 @@ import pytest
 
 from batchrunner.values import (
     read_concurrency,
+    read_count,
     read_duration,
     read_field,
     read_header,
     read_limit,
     read_max_failures,
     read_positive_duration,
+    read_priority,
     read_size,
     read_text,
 )
@@ -86,6 +88,22 @@ def test_limit_is_refused(text: str) -> None:
     """0 is no limit, since it would wait for ever."""
     with pytest.raises(ValueError, match="none or auto"):
         read_limit(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 20, "-" + "9" * 20, "9" * 5000, "1.5", "", "high", "²"])
+def test_priority_is_refused(text: str) -> None:
+    """A priority is a whole number that the database can hold, negative ones too."""
+    assert [read_priority(text) for text in ("-7", "0", "+12")] == [-7, 0, 12]
+    with pytest.raises(ValueError, match="from -999,999,999,999 to 999,999,999,999"):
+        read_priority(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "9" * 20, "1.5", ""])
+def test_count_is_refused(text: str) -> None:
+    """A count is a whole number from 1 that is not beyond all use."""
+    assert read_count("7") == 7
+    with pytest.raises(ValueError, match="from 1 to 999,999,999,999"):
+        read_count(text)
 
 
 def test_concurrency_is_a_number_or_auto() -> None:
