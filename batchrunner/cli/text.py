@@ -68,7 +68,12 @@ def local_time(ms: float, now_ms: float) -> str:
 
 
 def _local(ms: float) -> datetime:
-    return datetime.fromtimestamp(ms / 1000.0, UTC).astimezone()
+    at = datetime.fromtimestamp(ms / 1000.0, UTC)
+    try:
+        return at.astimezone()
+    except ValueError:
+        # A TZ of a day or more from UTC, which the C library takes and Python does not.
+        return at
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from batchrunner.cli import tables
@@ -9,6 +11,7 @@ from batchrunner.cli.tables import Column, write_facts, write_table
 from batchrunner.cli.text import (
     clipped,
     duration,
+    local_time,
     number,
     plural,
     printable,
@@ -51,6 +54,17 @@ def test_instant_is_rfc3339_in_utc() -> None:
     assert rfc3339(AT) == AT_TEXT
     assert rfc3339(AT - AT % 1000) == AT_TEXT.replace("789", "000")
     assert rfc3339(None) is None
+
+
+@pytest.mark.parametrize("zone", ["XYZ-99:99", "UTC+25"])
+def test_a_zone_that_python_refuses_is_utc(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TZ further off than a day, which the C library takes, shows times in UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        shown = local_time(AT, AT)
+    time.tzset()
+    assert shown == AT_TEXT[11:19]
 
 
 @pytest.mark.parametrize(

@@ -392,3 +392,13 @@ def test_completion_script_calls_us(shell: str, capsys: pytest.CaptureFixture[st
     """Each shell gets a script that asks batchrunner for completions."""
     assert main(["completion", shell]) == 0
     assert "_BATCHRUNNER_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--priority", "--max-attempts", "--max-tokens", "--sample"])
+def test_a_number_beyond_all_numbers_is_refused(
+    app: FakeApplication, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """Exit 2, with the largest that may be, before anything is asked of the application."""
+    assert main(["submit", "f", option, "9" * 20]) == 2
+    assert "999,999,999,999" in capsys.readouterr().err
+    assert not app.calls
