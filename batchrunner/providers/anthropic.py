@@ -27,6 +27,7 @@ from batchrunner.providers.fixes import (
     SAMPLING_SAYS,
 )
 from batchrunner.providers.profile import Body, Profile
+from batchrunner.providers.salvage import salvage
 
 __all__ = ["ANTHROPIC", "RULES"]
 
@@ -183,7 +184,10 @@ _NULL: Final = b"null"
 
 
 def _read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all paths
-    message = _decode(body)
+    try:
+        message = _decode(body)
+    except msgspec.ValidationError:
+        message = salvage(body, _Message)
     if message.type == "error" or (
         message.error is not msgspec.UNSET and bytes(message.error) != _NULL
     ):
@@ -217,8 +221,15 @@ def _for_an_hour(creation: msgspec.Raw | msgspec.UnsetType) -> int | None:
         return None
     try:
         return _decode_creation(creation).ephemeral_1h_input_tokens
-    except msgspec.DecodeError:
-        return None
+    except msgspec.ValidationError:
+        return _salvaged(creation).ephemeral_1h_input_tokens
+
+
+def _salvaged(creation: msgspec.Raw) -> _Creation:
+    try:
+        return salvage(creation, _Creation)
+    except msgspec.ValidationError:
+        return _Creation()
 
 
 def _tier(usage: _Usage) -> str | None:

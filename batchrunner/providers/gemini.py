@@ -22,6 +22,7 @@ from batchrunner.models import Usage
 from batchrunner.providers import openai
 from batchrunner.providers.gemini_rules import RULES
 from batchrunner.providers.profile import MODEL, Body, PathRules, Profile
+from batchrunner.providers.salvage import salvage
 
 __all__ = ["GEMINI"]
 
@@ -69,6 +70,8 @@ class _Result(msgspec.Struct, rename="camel"):
     embedding: _Vector | None = None
     #: ``countTokens``.
     total_tokens: int | None = None
+    #: Beside what was answered before it broke off, too.
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_native(self) -> bool:
@@ -80,13 +83,20 @@ class _Result(msgspec.Struct, rename="camel"):
 _decode: Final = msgspec.json.Decoder(_Result).decode
 
 
+def _result(body: bytes) -> _Result:
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        return salvage(body, _Result)
+
+
 def _sum(*counts: int | None) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def _read(body: bytes, path: str) -> Answer:
-    result = _decode(body)
+    result = _result(body)
     if not result.is_native:
         return openai.read(body, path)
     usage = result.usage_metadata or _Usage()
@@ -107,14 +117,14 @@ def _read(body: bytes, path: str) -> Answer:
             cache_read_tokens=usage.cached_content_token_count,
             is_billed=result.total_tokens is None,
         ),
-        False,
+        result.error is not msgspec.UNSET and bytes(result.error) != b"null",
     )
 
 
 def _output_text(body: bytes, path: str | None) -> str | None:
     """Return the first candidate's text, or the vector as JSON."""
     try:
-        result = _decode(body)
+        result = _result(body)
     except (ValueError, RecursionError):
         return None
     if not result.is_native:

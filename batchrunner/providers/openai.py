@@ -22,6 +22,7 @@ from batchrunner.core.rules import Reset, Rule, words
 from batchrunner.models import ErrorKind, Usage, Verdict
 from batchrunner.providers.fixes import ADD_CREDIT_OPENAI, SHORTEN
 from batchrunner.providers.profile import Body, Profile
+from batchrunner.providers.salvage import salvage
 
 __all__ = [
     "CHAT",
@@ -143,7 +144,10 @@ _NULL: Final = b"null"
 
 def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all paths
     """Read usage and presence of an error out of any answer of OpenAI's language."""
-    result = _decode(body)
+    try:
+        result = _decode(body)
+    except msgspec.ValidationError:
+        result = salvage(body, _Result)
     usage = result.usage
     sent = got = None
     details = _NO_DETAILS
@@ -180,7 +184,14 @@ def _details(details: msgspec.Raw | msgspec.UnsetType) -> _Details:
         return _NO_DETAILS
     try:
         return _decode_details(details)
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
+        return _salvaged(details)
+
+
+def _salvaged(details: msgspec.Raw) -> _Details:
+    try:
+        return salvage(details, _Details)
+    except msgspec.ValidationError:
         return _NO_DETAILS
 
 

@@ -22,6 +22,7 @@ from batchrunner.models import ErrorKind, Verdict
 from batchrunner.providers import openai
 from batchrunner.providers.fixes import ADD_CREDIT, DEAR_SAYS, OTHER_MODEL
 from batchrunner.providers.openai import OPENAI
+from batchrunner.providers.salvage import salvage
 
 __all__ = ["OPENROUTER", "RULES"]
 
@@ -140,7 +141,10 @@ _decode: Final = msgspec.json.Decoder(_Choices).decode
 def _read(body: bytes, path: str) -> Answer:
     """Read an answer; one that broke off with ``finish_reason: "error"`` is an error."""
     answer = openai.read(body, path)
-    choices = _decode(body).choices
+    try:
+        choices = _decode(body).choices
+    except msgspec.ValidationError:
+        choices = salvage(body, _Choices).choices
     if choices and choices[0].finish_reason == "error":
         return Answer(answer.usage, True)
     return answer
