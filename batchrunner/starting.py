@@ -58,6 +58,9 @@ rpm = 600
 # Keep requests and answers compressed in the database.
 # compress = true
 
+# Send jobs that begin alike one after the other, so that the provider's prompt cache is read.
+# cache_order = true
+
 # What all runs in this folder may cost in a day (of UTC), in dollars; what is used up waits for the next.
 # [budget]
 # day = 5

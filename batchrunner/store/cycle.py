@@ -428,11 +428,7 @@ def _claim(
     if n_due < len(jobs) and not ask.due_first:
         # A job that keeps meeting 429 must not be ahead of all others each time, nor behind them.
         jobs = jobs[n_due:] + jobs[:n_due]
-    by_instant: dict[int, list[int]] = {}
-    for job, planned_at in zip(jobs, planned, strict=False):
-        by_instant.setdefault(planned_at, []).append(job.job_id)
-    for planned_at, ids in by_instant.items():
-        conn.execute(_CLAIM, (planned_at, msgspec.json.encode(ids)))
+    _note_claims(conn, zip(jobs, planned, strict=False))
     next_due: int | None = None
     if ask.look_due:
         next_due = conn.execute(NEXT_DUE, lane).fetchone()[0]
@@ -447,9 +443,17 @@ def _claim_these(
     budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
     budget.take(CHOSEN, (msgspec.json.encode(ask.jobs).decode(),), jobs)
     instants = dict(zip(ask.jobs, planned, strict=True))
-    for job in jobs:
-        conn.execute(_CLAIM, (instants[job.job_id], f"[{job.job_id}]"))
+    _note_claims(conn, ((job, instants[job.job_id]) for job in jobs))
     return LaneClaim(jobs, budget.spent, None), len(jobs)
+
+
+def _note_claims(conn: sqlite3.Connection, claims: Iterable[tuple[ClaimedJob, int]]) -> None:
+    """Have jobs run, each from its planned instant: a statement for all that share one."""
+    by_instant: dict[int, list[int]] = {}
+    for job, planned_at in claims:
+        by_instant.setdefault(planned_at, []).append(job.job_id)
+    for planned_at, ids in by_instant.items():
+        conn.execute(_CLAIM, (planned_at, msgspec.json.encode(ids)))
 
 
 #: A claimed row as the database packs it; payloads are JSON, and so text.
