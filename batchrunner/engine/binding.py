@@ -7,12 +7,13 @@ answers that were lost may have cost. Where that can't be told the bound is refu
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from math import inf
 
 from batchrunner.clock import Clock
 from batchrunner.core.budget import NO_BUDGET, Spending
 from batchrunner.engine.costs import Costs, budget_of
-from batchrunner.engine.live import LiveRun
+from batchrunner.engine.live import Claim, LiveRun
 from batchrunner.engine.purse import Purse
 from batchrunner.errors import UsageError
 from batchrunner.models import Waiting, WaitingReason
@@ -20,7 +21,7 @@ from batchrunner.options import MAX_COST
 from batchrunner.store import holder as statements
 from batchrunner.store.holder import RunRow
 from batchrunner.store.runs import DriverConnection
-from batchrunner.store.spending import load_spending, lost_answers, lost_models
+from batchrunner.store.spending import claimed_requests, load_spending, lost_answers, lost_models
 from batchrunner.store.writer import Writer
 
 __all__ = ["Binding"]
@@ -29,11 +30,14 @@ __all__ = ["Binding"]
 class Binding:
     """Makes and renews the purses of one holder's runs."""
 
-    def __init__(self, writer: Writer, clock: Clock, costs: Costs) -> None:
-        """Take what purses are made of."""
+    def __init__(
+        self, writer: Writer, clock: Clock, costs: Costs, give_up: Callable[[Claim], None]
+    ) -> None:
+        """Take what purses are made of, and who gives a job back that is claimed, unsent."""
         self._writer = writer
         self._clock = clock
         self._costs = costs
+        self._give_up = give_up
 
     async def purse(self, row: RunRow) -> Purse | None:
         """Return the money that a run may spend, with what was spent before; ``None``: nobody bounds it.
@@ -57,20 +61,52 @@ class Binding:
         return purse
 
     async def renew(self, run: LiveRun) -> None:
-        """Put a bound in force that somebody may have said or changed while the run is live."""
-        most = run.row.options.get(MAX_COST) or inf
+        """Put a bound in force that somebody may have said or changed while the run is live.
+
+        What is out counts at its worst case; what is claimed, not out and has no room goes back.
+        """
+        most, purse = run.row.options.get(MAX_COST) or inf, run.purse
         try:
-            if run.purse is None:
-                run.purse = await self.purse(run.row)
+            if most < inf and (purse is None or purse.most == inf):
+                await self._begin(run)
                 return
-            if most < inf and run.purse.most == inf:
-                await self._count_lost(run.row, run.purse)
         except UsageError as error:
             run.stop = run.stop or Waiting(
                 reason=WaitingReason.BUDGET, until=None, detail=error.message, fix=error.fix
             )
-        else:
-            run.purse.most = most
+            return
+        if purse is None:
+            return
+        is_less, purse.most = most < purse.most, most
+        if most == inf and purse.budget == NO_BUDGET:
+            run.purse = None
+        elif is_less:
+            self._fit(run, purse)
+
+    async def _begin(self, run: LiveRun) -> None:
+        """Give a run that is under way a purse that knows of everything it has claimed."""
+        purse = await self.purse(run.row)
+        claimed = await self._writer.query(lambda conn: claimed_requests(conn, run.id))
+        assert purse is not None
+        # Outcomes are counted between two looks only: what came back meanwhile is settled on this one.
+        if run.purse is not None:
+            run.purse.release_all()
+        run.purse = purse
+        for job, request in claimed:
+            purse.keep(job, request)
+        self._fit(run, purse)
+
+    def _fit(self, run: LiveRun, purse: Purse) -> None:
+        """Give back what no sender has taken yet and has no room any more."""
+        claims = run.queue.take_back()
+        for claim in claims:
+            purse.release(claim.job.job_id)
+        for claim in claims:
+            job = claim.job
+            if purse.reserve(job.job_id, job.key, claim.lane.model_id, job.body):
+                run.queue.put(claim)
+            else:
+                self._give_up(claim)
 
     async def _count_lost(self, row: RunRow, purse: Purse) -> None:
         """Count what a run's requests may have cost whose answers were lost, in its whole life."""

@@ -128,6 +128,7 @@ class Holder:
             feed=feed,
             database=database,
             costs=self._costs,
+            give_up=self._give_up,
         )
         self._outcomes: list[Outcome] = []
         #: Judged, and to be stored with the next cycle.

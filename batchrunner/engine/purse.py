@@ -97,11 +97,37 @@ class Purse:
             elif self._spending is not None:
                 self._near_in = self._spending.turn
             return False
+        self._keep(job, most, n_input)
+        return True
+
+    def keep(self, job: JobId, request: LostAnswer) -> None:
+        """Set apart what a request may cost that is out already, within the bound or not."""
+        if request.model_id in self.free:
+            return
+        most, n_input = self.worst_case(request.model_id, request.body)
+        if most is None:
+            self.unbounded = self.unbounded or request.key
+        else:
+            self._keep(job, most, n_input)
+
+    def _keep(self, job: JobId, most: float, n_input: int) -> None:
         self._reserved[job] = (most, n_input)
         self._n_reserved += most
         if self._spending is not None:
             self._spending.reserve(most)
-        return True
+
+    def release(self, job: JobId) -> None:
+        """Let go what was set apart for a request that has not gone out."""
+        if (kept := self._reserved.pop(job, None)) is None:
+            return
+        self._n_reserved = self._n_reserved - kept[0] if self._reserved else 0.0
+        if self._spending is not None:
+            self._spending.release(kept[0])
+
+    def release_all(self) -> None:
+        """Let everything go that was set apart: another purse takes it over."""
+        for job in list(self._reserved):
+            self.release(job)
 
     def _passes(self, most: float) -> bool:
         """Whether so much more would pass the run's own bound."""

@@ -16,7 +16,7 @@ from batchrunner.engine.binding import Binding
 from batchrunner.engine.costs import Costs
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
-from batchrunner.engine.live import AUTO_KNOWN, CallLimits, Lane, LiveRun
+from batchrunner.engine.live import AUTO_KNOWN, CallLimits, Claim, Lane, LiveRun
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES, is_sample_over
@@ -94,8 +94,12 @@ class Roster:
         feed: Feed,
         database: Path,
         costs: Costs,
+        give_up: Callable[[Claim], None],
     ) -> None:
-        """Take what runs are made of; ``own`` are this process's, with the bounds of its call."""
+        """Take what runs are made of; ``own`` are this process's, with the bounds of its call.
+
+        ``give_up`` gives a job back that is claimed, unsent.
+        """
         self._writer = writer
         self._clock = clock
         self._process = process
@@ -104,7 +108,7 @@ class Roster:
         self._scopes = scopes
         self._feed = feed
         self._database = database
-        self._binding = Binding(writer, clock, costs)
+        self._binding = Binding(writer, clock, costs, give_up)
         self._runs: dict[RunId, LiveRun] = {}
         #: Live processes that asked for a run that is drained here.
         self._askers: dict[RunId, list[str]] = {}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from batchrunner.core.budget import DAY_MS, UNITS, Budget, month_start, span
-from batchrunner.models import ModelId, RunId
+from batchrunner.models import JobId, ModelId, RunId
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import codecs_of, plain_body
 from batchrunner.store.database import Database
@@ -25,6 +25,7 @@ __all__ = [
     "COUNT_LOST",
     "LostAnswer",
     "budget_views",
+    "claimed_requests",
     "load_spending",
     "lost_answers",
     "lost_models",
@@ -77,6 +78,25 @@ def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer
     for model, key, body, codec in rows:
         plain = plain_body(codecs, codec, body, part="request", key=key)
         yield LostAnswer(ModelId(model), key, plain)
+
+
+def claimed_requests(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[JobId, LostAnswer]]:
+    """Return what a run has claimed and not settled: its answers may be lost, and paid, as well."""
+    codecs = codecs_of(conn, run_id)
+    rows = conn.execute(
+        "SELECT j.id, j.model_id, j.key, p.body, p.codec FROM job j INDEXED BY job_running"
+        " JOIN payload p ON p.job_id = j.id WHERE j.run_id = ? AND j.state = 'running'",
+        (run_id,),
+    )
+    return [
+        (
+            JobId(job),
+            LostAnswer(
+                ModelId(model), key, plain_body(codecs, codec, body, part="request", key=key)
+            ),
+        )
+        for job, model, key, body, codec in rows
+    ]
 
 
 def lost_row(at: float, dollars: float) -> tuple[str, str]:

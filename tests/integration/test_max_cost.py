@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -125,6 +126,30 @@ def test_lost_answers_that_nothing_bounded_forbid_a_bound(dear: House, api: ApiS
     done = dear.run("retry", "--json", "--max-cost", "5", code=2)
     assert "an answer to job j1 was lost" in done.error["message"]
     dear.run("retry", "--max-cost", "none", code=0)
+
+
+@pytest.mark.parametrize("before", [(), ("--max-cost", "50")], ids=["unbound", "bound higher"])
+def test_a_bound_set_on_a_live_run_counts_what_is_out(
+    dear: House, api: ApiServer, before: tuple[str, ...]
+) -> None:
+    """What is on the wire counts at its worst; what is claimed and has no room goes back unsent."""
+    body = answer({"input_tokens": 20, "output_tokens": MOST}, model="dear-1")
+    api.script([{"to": 6, "body": body}, {"fault": "hang"}])
+    dear.jobs(30, max_tokens=MOST)
+    running = dear.start(*submit(dear, "-c", "4", *before))
+    running.sees("job.completed", 6)
+    running.until(lambda: dear.counts().running == 8, "4 are out and 4 wait")
+    dear.run("resume", "--max-cost", "11.50", "--no-wait", code=3)
+    running.until(lambda: dear.counts().running == 5, "3 of the 4 go back")
+    assert len(api.requests()) == 10
+    running.send(signal.SIGINT)
+    running.until(lambda: dear.counts().running == 4, "the one that fits goes back too")
+    running.send(signal.SIGINT)
+    running.ended(130)
+    replies(api, MOST)
+    dear.resume(code=3)
+    # One after the ten: the script counts anew, the log does not.
+    assert billed(api, MOST) == 11.0
 
 
 def test_a_timeout_that_takes_the_last_room_ends_the_run(dear: House, api: ApiServer) -> None:
