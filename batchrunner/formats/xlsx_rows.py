@@ -6,8 +6,10 @@ than Excel keeps are text. Imported only where a workbook is written.
 
 from __future__ import annotations
 
+import errno
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
 from xlsxwriter import Workbook
@@ -44,20 +46,77 @@ def write_xlsx(
             f"There are {len(columns):,} columns, and a sheet of Excel holds {_COLUMNS:,}.",
             fix="Choose some with --columns, or export with -f csv.",
         )
+    watched = _Watched(out)
     # A folder of our own, so that no answers are left behind where the writing breaks off.
     with tempfile.TemporaryDirectory(prefix="batchrunner-xlsx-") as folder:
-        book = Workbook(out, {**_HOW, "tmpdir": folder})
+        book = Workbook(watched, {**_HOW, "tmpdir": folder})
         try:
             _fill(book, rows, columns, cells)
             hit("export.rows")
             book.close()
-        except XlsxWriterException as error:
+        except (XlsxWriterException, OSError) as error:
+            if watched.fault is not None:
+                raise watched.fault from None
             raise UsageError(
-                f"The workbook can't be written: {error}.",
+                f"The workbook can't be written: {_why(error)}.",
                 fix="Make room in the folder of temporary files (TMPDIR), or export with -f csv.",
             ) from error
         finally:
+            watched.is_over = True
             _let_go(book)
+
+
+class _Watched:
+    """The output, which knows when it was that which took no more, and not the temporary files.
+
+    The library's archive ends itself once it is forgotten, wherever it was broken off: what it
+    writes after the end goes nowhere.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._at = 0
+        #: Why it takes no more.
+        self.fault: OSError | None = None
+        self.is_over = False
+
+    def write(self, data: bytes) -> int:
+        with self._noted():
+            if not self.is_over:
+                self._out.write(data)
+            self._at += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        with self._noted():
+            if not self.is_over:
+                self._out.flush()
+
+    def tell(self) -> int:
+        with self._noted():
+            self._at = self._at if self.is_over else self._out.tell()
+        return self._at
+
+    def seek(self, place: int) -> int:
+        with self._noted():
+            self._at = place if self.is_over else self._out.seek(place)
+        return self._at
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # A pipe has no places to tell or to seek, and needs none.
+            if error.errno not in (None, errno.ESPIPE):
+                self.fault, self.is_over = error, True
+            raise
+
+
+def _why(error: Exception) -> str:
+    # The library hands on what the system said as an argument of its own.
+    said = next((part for part in error.args if isinstance(part, OSError)), error)
+    return getattr(said, "strerror", None) or str(said)
 
 
 def _let_go(book: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import io
 import json
+import os
 import sys
 import tempfile
 import tracemalloc
@@ -184,6 +187,47 @@ def test_an_export_that_breaks_off_leaves_nothing_behind(
         with pytest.raises(KeyError):
             write_rows(rows(), kind, io.BytesIO(), profile=profile("anthropic"), columns=("key",))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("can_seek", [True, False], ids=["file", "pipe"])
+@pytest.mark.parametrize("n_taken", [0, 2_000])
+def test_a_workbook_that_its_output_does_not_take(
+    code: int, can_seek: bool, n_taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the output says goes up as it is, and is not laid to temporary files; nothing is told later."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    class Full(io.BytesIO):
+        def tell(self) -> int:
+            if not can_seek:
+                raise OSError(errno.ESPIPE, "Illegal seek")
+            return super().tell()
+
+        def write(self, data: Any) -> int:
+            if len(self.getvalue()) + len(data) > n_taken:
+                raise OSError(code, os.strerror(code))
+            return super().write(data)
+
+    with pytest.raises(OSError, match=os.strerror(code)) as raised:
+        write_rows(iter([FULL]), "xlsx", Full(), profile=profile("anthropic"), columns=("key",))
+    assert raised.value.errno == code
+    del raised
+    gc.collect()
+    assert unraisable == []
+
+
+def test_full_temporary_files_are_not_laid_to_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows can't wait for the workbook's end, the message names the folder to make room in."""
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(xlsx_rows, "_fill", fill)
+    with pytest.raises(UsageError, match="can't be written: No space left on device") as refused:
+        written("xlsx", FULL)
+    assert "TMPDIR" in refused.value.fix
 
 
 @pytest.mark.parametrize(("kind", "library"), [("parquet", "pyarrow"), ("xlsx", "xlsxwriter")])
