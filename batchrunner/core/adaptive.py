@@ -181,13 +181,16 @@ class Adaptive:
         if self._n >= self._n_round:
             self._end_round(now)
 
-    def troubled(self, *, sent_at: float, now: float, n_answered: int) -> bool:
+    def troubled(
+        self, *, sent_at: float, now: float, n_answered: int, is_costly: bool = False
+    ) -> bool:
         """Take the trouble of one request, and return whether the bound is lower now.
 
         Args:
             sent_at: when it went out.
             now: when it failed.
             n_answered: how many of the run's were answered so far, those of a settled bound included.
+            is_costly: it stops everybody for a while, so that one is enough.
         """
         if sent_at < self._lowered_at:
             return self._count_burst()
@@ -196,7 +199,8 @@ class Adaptive:
             self._share_before = self._share
         self._score += 1.0
         self._share += (1.0 - self._share) / MEMORY
-        if self._score <= ALARM + min(ALARM_MORE, ALARM_SHARE * self._share_before):
+        usual = ALARM + min(ALARM_MORE, ALARM_SHARE * self._share_before)
+        if self._score <= usual and not is_costly:
             return False
         # Those were the load's; that there was some trouble is kept.
         self._share = self._share_before + (1.0 - self._share_before) / MEMORY

@@ -262,7 +262,7 @@ class Judge:
             reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
             detail=_words_of(outcome, decision),
         )
-        self._troubled(outcome, decision)
+        self._troubled(outcome, decision, is_costly=True)
         settle = self._uncharged(outcome, decision)
         if is_repeated:
             # Behind the others: if it is the job, they show it; first in line it would block them.
@@ -448,7 +448,7 @@ class Judge:
             run.adaptive.answered(outcome.ended_at, is_full=run.is_full)
 
     @staticmethod
-    def _troubled(outcome: Outcome, decision: Decision) -> None:
+    def _troubled(outcome: Outcome, decision: Decision, *, is_costly: bool = False) -> None:
         """Have fewer in flight where the load may be what a request met."""
         run = outcome.claim.run
         since, sent_at = run.streak.since, outcome.claim.sent_at or outcome.ended_at
@@ -458,8 +458,10 @@ class Judge:
         if decision.kind is ErrorKind.RATE_LIMITED and run.knows_rate:
             # The ledger's matter. Where no limit is known it may be one on what is in flight.
             return
-        n = run.successes
-        if run.adaptive.troubled(sent_at=sent_at, now=outcome.ended_at, n_answered=n):
+        is_lower = run.adaptive.troubled(
+            sent_at=sent_at, now=outcome.ended_at, n_answered=run.successes, is_costly=is_costly
+        )
+        if is_lower:
             run.send_home()
 
 
