@@ -1,4 +1,4 @@
-"""A provider in its own process that does what a script says: ``python tests/fakes/api_server.py``.
+"""A provider that does what a script says, in a process of its own.
 
 A script is a JSON list of rules; the first that matches a request decides it, and what no rule
 matches is answered like the simulator would (200, unless ``--options`` set limits or faults).
@@ -14,21 +14,19 @@ matches is answered like the simulator would (200, unless ``--options`` set limi
     status, for 2xx the simulator's answer), "delay_s": 0.5,
     "fault": "reset" | "cut" | "close" | "hang" | "garbage"
 
-``GET /_log`` returns the log, ``POST /_script`` sets a new script. The only line on stdout is the
-base URL. The process ends on SIGTERM, and when its stdin ends, so it never outlives who started it.
+``GET /_log`` returns the log, ``POST /_script`` sets a new script. The process ends on SIGTERM, and
+when what it was told of its parent ends, so it never outlives who started it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
-import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -162,40 +160,27 @@ def _plain(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in lower.items() if name not in _CREDENTIALS}
 
 
-async def serve(server: ScriptedServer, port: int) -> None:
-    """Print the base URL and serve until SIGTERM or the end of stdin."""
+async def _serve(server: ScriptedServer, port: int, parent: Connection) -> None:
+    """Tell the parent the base URL, and serve until SIGTERM or the parent's end."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if not sys.stdin.isatty():
-        loop.add_reader(sys.stdin.fileno(), _stop_at_end, stop)
-    url = await server.start(port)
-    sys.stdout.write(url + "\n")
-    sys.stdout.flush()
+    loop.add_reader(parent.fileno(), stop.set)
+    parent.send(await server.start(port))
     await stop.wait()
+    loop.remove_reader(parent.fileno())
     await server.stop()
 
 
-def _stop_at_end(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stop.set()
-
-
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--log", type=Path, required=True, help="JSONL file to append to")
-    parser.add_argument("--script", default="[]", help="JSON text")
-    parser.add_argument("--options", default="{}", help="SimulatorConfig's fields as JSON")
-    args = parser.parse_args()
-    options = {"require_version": False, **msgspec.json.decode(args.options)}
-    config = msgspec.convert(options, SimulatorConfig)
-    args.log.touch()
-    asyncio.run(serve(ScriptedServer(config, log=args.log, script=args.script.encode()), args.port))
-
-
-if __name__ == "__main__":
-    main()
+def run(port: int, log: Path, script: str, options: str, parent: Connection) -> None:
+    """Serve, in the process that this is called in; ``parent`` gets the base URL, or why there is none."""
+    log.touch()
+    fields = {"require_version": False, **msgspec.json.decode(options)}
+    try:
+        config = msgspec.convert(fields, SimulatorConfig)
+        server = ScriptedServer(config, log=log, script=script.encode())
+    except msgspec.DecodeError as error:
+        parent.send(error)
+        return
+    asyncio.run(_serve(server, port, parent))
