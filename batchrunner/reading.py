@@ -128,8 +128,28 @@ class Reading:
             f"{n} line{plural} can't become jobs{more}. Nothing was stored.",
             faults=sorted(first, key=self._place),
             n_faults=n,
-            fix="mend the lines, or leave them out with --skip-invalid",
+            fix=self._mend(first),
         )
+
+    def _mend(self, first: Sequence[LineFault]) -> str:
+        """Return what helps: where all that is shown has one cause, it is seldom the lines."""
+        rows = self._order.rows
+        reasons = " ".join(fault.reason for fault in first)
+        if rows.template is not None and all("the template " in one.reason for one in first):
+            optional = "; a field that may lack is {{ name | default('') }}"
+            return (
+                f"mend the template{optional if 'no such field' in reasons else ''}; or mend the lines, or leave"
+                " them out with --skip-invalid"
+            )
+        if rows.key is not None and all("--key names" in one.reason for one in first):
+            return "name another field with --key; or mend the lines, or leave them out with --skip-invalid"
+        names_stdin = "-" in self._order.files and rows.template is None
+        if names_stdin and all("JSON" in one.reason for one in first):
+            return (
+                "standard input is JSONL; rows of CSV or TSV are read there with --template FILE, or from a file whose"
+                " name ends in .csv or .tsv"
+            )
+        return "mend the lines, or leave them out with --skip-invalid"
 
     def _no_jobs(self) -> InputError:
         return InputError(

@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import (
+    FunctionLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+    UndefinedError,
+)
 from jinja2.utils import missing
 
 from batchrunner.errors import UsageError
 from batchrunner.formats.faults import RefusedLineError, printable
 from batchrunner.formats.sources import MAX_LINE
+from batchrunner.formats.template_bounds import BoundedEnvironment
 
 __all__ = ["load_template"]
 
@@ -50,11 +56,13 @@ class _Row(dict[str, Any]):
     """The whole row, by the name ``row``."""
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(BoundedEnvironment):
     """Values of JSON in, text out."""
 
     def __init__(self) -> None:
-        super().__init__(undefined=_Missing, finalize=_text, autoescape=False)
+        super().__init__(
+            undefined=_Missing, finalize=_text, autoescape=False, loader=FunctionLoader(_no_other)
+        )
         self.filters["tojson"] = _tojson
         # The same rows have to make the same jobs.
         del self.filters["random"], self.globals["lipsum"]
@@ -64,6 +72,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
+
+
+def _no_other(name: str) -> str:
+    raise TypeError(f"it asks for {name!r}, and a template here is one file: put that into it")
 
 
 def _text(value: Any) -> Any:
@@ -96,21 +108,27 @@ def load_template(path: str) -> Callable[[Mapping[str, Any]], str]:
     """
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError, ValueError) as error:
+    except UnicodeError as error:
+        raise UsageError(
+            f"--template {path} is no text in UTF-8.", fix="Name the template; the rows come first."
+        ) from error
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"--template {path} can't be read: {reason}", fix="check it") from error
     try:
-        template = _Environment().from_string(source)
+        environment = _Environment()
+        template = environment.from_string(source)
     except TemplateSyntaxError as error:
         raise UsageError(
             f"--template {path}, line {error.lineno}: {printable(error.message or '')}", fix=_FIX
         ) from error
-    except (TemplateError, RecursionError, ValueError, SyntaxError) as error:
+    except (TemplateError, RecursionError, ValueError, SyntaxError, MemoryError) as error:
         # Python's own bounds of nesting are what makes a SyntaxError of Jinja's code.
         raise UsageError(f"--template {path}: {printable(str(error))}", fix=_FIX) from error
 
     def fill(row: Mapping[str, Any]) -> str:
         try:
+            environment.begin()
             text = template.render({**row, "row": _Row(row)})
         except UndefinedError as error:
             raise RefusedLineError(error.message or str(error)) from None

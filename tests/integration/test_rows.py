@@ -149,3 +149,19 @@ def test_rows_that_a_quote_swallowed_are_not_dropped(
     assert "line 3: a quote is opened and never closed (lines 3 to 53)" in done.error["message"]
     assert not house.db.exists()
     assert api.requests() == []
+
+
+def test_a_template_or_key_at_fault_is_not_blamed_on_the_lines(house: House) -> None:
+    """One cause for all lines is mended in one place, and standard input says when it takes tables."""
+    (house.folder / "t.j2").write_text("{{ nam }}")
+    (house.folder / "rows.csv").write_text("name\nBo\nJo\n")
+    told = house.submit("--template", "t.j2", file="rows.csv", code=2).error["fix"]
+    assert told.startswith("mend the template; a field that may lack is {{ name | default('') }}")
+    (house.folder / "t.j2").write_text("{{ name }}")
+    told = house.submit("--template", "t.j2", "--key", "id", file="rows.csv", code=2).error["fix"]
+    assert told.startswith("name another field with --key")
+    told = house.submit(file="-", stdin=b"name\nBo\n", code=2).error["fix"]
+    assert "read there with --template FILE" in told
+    (house.folder / "t.j2").write_bytes(b"\xff\xfe")
+    told = house.submit("--template", "t.j2", file="rows.csv", code=2).error["message"]
+    assert told == "--template t.j2 is no text in UTF-8."
