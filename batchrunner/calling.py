@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
 from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
+from batchrunner.engine.priced import check_priced
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
+from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier
-from batchrunner.options import BUDGET, PRICES, CallOptions, JobFilter, LimitOptions, RunOptions
+from batchrunner.options import (
+    BUDGET,
+    MAX_COST,
+    PRICES,
+    CallOptions,
+    JobFilter,
+    LimitOptions,
+    RunOptions,
+    in_force,
+)
 from batchrunner.preparing import (
     apply_limits,
     is_built_in_simulator,
@@ -25,6 +39,7 @@ from batchrunner.preparing import (
     options_in_force,
     order_for_cache,
     set_fields,
+    stored_options,
 )
 from batchrunner.providers import Providers
 from batchrunner.providers.keyring import Ring
@@ -33,6 +48,7 @@ from batchrunner.store import commands, processes
 from batchrunner.store import views as store_views
 from batchrunner.store.begun import note_begun
 from batchrunner.store.database import Database
+from batchrunner.store.inspection import models_left
 from batchrunner.store.runs import StoredRun, driver, run_by_id, stored_run
 from batchrunner.store.sample import begin_sample
 from batchrunner.views import Event, Listener, RunResult
@@ -91,6 +107,41 @@ class Call:
             )
         )
 
+    def check_paid(
+        self,
+        provider: str,
+        options: Mapping[str, Any],
+        models: Callable[[], Collection[str]],
+        *,
+        run: str | None = None,
+    ) -> None:
+        """Refuse a bound on money that can't be kept for these models; ``run``: the stored run's name."""
+        in_force_now = in_force(options, self.config.run_defaults(provider))
+        if not in_force_now.get(MAX_COST) and self.config.budget == NO_BUDGET:
+            return
+        asked = models()
+        replaced = model_of(apply_sets(b"{}", [one for one in self.call.sets if one[0] == "model"]))
+        check_priced(
+            provider,
+            [replaced] if replaced and asked else asked,
+            in_force_now,
+            said=self.config.said_prices,
+            budget=self.config.budget,
+            wall=wall_ms(),
+            run=run,
+        )
+
+    def check_stored(
+        self,
+        stored: StoredRun,
+        run: RunOptions,
+        models: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        """:meth:`check_paid` of a stored run with what is typed now, for the jobs it has left."""
+        options = stored_options(msgspec.json.decode(stored.options), run)
+        left = models or partial(models_left, self.db, stored, is_any=True)
+        self.check_paid(stored.provider, options, left, run=stored.name)
+
     def prepare(
         self,
         stored: StoredRun,
@@ -103,6 +154,8 @@ class Call:
         """Store what was typed, and undo ``pause``; ``is_changed``: its requests are others by now."""
         stored = merge_options(self.db, stored, run)
         check_output(self.db, run.output, stored.name)
+        if chosen := self.call.sets if sets is None else sets:
+            set_fields(self.db, stored, JobFilter(), chosen, self.notice)
         apply_limits(
             self.db,
             stored,
@@ -114,8 +167,6 @@ class Call:
             now_ms=wall_ms(),
             look=self.ring.look,
         )
-        if chosen := self.call.sets if sets is None else sets:
-            set_fields(self.db, stored, JobFilter(), chosen, self.notice)
         order_for_cache(
             self.db, stored, self.config, self.providers, self.notice,
             is_changed=is_changed or bool(chosen),
@@ -124,7 +175,9 @@ class Call:
             commands.lift(self.db, stored)
             if self.call.sample and (n := begin_sample(self.db, stored, self.call.sample)):
                 jobs = "1 job" if n == 1 else f"{n} jobs"
-                self.notice(f"a sample of {jobs} goes first; then {stored.name} is paused")
+                is_all = n >= stored.counts.pending
+                then = "that is all there are" if is_all else f"then {stored.name} is paused"
+                self.notice(f"a sample of {jobs} goes first; {then}")
 
     async def drain(self, run_ids: list[RunId]) -> RunResult:
         """Have the runs sent, and return how the worst of them ended."""

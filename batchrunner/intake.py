@@ -164,10 +164,12 @@ class Intake(Reading):
         is_gentle: Callable[[], bool],
         is_stopped: Callable[[], bool],
         worst_of: WorstOf,
+        check: Callable[[Profile, StoredRun | None, Sequence[str]], None],
     ) -> None:
         """Take the order; nothing is read before :meth:`take`.
 
-        ``worst_of`` tells what requests may have cost that a crash left in flight.
+        ``worst_of`` tells what requests may have cost that a crash left in flight. ``check`` is told
+        whose jobs come, into which run, and which models they ask for; what it raises refuses them.
         """
         super().__init__(order, is_stopped=is_stopped)
         self._db = db
@@ -175,6 +177,7 @@ class Intake(Reading):
         self._now_ms = now_ms
         self._is_gentle = is_gentle
         self._worst_of = worst_of
+        self._check = check
         self.name = order.name or name_of(order.files)
 
     def take(self) -> Taken:
@@ -254,7 +257,7 @@ class Intake(Reading):
                 is_compressed=order.is_compressed(rules, taken_name),
             ) as loader:
                 self._load(loader, rules, lines, digest, rejects)
-                return self._finish(loader, digest.digest(), rejects, taken_name)
+                return self._finish(loader, rules, digest.digest(), rejects, taken_name)
         finally:
             rejects.close()
 
@@ -310,7 +313,12 @@ class Intake(Reading):
                 digest.add(job)
 
     def _finish(
-        self, loader: Loader, digest: bytes, rejects: _Rejects, taken_name: StoredRun | None
+        self,
+        loader: Loader,
+        rules: Profile,
+        digest: bytes,
+        rejects: _Rejects,
+        taken_name: StoredRun | None,
     ) -> Taken:
         order = self._order
         if rejects.n and not order.skips_invalid:
@@ -319,6 +327,8 @@ class Intake(Reading):
             raise self._no_jobs()
         if not order.is_new and (same := self._same(digest)) is not None:
             return self._as_same(same)
+        if taken_name is None or order.is_update:
+            self._check(rules, taken_name, loader.models)
         notes = self._notes
         if taken_name is None:
             run_id = loader.finish(digest, n_rejected=rejects.n)
@@ -352,7 +362,8 @@ def notices_of(taken: Taken) -> Iterator[str]:
     for warning in taken.warnings:
         yield (f"{warning.file}:{warning.line}: {warning.reason}")
     if taken.n_warnings > len(taken.warnings):
-        yield (f"and {taken.n_warnings - len(taken.warnings)} more warnings")
+        n = taken.n_warnings - len(taken.warnings)
+        yield (f"and {n:,} more warning{'s' if n > 1 else ''}")
     if taken.how == "same":
         yield (f"the same content is here already as run {taken.name}; it goes on")
     if (diff := taken.diff) is not None:
@@ -366,4 +377,5 @@ def notices_of(taken: Taken) -> Iterator[str]:
             f" {diff.new} new, {diff.gone} gone (kept)"
         )
     if taken.n_rejected:
-        yield (f"{taken.n_rejected} lines were left out; see {rejects_path(taken.name)}")
+        were = "line was" if taken.n_rejected == 1 else "lines were"
+        yield (f"{taken.n_rejected:,} {were} left out; see {rejects_path(taken.name)}")

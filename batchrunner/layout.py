@@ -299,7 +299,11 @@ class Layout:
 
     def _notes(self, n_rejected: int) -> Iterator[str]:
         if n_rejected:
-            yield f"{n_rejected:,} lines can't become jobs and are left out"
+            yield (
+                "1 line can't become a job and is left out"
+                if n_rejected == 1
+                else f"{n_rejected:,} lines can't become jobs and are left out"
+            )
         if None in self._sums:
             yield "requests that name no model: their tokens are unknown"
         for model, part in self._sums.items():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
 
+from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.tokens import Counted, Seen
 from batchrunner.planned import PlanView
 from batchrunner.views import BudgetView
 
-__all__ = ["of_budget", "of_tokens"]
+__all__ = ["of_budget", "of_max_cost", "of_tokens"]
 
 
 def of_tokens(
@@ -32,6 +33,20 @@ def of_tokens(
     unseen = [name for name, known in told.items() if known.error is None]
     if unseen:
         yield f"no answer of {', '.join(unseen)} was seen here yet: tokens are told from the text alone"
+
+
+def of_max_cost(view: PlanView, most: float | None, least: float | None) -> Iterator[str]:
+    """Yield what ``--max-cost`` (dollars) has no room for; ``least``: the lowest worst case of a job."""
+    cost = view.cost_usd
+    if not most or cost is None or cost.low is None or cost.high is None:
+        return
+    said = f"--max-cost {as_bound(most)}"
+    if least is not None and least > most:
+        yield f"{said} sends nothing: each job may cost {as_dollars(least)} or more"
+    elif cost.low > most:
+        yield f"{said} stops it before the end: it costs {as_dollars(cost.low)} at least"
+    elif cost.high > most:
+        yield f"{said} may stop it before the end: it costs up to {as_dollars(cost.high)}"
 
 
 def of_budget(view: PlanView, bounds: Iterable[BudgetView]) -> Iterator[str]:

@@ -19,16 +19,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 from batchrunner.checking import check_options, check_variables
 from batchrunner.config import Config
-from batchrunner.core.budget import NO_BUDGET
+from batchrunner.core.budget import NO_BUDGET, most_of
 from batchrunner.core.counting import Counting
 from batchrunner.core.prices import Price
 from batchrunner.core.tokens import Counted, Seen
+from batchrunner.engine.priced import check_priced
 from batchrunner.errors import UsageError
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.layout import Layout, Sum, price_now, told_of
 from batchrunner.models import LineFault
-from batchrunner.options import CallOptions, LimitOptions, RunOptions, in_force
-from batchrunner.plan_notes import of_budget
+from batchrunner.options import MAX_COST, CallOptions, LimitOptions, RunOptions, in_force
+from batchrunner.plan_notes import of_budget, of_max_cost
 from batchrunner.planned import PlanView
 from batchrunner.preparing import account_of, address_of, fill_of, stored_options
 from batchrunner.providers import Profile, Providers
@@ -96,6 +97,21 @@ class _Draw:
         return self._dice.sample(self._jobs, len(self._jobs))
 
 
+class _Least:
+    """The lowest of the worst cases of jobs: what ``--max-cost`` has to have room for at least."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        #: In dollars; ``None``: of none it can be told.
+        self.cost: float | None = None
+
+    def add(self, price: Price | None, body: bytes) -> None:
+        """Take one more job."""
+        most = None if price is None else most_of((price,), body)[0]
+        if most is not None and (self.cost is None or most < self.cost):
+            self.cost = most
+
+
 class _Reader(Reading):
     """Reads an order for its sums alone."""
 
@@ -105,11 +121,13 @@ class _Reader(Reading):
         price_of: Callable[[str, str | None], Price | None],
         seen: Mapping[str, Seen],
         counts: Mapping[str, Counted],
+        *,
         draw: _Draw | None = None,
+        least: _Least | None = None,
     ) -> tuple[Profile, dict[str | None, Sum], int]:
         """Return whose jobs they are, what they take by model, and how many lines are no jobs.
 
-        Some of the jobs go to ``draw``. Raises :class:`InputError` as ``submit`` does.
+        Some of the jobs go to ``draw``, all of them to ``least``. Raises :class:`InputError` as ``submit`` does.
         """
         rules, lines = self.provider()
         counting = _counting(rules, self._order)
@@ -132,6 +150,8 @@ class _Reader(Reading):
                 sums[model].add(told_of(body, model, seen, counting, counts))
                 if draw is not None and model is not None:
                     draw.add(model, body)
+                if least is not None:
+                    least.add(sums[model].price, body)
         if faults.n and not self._order.skips_invalid:
             raise self._refuse(faults.n, faults.first)
         if not sums:
@@ -165,7 +185,7 @@ def sample(asked: Asked, n: int) -> Sample:
     _check(asked)
     draw = _Draw(n)
     reader = _Reader(_order(asked), is_stopped=lambda: False)
-    known, _, _ = reader.sums(asked.call.sets, lambda _provider, _model: None, {}, {}, draw)
+    known, _, _ = reader.sums(asked.call.sets, lambda _provider, _model: None, {}, {}, draw=draw)
     options = in_force(stored_options({}, asked.run), asked.config.run_defaults(known.name))
     return Sample(known, options, open_current(asked.path), draw.jobs(), draw.n_of)
 
@@ -181,8 +201,14 @@ def plan(
     order = _order(asked)
     reader = _Reader(order, is_stopped=lambda: False)
     price_of = partial(price_now, config.said_prices, now_ms)
-    known, sums, n_rejected = reader.sums(asked.call.sets, price_of, seen, counts)
+    is_bound = run.max_cost is not None or config.setting(MAX_COST, None) is not None
+    least = _Least() if is_bound else None
+    known, sums, n_rejected = reader.sums(asked.call.sets, price_of, seen, counts, least=least)
     options = in_force(stored_options({}, run), config.run_defaults(known.name))
+    check_priced(
+        known.name, [model or "" for model in sums], options,
+        said=config.said_prices, budget=config.budget, wall=now_ms,
+    )  # fmt: skip
     key = account_of(known.name, options, asked.environ, asked.providers)
     found = Allowances() if db is None else allowances(db, known.name, key, now_ms=now_ms)
     view = Layout(
@@ -197,7 +223,10 @@ def plan(
         now_ms=now_ms,
     ).view(n_rejected=n_rejected)
     bounds = [] if config.budget == NO_BUDGET else budget_views(db, config.budget, now_ms=now_ms)
-    told = list(of_budget(view, bounds))
+    told = [
+        *of_max_cost(view, options.get(MAX_COST), None if least is None else least.cost),
+        *of_budget(view, bounds),
+    ]
     return replace(view, notes=[*told, *view.notes]) if told else view
 
 

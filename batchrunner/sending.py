@@ -39,7 +39,8 @@ from batchrunner.routes import check_routes
 from batchrunner.store import commands, failures, maintenance, processes
 from batchrunner.store.database import Database
 from batchrunner.store.discard import discard_unused
-from batchrunner.store.load import sweep_loading
+from batchrunner.store.inspection import models_left, models_of
+from batchrunner.store.load import rescind_run, sweep_loading
 from batchrunner.store.runs import StoredRun, find_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
 from batchrunner.views import Listener, RunResult
@@ -85,10 +86,18 @@ async def submit(
         stored = stored_run(this.db, taken.run_id)
         if taken.how == "same" and stored.state is StoredRunState.CANCELLED:
             raise _cancelled(stored)
-        this.emit_stored(stored, taken)
         if taken.how == "stored":
             run = RunOptions()
-        this.prepare(stored, run, limits, is_changed=taken.how == "updated")
+        elif taken.how == "same":
+            this.check_stored(stored, run)
+        try:
+            this.prepare(stored, run, limits, is_changed=taken.how == "updated")
+        except UsageError:
+            if taken.how == "stored":
+                # At exit 2 nothing is stored.
+                rescind_run(this.db, stored.id, this.process.id)
+            raise
+        this.emit_stored(stored, taken)
         return await _drained(this, [taken.run_id])
 
 
@@ -103,6 +112,9 @@ async def resume(
         for stored in found:
             if stored.state is StoredRunState.CANCELLED:
                 raise _cancelled(stored)
+            if not all_runs:
+                # One of several holds the others up by nothing; it is refused when its turn comes.
+                this.check_stored(stored, run)
             this.prepare(stored, run, limits)
         if not found:
             return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
@@ -118,6 +130,13 @@ async def retry(
     async with _calling(target, run) as this:
         stored = find_run(this.db, name)
         commands.refuse_pruned(this.db, stored, jobs)
+        this.check_stored(
+            stored, run,
+            lambda: {
+                *models_of(this.db, stored, jobs, commands.RETRIED),
+                *models_left(this.db, stored, is_any=True),
+            },
+        )  # fmt: skip
         if this.call.sets:
             # Before they are put back: a failed job must not go with its old request.
             set_fields(this.db, stored, _retried(jobs), this.call.sets, this.notice)
@@ -249,6 +268,7 @@ async def _take(
         is_gentle=_cached(lambda: maintenance.someone_sends(this.db), 0.5),
         is_stopped=lambda: this.stops.asked,
         worst_of=partial(worst_case, this.config.said_prices, wall_ms()),
+        check=partial(_check_paid, this, run),
     )
     try:
         # In a thread of its own, so that a signal is seen while a large file is read.
@@ -259,6 +279,16 @@ async def _take(
             fix="Submit it again.",
             kind="interrupted",
         ) from None
+
+
+def _check_paid(
+    this: Call, run: RunOptions, known: Profile, into: StoredRun | None, models: Sequence[str]
+) -> None:
+    """Refuse jobs under a bound on money that can't be kept; ``into``: the run that takes them."""
+    if into is None:
+        this.check_paid(known.name, stored_options({}, run), lambda: models)
+    else:
+        this.check_stored(into, run, lambda: {*models, *models_left(this.db, into, is_any=True)})
 
 
 def _is_compressed(this: Call, run: RunOptions, known: Profile, into: StoredRun | None) -> bool:

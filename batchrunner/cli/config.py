@@ -17,6 +17,7 @@ from batchrunner.cli.text import printable
 from batchrunner.config import Config
 from batchrunner.config.keys import PRICE_KEYS
 from batchrunner.config.show import InForce, values_in_force
+from batchrunner.core.dollars import as_bound
 
 _COLUMNS: Final = (Column("KEY", most=24), Column("FROM", most=40), Column("VALUE"))
 
@@ -91,7 +92,7 @@ def _tables(config: Config) -> Iterator[list[str]]:
         yield [printable(f"prices.{model}"), printable(place), words]
     for unit, bound in config.bounds.items():
         place = _near(f"{bound.file}:{bound.line}")
-        yield [f"budget.{unit}", printable(place), f"${bound.dollars:,.2f}"]
+        yield [f"budget.{unit}", printable(place), as_bound(bound.dollars)]
     for name, described in config.described.items():
         value = described.profile.default_base_url or "needs a base_url"
         place = _near(f"{described.file}:{described.line}")

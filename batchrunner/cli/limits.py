@@ -15,6 +15,7 @@ from batchrunner.cli.tables import Column, write_table
 from batchrunner.cli.text import local_time, number, printable
 from batchrunner.cli.values import CONCURRENCY, DURATION_OR_ZERO, LIMIT
 from batchrunner.cli.words import zone_words
+from batchrunner.core.dollars import as_dollars
 from batchrunner.options import LimitOptions
 from batchrunner.views import BudgetView, LimitView, SaidView
 
@@ -163,7 +164,7 @@ def _cells(view: LimitView, now_ms: float) -> list[str]:
 def _budget_cells(view: BudgetView, now_ms: float) -> list[str]:
     dollars = (view.amount_usd, view.spent_usd, view.lost_usd, view.left_usd)
     resets = f"{local_time(view.resets_at, now_ms)} (UTC's {view.unit})"
-    return [view.unit, *(f"${value:,.4f}" for value in dollars), resets]
+    return [view.unit, *(as_dollars(value) for value in dollars), resets]
 
 
 def _said_cells(said: SaidView, now_ms: float) -> list[str]:

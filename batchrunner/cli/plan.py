@@ -139,7 +139,8 @@ def _facts(plan: PlanView, now: float) -> Iterator[tuple[str, str]]:
     yield "cost", _cost(plan)
     for limit in plan.limits:
         yield "limits", printable(_limit(limit))
-    yield "binds", plan.binding_limit or "no limit that is known"
+    none = "none of these" if plan.limits else "none: no limit is known"
+    yield "binds", plan.binding_limit or none
     if plan.finish_at is None:
         yield "done", "never, or not in five years"
     else:

@@ -11,6 +11,7 @@ import msgspec
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.text import local_time, number, plural, printable, printable_block, when
 from batchrunner.cli.words import reason_words, zone_words
+from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.models import RunState
 from batchrunner.views import BudgetView, ErrorGroup, JobDetail, LimitView, RunView
 
@@ -45,6 +46,8 @@ def status_facts(
     )
     others = "".join(f", {n:,} {word}" for n, word in counts if n)
     yield "jobs", f"{jobs.completed:,} of {jobs.total:,} completed{others}"
+    if run.n_rejected:
+        yield "rejected", f"{plural(run.n_rejected, 'line')} of its files"
     for model, message in run.holds.items():
         yield "held", f"{printable(model)}: {printable(message)}"
     sends = (
@@ -60,7 +63,7 @@ def status_facts(
         yield "limits", limit_words(limit, now_ms)
     if run.input_tokens is not None or run.output_tokens is not None:
         yield "tokens", f"{number(run.input_tokens)} in, {number(run.output_tokens)} out"
-    yield "cost", f"${run.cost_usd:,.4f}" if run.cost_usd is not None else ""
+    yield "cost", as_dollars(run.cost_usd) if run.cost_usd is not None else ""
     yield "rate", rate_words(run, now_ms)
     yield from _budget_facts(budget)
     yield "created", local_time(run.created_at, now_ms)
@@ -72,10 +75,10 @@ def status_facts(
 def _budget_facts(views: Iterable[BudgetView]) -> Iterator[Fact]:
     """Yield what is spent of the budget of all runs."""
     for view in views:
-        lost = f", up to ${view.lost_usd:,.4f} more for answers that were lost"
+        lost = f", up to {as_dollars(view.lost_usd)} more for answers that were lost"
         yield (
             "budget",
-            f"${view.spent_usd:,.4f} of ${view.amount_usd:,.2f} a {view.unit} (UTC) spent by all runs"
+            f"{as_dollars(view.spent_usd)} of {as_bound(view.amount_usd)} a {view.unit} (UTC) spent by all runs"
             + (lost if view.lost_usd else ""),
         )
 

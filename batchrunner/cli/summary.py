@@ -33,9 +33,10 @@ def summary(
         # Nothing of a demo stays, so that there is nothing to go on with.
         lines += [f"exit {result.exit_code}"] if is_demo else _stopped(result, settings, now_ms)
     if result.n_rejected:
-        lines.append(
-            f"rejected: {plural(result.n_rejected, 'line')}, with reasons in the rejects file"
-        )
+        from batchrunner.intake import rejects_path  # noqa: PLC0415 (loads what --help must not)
+
+        where = printable(str(rejects_path(result.run.name)))
+        lines.append(f"rejected: {plural(result.n_rejected, 'line')}, with reasons in {where}")
     if result.run.maybe_executed:
         sends = plural(result.run.maybe_executed, "send")
         lines.append(f"note: {sends} may have been acted on though the answer was lost")
@@ -72,8 +73,12 @@ def _stopped(result: RunResult, settings: Settings, now_ms: float) -> list[str]:
     meaning = EXIT_MEANINGS.get(result.exit_code, "stopped")
     waiting = result.waiting or result.run.waiting
     # An interrupt's reason only repeats what the exit code means.
-    is_news = waiting is not None and waiting.reason is not WaitingReason.INTERRUPTED
-    why = f": {reason_words(waiting)}" if waiting and is_news else ""
+    why = ""
+    if waiting is not None and waiting.reason is not WaitingReason.INTERRUPTED:
+        why = f": {reason_words(waiting)}"
+    elif waiting is not None and result.exit_code == ExitCode.WORK_LEFT:
+        # Nobody interrupted it: somebody else sends.
+        why = f": {printable(waiting.detail)}"
     lines.append(f"{meaning}{why} (exit {result.exit_code})")
     if waiting and waiting.until is not None:
         lines.append(f"until: {when(waiting.until, now_ms)}")

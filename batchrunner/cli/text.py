@@ -11,6 +11,8 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Final
 
+from batchrunner.core.dollars import as_dollars
+
 #: What may not reach a terminal: C0, DEL and C1 controls, bidirectional overrides and isolates,
 #: line and paragraph separators, zero-width marks, marks of annotations, unseen tags, lone
 #: surrogates. Joiners stay: scripts need them.
@@ -103,8 +105,8 @@ def number(value: float | None) -> str:
 
 
 def dollars(value: float) -> str:
-    """Return ``$12.34``, or a sum below a dollar to a hundredth of a cent."""
-    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
+    """Return ``$12.34``, or a sum below a dollar to a hundredth of a cent, and to its first digits."""
+    return f"${value:,.2f}" if value >= 1 else as_dollars(value)
 
 
 def plural(n: int, noun: str) -> str:

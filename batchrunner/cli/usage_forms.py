@@ -13,6 +13,7 @@ import click
 from batchrunner.cli.bars import Bar, write_bars
 from batchrunner.cli.tables import Column, terminal_width, write_table
 from batchrunner.cli.text import duration, number, printable
+from batchrunner.core.dollars import as_dollars
 from batchrunner.views import UsageView
 
 __all__ = ["MEASURES", "write_chart", "write_csv", "write_rows"]
@@ -49,7 +50,7 @@ class Measure(NamedTuple):
 
 
 def _dollars(value: float | None) -> str:
-    return "-" if value is None else f"${value:,.4f}"
+    return "-" if value is None else as_dollars(value)
 
 
 def _waited(row: UsageView) -> float | None:
@@ -98,8 +99,8 @@ def cache_words(rows: Sequence[UsageView]) -> str:
         return said
     dollars = sum(saved)
     if dollars < 0:
-        return f"{said}; so far that cost about ${-dollars:,.4f} more than without"
-    return f"{said}; that saved about ${dollars:,.4f}"
+        return f"{said}; so far that cost about {as_dollars(-dollars)} more than without"
+    return f"{said}; that saved about {as_dollars(dollars)}"
 
 
 def _cells(row: UsageView, names: tuple[str, ...]) -> list[str]:

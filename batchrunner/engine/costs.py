@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 from batchrunner.core.budget import NO_BUDGET, UNITS, Budget, Spending
-from batchrunner.core.prices import as_said, cost, saved
+from batchrunner.core.dollars import as_bound, as_dollars
+from batchrunner.core.prices import Price, as_said, cost, saved
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.purse import WARN_AT, Purse
 from batchrunner.errors import UsageError
@@ -66,7 +67,7 @@ class Costs:
             run = roster[settle.run_id]
             if run.purse is not None and run.purse.settle(settle):
                 self._notice(
-                    f"{run.purse.words()} of --max-cost ${run.purse.most:,.2f} spent by {run.row.name}"
+                    f"{run.purse.words()} of --max-cost {as_bound(run.purse.most)} spent by {run.row.name}"
                 )
         if self.spending is not None:
             self._spend(settles, self.spending)
@@ -74,15 +75,15 @@ class Costs:
     def _spend(self, settles: Sequence[Settle], spending: Spending) -> None:
         """Count what these cost, and warn of budgets that are nearly used up."""
         for settle in settles:
-            if dollars := settle.cost_usd or settle.lost_usd:
-                spending.spend(settle.sent_at or settle.ended_at or 0, dollars)
+            if lost := settle.cost_usd or settle.lost_usd:
+                spending.spend(settle.sent_at or settle.ended_at or 0, lost)
         for budget in self._budgets:
             for unit in UNITS:
                 one, spent = (budget, unit, spending.ends(unit)), spending.spent(unit)
                 if one not in self._warned and spent >= WARN_AT * budget.of(unit):
                     self._warned.add(one)
                     self._notice(
-                        f"${spent:,.4f} of the ${budget.of(unit):,.2f} that [budget] allows a {unit} (UTC) is spent"
+                        f"{as_dollars(spent)} of the {as_bound(budget.of(unit))} that [budget] allows a {unit} (UTC) is spent"
                     )
 
     def purse(self, row: RunRow, *, spent: float) -> Purse:
@@ -110,13 +111,13 @@ class Costs:
             if model_id in purse.prices or model_id in purse.free:
                 continue
             listed = await self._listed(row, [model], wall=wall)
-            known = listed.price
-            if known is not None and None not in (known.rates.input, known.rates.output):
+            if is_whole(listed):
                 purse.prices[model_id] = listed.all_day
-            elif purse.most == inf and row.provider in _FREE:
+            elif purse.most == inf and is_free(row.provider):
                 purse.free.add(model_id)
             else:
-                raise _unpriced(row, model, "[budget]" if purse.most == inf else "--max-cost")
+                bound = "[budget]" if purse.most == inf else "--max-cost"
+                raise unpriced(row.name, model, bound, listed.price)
 
     async def look_up(
         self, run: LiveRun, model_id: ModelId, answered: str | None, *, wall: float
@@ -134,15 +135,11 @@ class Costs:
 
     @staticmethod
     async def _listed(row: RunRow, names: Sequence[str], *, wall: float) -> Listed:
-        listed = Listed(None, float("inf"))
-        if row.provider in TABLES:
-            listed = await asyncio.to_thread(listed_price, row.provider, names, wall=wall)
         said = row.options.get(PRICES) or {}
-        of_model = next((said[name] for name in names if name in said), None)
-        if of_model is None:
-            return listed
-        prices = [as_said(of_model, price) for price in listed.all_day or (None,)]
-        return Listed(prices[0], listed.until, tuple(price for price in prices if price))
+        if row.provider not in TABLES:
+            return price_of(row.provider, names, said, wall=wall)
+        # Reading the table for the first time takes a while.
+        return await asyncio.to_thread(price_of, row.provider, names, said, wall=wall)
 
     def _tell(self, provider: str, names: Sequence[str]) -> None:
         if provider in _FREE or not names or (provider, names[0]) in self._told:
@@ -160,19 +157,60 @@ def budget_of(row: RunRow) -> Budget:
     return Budget(**row.options.get(BUDGET) or {})
 
 
-def _unpriced(row: RunRow, model: str, bound: str) -> UsageError:
-    """Return why a bound can't be kept for a run."""
-    run = shlex.quote(row.name)
+def price_of(
+    provider: str,
+    names: Sequence[str],
+    said: Mapping[str, Mapping[str, float | None]],
+    *,
+    wall: float,
+) -> Listed:
+    """Return what a model (by any of its names) costs; what a person said comes before the table."""
+    listed = listed_price(provider, names, wall=wall)
+    of_model = next((said[name] for name in names if name in said), None)
+    if of_model is None:
+        return listed
+    prices = [as_said(of_model, price) for price in listed.all_day or (None,)]
+    return Listed(prices[0], listed.until, tuple(price for price in prices if price))
+
+
+def is_whole(listed: Listed) -> bool:
+    """Whether a price bounds what a request may cost: what is sent and what comes both have one."""
+    known = listed.price
+    return known is not None and None not in (known.rates.input, known.rates.output)
+
+
+def is_free(provider: str) -> bool:
+    """Whether nobody pays that provider."""
+    return provider in _FREE
+
+
+def unpriced(name: str | None, model: str, bound: str, half: Price | None = None) -> UsageError:
+    """Return why a bound can't be kept for a run; without a ``name`` it is not stored yet.
+
+    ``half`` is what is known of the model's price.
+    """
+    run = shlex.quote(name or "")
+    done = "Nothing was stored." if name is None else f"Nothing more of {name} is sent."
     if model:
+        lacks = _lacks(half)
+        again = "submit it again" if name is None else f"batchrunner resume {run}"
         return UsageError(
-            f"{bound} can't be kept: no price of {model} is known. Nothing more of {row.name} is sent.",
+            f"{bound} can't be kept: {lacks} of {model} is known. {done}",
             fix=f'Say it in batchrunner.toml: [prices."{model}"] with input and output, in'
-            f" dollars per million tokens; then: batchrunner resume {run}",
+            f" dollars per million tokens; then: {again}",
         )
     without = "--set model=NAME" if bound == "[budget]" else "--max-cost none"
     said = "Name one" if bound == "[budget]" else "Go on without it"
+    jobs = "jobs" if name is None else f"jobs of {name}"
+    again = "submit it again with" if name is None else f"batchrunner resume {run}"
     return UsageError(
-        f"{bound} can't be kept: jobs of {row.name} name no model, so nobody knows what they cost."
-        " Nothing more is sent.",
-        fix=f"{said}: batchrunner resume {run} {without}",
+        f"{bound} can't be kept: {jobs} name no model, so nobody knows what they cost. {done}",
+        fix=f"{said}: {again} {without}",
     )
+
+
+def _lacks(half: Price | None) -> str:
+    """Return what is missing of a price."""
+    if half is None or half.rates.input is half.rates.output is None:
+        return "no price"
+    return "no price of what is sent" if half.rates.input is None else "no price of the answers"

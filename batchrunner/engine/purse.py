@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from batchrunner.core.budget import LEAST_MARGIN, NO_BUDGET, UNITS, Budget, Spending, most_of
+from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.prices import Price
 from batchrunner.models import JobId, ModelId, Waiting, WaitingReason
 from batchrunner.store.records import Settle
@@ -193,8 +194,8 @@ class Purse:
         return Waiting(
             reason=WaitingReason.BUDGET,
             until=None,
-            detail=f"{self.words()} of --max-cost ${self.most:,.2f} spent; the next job may cost"
-            f" ${self.short_of:,.4f}, which would pass it",
+            detail=f"{self.words()} of --max-cost {as_bound(self.most)} spent; the next job may cost"
+            f" {as_dollars(self.short_of or 0.0)}, which would pass it",
             fix=f"batchrunner resume {self._run} --max-cost {self._enough(n_pending, n_done):.2f}",
         )
 
@@ -206,7 +207,7 @@ class Purse:
         return Waiting(
             reason=WaitingReason.BUDGET,
             until=None,
-            detail=f"the next job may cost ${most:,.4f}, and [budget] allows ${self.budget.of(unit):,.2f}"
+            detail=f"the next job may cost {as_dollars(most)}, and [budget] allows {as_bound(self.budget.of(unit))}"
             f" a {unit}",
             fix=f"allow more in [budget] of the configuration, or bound the answers with:"
             f" batchrunner resume {self._run} --set {self._bound}=N",
@@ -224,16 +225,16 @@ class Purse:
         return Waiting(
             reason=WaitingReason.BUDGET,
             until=self._spending.ends(unit),
-            detail=f"${self._spending.spent(unit):,.4f} of the ${self.budget.of(unit):,.2f} that [budget] allows"
-            f" a {unit} (UTC) is spent; the next job may cost ${self.short_of:,.4f}, which would pass it",
+            detail=f"{as_dollars(self._spending.spent(unit))} of the {as_bound(self.budget.of(unit))} that [budget] allows"
+            f" a {unit} (UTC) is spent; the next job may cost {as_dollars(self.short_of or 0.0)}, which would pass it",
             fix=f"allow more in [budget] of the configuration, then: batchrunner resume {self._run}",
         )
 
     def words(self) -> str:
         """Return what is spent, in words."""
         if not self.lost:
-            return f"${self.spent:,.4f}"
-        return f"${self.spent:,.4f}, and up to ${self.lost:,.4f} for answers that were lost,"
+            return as_dollars(self.spent)
+        return f"{as_dollars(self.spent)}, and up to {as_dollars(self.lost)} for answers that were lost,"
 
     def _enough(self, n_pending: int, n_done: int) -> float:
         """Return a bound that should do for the rest, if jobs go on costing what they did."""

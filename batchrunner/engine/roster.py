@@ -172,9 +172,10 @@ class Roster:
         rescued = await self._writer.transact(begin)
         if rescued.n_jobs:
             hit("rescue.committed")
+            were = "1 job was" if rescued.n_jobs == 1 else f"{rescued.n_jobs:,} jobs were"
+            go = "it goes" if rescued.n_jobs == 1 else "they go"
             self._feed.notice(
-                f"{rescued.n_jobs} jobs were in flight when the last process died; they go again"
-                " and may have been executed twice"
+                f"{were} in flight when the last process died; {go} again and may have been executed twice"
             )
         for run_id, limits in self._own.items():
             try:

@@ -20,6 +20,7 @@ from batchrunner.options import WAY, CallOptions
 from batchrunner.store import processes
 from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from
+from batchrunner.store.inspection import holder_of
 from batchrunner.store.locks import FileLock, is_alive, sender_lock_path
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
@@ -71,7 +72,7 @@ async def run_session(
             if patience_s or not lock.try_acquire():
                 if call.no_wait and not patience_s:
                     return endings | {
-                        run_id: _not_followed(is_taken=await _is_taken(db, run_id, process))
+                        run_id: _not_followed(db, is_taken=await _is_taken(db, run_id, process))
                         for run_id in left
                     }
                 follower = Follower(
@@ -137,13 +138,16 @@ async def _is_taken(db: Database, run_id: RunId, process: Process) -> bool:
     return False
 
 
-def _not_followed(*, is_taken: bool) -> Ending:
+def _not_followed(db: Database, *, is_taken: bool) -> Ending:
+    with db.read() as connection:
+        who = holder_of(connection, db.path)
+    process = f"process {who.pid} on {who.host}" if who is not None else "another process"
     return Ending(
         ExitCode.WORK_LEFT,
         Waiting(
             reason=WaitingReason.INTERRUPTED,
             until=None,
-            detail="another process sends on this database; with --no-wait it is not followed",
+            detail=f"{process} sends on this database; with --no-wait it is not followed",
             fix=(
                 "that process has taken the run up; look with: batchrunner status"
                 if is_taken

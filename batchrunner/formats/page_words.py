@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
+from batchrunner.core.dollars import as_dollars
+
 __all__ = ["count", "dollars", "foreign", "harmless", "instant", "millis", "share_of", "stretch"]
 
 #: Controls, overrides of direction, marks that can't be seen, lone surrogates; joiners stay.
@@ -68,4 +70,4 @@ def share_of(n: int, total: int) -> str:
 
 def dollars(usd: float) -> str:
     """Return an amount of money."""
-    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"
+    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else as_dollars(usd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchrunner.models import StoredRunState
+from batchrunner.options import JobFilter
 from batchrunner.store import holder
+from batchrunner.store.choose import JOB, chosen
 from batchrunner.store.database import Database, standing_of
 from batchrunner.store.faults import translated
 from batchrunner.store.filesystem import network_file_system
@@ -26,7 +28,15 @@ from batchrunner.store.runs import StoredRun, all_runs, driver, process_is_alive
 from batchrunner.store.schema import Standing
 from batchrunner.views import Runner
 
-__all__ = ["DatabaseFacts", "inspect", "models_left", "open_current", "run_in_question"]
+__all__ = [
+    "DatabaseFacts",
+    "holder_of",
+    "inspect",
+    "models_left",
+    "models_of",
+    "open_current",
+    "run_in_question",
+]
 
 #: Problems that ``quick_check`` lists.
 _LISTED: Final = 3
@@ -91,7 +101,7 @@ def _read_through(db: Database, facts: DatabaseFacts, within_s: float) -> Databa
             damage=tuple(damage),
             is_read_whole=is_whole,
             is_sent_from=is_alive(sender_lock_path(db.path)),
-            holder=_holder(connection, db.path),
+            holder=holder_of(connection, db.path),
             n_runs=len(all_runs(connection)) if not damage else 0,
         )
 
@@ -121,7 +131,7 @@ def _interrupted_after(conn: sqlite3.Connection, seconds: float) -> Iterator[Non
         timer.join()
 
 
-def _holder(connection: sa.Connection, path: Path) -> Runner | None:
+def holder_of(connection: sa.Connection, path: Path) -> Runner | None:
     rows = connection.exec_driver_sql(
         "SELECT pid, host, user, since, lock_file FROM process WHERE role = 'holder'"
     ).all()
@@ -162,8 +172,18 @@ def _has_work(run: StoredRun) -> bool:
     return bool(run.counts.pending or run.counts.running)
 
 
-def models_left(db: Database, run: StoredRun) -> list[str]:
-    """Return the models that a run's pending jobs ask for."""
+def models_left(db: Database, run: StoredRun, *, is_any: bool = False) -> list[str]:
+    """Return the models that a run's pending jobs ask for; ``is_any``: with ``""`` where some ask none."""
     with db.read() as connection:
         lanes = holder.load_lanes(driver(connection), run.id)
-    return [lane.model for lane in lanes if lane.model]
+    return [lane.model for lane in lanes if lane.model or is_any]
+
+
+def models_of(db: Database, run: StoredRun, jobs: JobFilter, states: Sequence[str]) -> list[str]:
+    """Return the models that the chosen jobs in these states ask for, ``""`` for those that ask none."""
+    statement = sa.select(JOB.c.model_id).distinct()
+    statement = statement.where(*chosen(run.id, jobs, after=0), JOB.c.state.in_(states))
+    with db.read() as connection:
+        ids = set(connection.scalars(statement))
+        names = connection.exec_driver_sql("SELECT id, name FROM model").fetchall()
+    return [name for model, name in names if model in ids]

@@ -130,6 +130,11 @@ class Loader:
         """How many jobs are stored so far."""
         return self._n_jobs
 
+    @property
+    def models(self) -> list[str]:
+        """The models that the jobs stored so far ask for; ``""``: some ask none."""
+        return [model or "" for model in self._models]
+
     def add(self, jobs: Sequence[JobLine]) -> list[LineFault]:
         """Store the next jobs, in input order; return those whose key is taken, which are not stored."""
         faults: list[LineFault] = []
@@ -325,6 +330,21 @@ def delete_jobs(
                 return
             conn.execute("DELETE FROM job WHERE id > ? AND id < ?", (low, edge[0]))
         after_each()
+
+
+def rescind_run(db: Database, run_id: RunId, process_id: int) -> None:
+    """Take back a run that :meth:`Loader.finish` made visible, of which nothing was sent.
+
+    Should this die halfway, the next process sweeps the rest.
+    """
+    with db.write() as connection:
+        cursor = driver(connection).execute(
+            "UPDATE run SET state = 'loading', name = uid, digest = NULL, loader_id = ?"
+            " WHERE id = ? AND state = 'ready' AND started_at IS NULL AND n_running = 0",
+            (process_id, run_id),
+        )
+    if cursor.rowcount:
+        delete_run(db, run_id)
 
 
 def sweep_loading(db: Database) -> int:

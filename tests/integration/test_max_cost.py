@@ -171,10 +171,54 @@ def test_without_a_price_nothing_is_sent(house: House, api: ApiServer) -> None:
     done = house.run(*submit(house, "--max-cost", "5"), code=2)
     assert '[prices."dear-1"]' in done.error["fix"]
     assert not api.requests()
+    assert not house.db.exists()
     (house.folder / "batchrunner.toml").write_text(PRICES)
     replies(api, 20)
-    house.resume(code=0)
+    house.run(*submit(house, "--max-cost", "5"), code=0)
     assert house.status().cost_usd == pytest.approx(0.4)
+
+
+def test_a_model_that_is_mended_is_submitted_anew(house: House, api: ApiServer) -> None:
+    """At exit 2 nothing was stored: the name is free, beside other runs too, and retry and resume keep off."""
+    house.jobs(1, "first.jsonl")
+    house.submit("--no-run", file="first.jsonl")
+    house.jobs(2, max_tokens=MOST)
+    house.run(*submit(house, "--max-cost", "5"), code=2)
+    assert [run.name for run in house.app.runs()] == ["first"]
+    house.resume("--max-cost", "5", code=2)
+    house.run("submit", "first.jsonl", *house.to_api, "--max-cost", "5", code=2)
+    (house.folder / "batchrunner.toml").write_text(PRICES)
+    replies(api, 20)
+    done = house.resume("--set", "model=dear-1", code=0)
+    assert done.named("run.finished"), "the bound was stored by calls that were refused"
+    house.run(*submit(house, "--max-cost", "5"), code=0)
+
+
+def test_more_without_a_price_is_not_taken_into_a_run(dear: House, api: ApiServer) -> None:
+    """``--update`` with a model whose price nobody knows leaves the run as it was."""
+    replies(api, 20)
+    dear.jobs(1, max_tokens=MOST)
+    dear.run(*submit(dear, "--max-cost", "5"), code=0)
+    dear.jobs(3, max_tokens=MOST)
+    update = (*submit(dear, "--update", model="dear-2"), "--max-cost", "6")
+    refused = dear.run(*update, code=2)
+    assert "no price of dear-2 is known" in refused.error["message"]
+    assert dear.counts().total == 1
+
+
+def test_half_a_price_is_named(house: House) -> None:
+    """Whoever wrote the price of what is sent reads that the answers' is missing."""
+    house.jobs(1, max_tokens=MOST)
+    (house.folder / "batchrunner.toml").write_text('[prices."dear-1"]\ninput = 5\n')
+    refused = house.run(*submit(house, "--max-cost", "5"), code=2)
+    assert "no price of the answers of dear-1 is known" in refused.error["message"]
+
+
+def test_a_field_that_cannot_be_set_stores_nothing(house: House) -> None:
+    """A path that no body has is refused, and the database is as it was before."""
+    house.jobs(1)
+    house.submit("--set", "messages.9.content=x", code=2)
+    assert not house.db.exists()
 
 
 def test_answers_without_a_bound_are_not_asked_for(house: House, api: ApiServer) -> None:
@@ -196,7 +240,7 @@ def test_requests_without_a_model_have_no_bound(house: House, api: ApiServer) ->
     done = house.run("submit", "jobs.jsonl", *to_api, "--json", "--max-cost", "5", code=2)
     assert not api.requests()
     assert done.error["fix"].endswith("--max-cost none")
-    house.resume("--max-cost", "none", code=0)
+    house.run("submit", "jobs.jsonl", *to_api, "--max-cost", "none", code=0)
     assert house.counts().completed == 1
 
 

@@ -221,6 +221,34 @@ def test_money_is_a_range_and_unknown_prices_are_named(house: House) -> None:
     assert "cost        unknown" in house.run("plan", "jobs.jsonl", *house.to_api).out
 
 
+def test_a_bound_on_money_is_held_beside_the_plan(house: House) -> None:
+    """What submit would refuse is refused, and a bound that is too small for a job or for all is told."""
+    house.jobs(10, max_tokens=1000)
+    for command in (("plan",), ("submit", "-n")):
+        done = house.run(*command, "jobs.jsonl", *house.to_api, "--max-cost", "1", code=2)
+        assert "--max-cost can't be kept: no price of sim-1 is known" in done.err
+        assert "submit it again" in done.err
+    (house.folder / "batchrunner.toml").write_text('[prices."sim-1"]\ninput = 0\noutput = 1000\n')
+    notes = {
+        most: next((n for n in plan(house, "--max-cost", most)["notes"] if "--max-cost" in n), "")
+        for most in ("0.000001", "1.5", "20")
+    }
+    assert notes["0.000001"] == (
+        "--max-cost $0.0000010 sends nothing: each job may cost $1.0000 or more"
+    )
+    assert notes["1.5"] == "--max-cost $1.50 may stop it before the end: it costs up to $10.0000"
+    assert not notes["20"]
+
+
+def test_known_limits_that_do_not_bind_are_not_unknown(house: House) -> None:
+    """A limit that is shown is known, though nothing waits for it."""
+    house.jobs(1)
+    told = house.run("plan", "jobs.jsonl", *house.to_api, "--rpm", "600").out
+    assert "600 requests a minute" in told
+    assert "none of these" in told
+    assert "no limit is known" in house.run("plan", "jobs.jsonl", *house.to_api).out
+
+
 def test_fields_that_are_set_count(house: House) -> None:
     """What ``--set`` replaces is what is estimated."""
     house.jobs(1)

@@ -30,6 +30,14 @@ def test_a_sample_goes_first_and_the_rest_after_resume(house: House, api: ApiSer
     assert len(api.requests()) == 50
 
 
+def test_a_sample_of_all_jobs_is_the_run(house: House, api: ApiServer) -> None:
+    """Where no job is left out, nobody is told of a pause that does not come."""
+    house.jobs(2)
+    done = house.submit("--sample", "100", code=0)
+    assert "a sample of 2 jobs goes first; that is all there are" in done.err
+    assert house.status().state == "finished"
+
+
 def test_what_comes_back_stays_in_the_sample(house: House, api: ApiServer) -> None:
     """Retries, 429s and failures of the sample are settled before the pause; no other job goes."""
     api.script([
