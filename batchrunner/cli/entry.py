@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 import click
@@ -17,6 +18,8 @@ import click
 from batchrunner.cli.root import COMPLETION_VARIABLE, PROGRAM, root
 
 _INTERRUPT: Final = 130
+#: The descriptor of stderr.
+_LAST_STANDARD: Final = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ``argv`` is without the program's name; ``None`` takes the process's own.
     """
+    _open_missing()
     args = list(sys.argv[1:] if argv is None else argv)
     messages, data = sys.__stderr__, sys.__stdout__
     if messages is not None and sys.stderr is messages:
@@ -83,6 +87,20 @@ def _failed(error: Exception, *, as_json: bool) -> int:
     except OSError:
         _discard_stdout()
         return report(error, as_json=False)
+
+
+def _open_missing() -> None:
+    """Put nothing in the place of standard streams that are closed (``>&-``, some supervisors).
+
+    The next file or socket that is opened would get such a descriptor, and be written to as stdout.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Not by its number: something may have that by now.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
 
 
 class _Forgiving(io.FileIO):
