@@ -6,6 +6,7 @@ away, and defects. No exception leaves.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -18,6 +19,8 @@ import click
 from batchrunner.cli.root import COMPLETION_VARIABLE, PROGRAM, root
 
 _INTERRUPT: Final = 130
+#: What is done with characters that a stream's encoding lacks.
+_ESCAPED: Final = "batchrunner.escaped"
 #: The descriptor of stderr.
 _LAST_STANDARD: Final = 2
 
@@ -37,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end a run that took hours.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            # JSON is UTF-8 by its standard; its ASCII is JSON in every encoding.
+            is_data = stream is sys.stdout and wants_json(args)
+            is_other = is_data and codecs.lookup(stream.encoding).name != "utf-8"
+            stream.reconfigure(encoding="ascii" if is_other else None, errors=_ESCAPED)
     try:
         code = _run(list(args))
         sys.stdout.flush()
@@ -50,6 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _failed(error, as_json=wants_json(args))
     return code
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding lacks as JSON does, so that what was JSON still is."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    pairs = zip(units[::2], units[1::2], strict=True)
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in pairs), error.end
+
+
+codecs.register_error(_ESCAPED, _escaped)
 
 
 def _run(args: list[str]) -> int:
@@ -100,7 +118,8 @@ def _open_missing() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             # Not by its number: something may have that by now.
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            nothing = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 (as long as the process)
+            setattr(sys, name, nothing)
 
 
 class _Forgiving(io.FileIO):
