@@ -14,13 +14,14 @@ from batchrunner.clock import wall_ms
 from batchrunner.config import Config
 from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
+from batchrunner.engine.feed import counts_json, waiting_json
 from batchrunner.engine.priced import check_priced
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.intake import Taken
-from batchrunner.models import ExitCode, RunId, StoredRunState
+from batchrunner.models import ExitCode, RunId, RunState, StoredRunState
 from batchrunner.notifying import Notifier
 from batchrunner.options import (
     BUDGET,
@@ -61,6 +62,15 @@ _CODE_ORDER: Final = (
     ExitCode.INTERRUPT, ExitCode.TERMINATED, ExitCode.HANGUP, ExitCode.REFUSED, ExitCode.NETWORK,
     ExitCode.USAGE, ExitCode.WORK_LEFT, ExitCode.SOME_FAILED, ExitCode.DONE,
 )  # fmt: skip
+
+
+#: States in which nobody goes on with a run → the event that tells so.
+_END_EVENTS: Final = {
+    RunState.FINISHED: "run.finished",
+    RunState.HALTED: "run.halted",
+    RunState.PAUSED: "run.halted",
+    RunState.CANCELLED: "run.halted",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +220,8 @@ class Call:
                 )
             finally:
                 await wiring.close()
+        for run_id in run_ids:
+            self._tell_end(run_id, endings[run_id])
         worst = min(run_ids, key=lambda run_id: _CODE_ORDER.index(endings[run_id].exit_code))
         written = [
             write_output(self.db, run_id, providers=self.providers, tell=self.notice)
@@ -218,6 +230,21 @@ class Call:
         await self._notify(endings, dict(zip(run_ids, written, strict=True)))
         result = self.result(worst, endings[worst])
         return replace(result, output=next((path for path in written if path), None))
+
+    def _tell_end(self, run_id: RunId, ending: Ending) -> None:
+        """Emit how a run ended where no event told: it was over before, or another process sent it."""
+        if self.listener is None or ending.is_told:
+            return
+        run = self.result(run_id, ending).run
+        event = _END_EVENTS.get(run.state)
+        if event is None:
+            return
+        data: dict[str, Any] = {"jobs": counts_json(run.jobs)}
+        if waiting := ending.waiting or run.waiting:
+            data["waiting"] = waiting_json(waiting)
+        self.listener.event(
+            Event(event=event, at=wall_ms(), run_id=run.id, run_name=run.name, data=data)
+        )
 
     async def _notify(
         self, endings: Mapping[RunId, Ending], written: Mapping[RunId, str | None]

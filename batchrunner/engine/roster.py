@@ -66,12 +66,13 @@ _NAMED: Final = 10
 class Ending:
     """How a run ended, for the process that asked for it."""
 
-    __slots__ = ("exit_code", "waiting")
+    __slots__ = ("exit_code", "is_told", "waiting")
 
-    def __init__(self, exit_code: int, waiting: Waiting | None) -> None:
-        """Take the exit code and why work is left."""
+    def __init__(self, exit_code: int, waiting: Waiting | None, *, is_told: bool = False) -> None:
+        """Take the exit code, why work is left, and whether an event told so."""
         self.exit_code = exit_code
         self.waiting = waiting
+        self.is_told = is_told
 
 
 def finished_code(n_failed: int, n_rejected: int) -> int:
@@ -439,7 +440,7 @@ class Roster:
             code = interrupted_code
         else:
             code = STOP_CODES[stop.reason]
-        self.endings[run.id] = Ending(code, stop)
+        self.endings[run.id] = Ending(code, stop, is_told=True)
         self._feed.ended(run, stop)
 
     async def _cancel_rest(self, run: LiveRun, wall: int) -> None:

@@ -226,3 +226,28 @@ def test_failures_are_objects(house: House, args: list[str], code: int) -> None:
     assert error["message"]
     assert error["lines"] == []
     assert "Traceback" not in done.err
+
+
+def test_a_run_that_is_over_says_so(house: House, api: ApiServer) -> None:
+    """submit and resume of a finished run end with run.finished, like the call that finished it, and once."""
+    api.script([{"contains": "say j1;", "status": 400, "body": "no"}])
+    house.jobs(2)
+    first = house.submit(code=1)
+    for again in (house.submit(code=1), house.resume(code=1)):
+        (event,) = again.named("run.finished")
+        assert event["run"]["name"] == "jobs"
+        assert event["jobs"] == first.named("run.finished")[0]["jobs"]
+        assert again.events[-1] == event
+    assert len(first.named("run.finished")) == 1
+
+
+def test_a_follower_tells_the_end(house: House, api: ApiServer) -> None:
+    """A call that followed another process's run ends with run.finished too."""
+    api.script([{"delay_s": 0.2}])
+    house.jobs(12)
+    sender = house.start_submit("-c", "1")
+    sender.sees("job.completed")
+    follower = house.start_submit()
+    done = follower.ended(0)
+    sender.ended(0)
+    assert [event["jobs"]["completed"] for event in done.named("run.finished")] == [12]
