@@ -160,8 +160,12 @@ class Call:
         *,
         sets: Sequence[tuple[str, str]] | None = None,
         is_changed: bool = False,
+        is_resumed: bool = True,
     ) -> None:
-        """Store what was typed, and undo ``pause``; ``is_changed``: its requests are others by now."""
+        """Store what was typed; ``is_changed``: its requests are others by now.
+
+        ``is_resumed``: undo ``pause``, as ``resume`` and ``retry`` do and the same file again does not.
+        """
         stored = merge_options(self.db, stored, run)
         check_output(self.db, run.output, stored.name)
         if chosen := self.call.sets if sets is None else sets:
@@ -181,6 +185,8 @@ class Call:
             self.db, stored, self.config, self.providers, self.notice,
             is_changed=is_changed or bool(chosen),
         )  # fmt: skip
+        if not is_resumed and stored.state is StoredRunState.PAUSED:
+            return
         if stored.state is not StoredRunState.FINISHED:
             commands.lift(self.db, stored)
             if self.call.sample and (n := begin_sample(self.db, stored, self.call.sample)):
@@ -188,6 +194,12 @@ class Call:
                 is_all = n >= stored.counts.pending
                 then = "that is all there are" if is_all else f"then {stored.name} is paused"
                 self.notice(f"a sample of {jobs} goes first; {then}")
+
+    def left_paused(self, run_id: RunId) -> RunResult:
+        """Return how a call ends whose run somebody paused: with work left, and nothing sent."""
+        ending = Ending(ExitCode.WORK_LEFT, None)
+        self._tell_end(run_id, ending)
+        return self.result(run_id, ending)
 
     async def drain(self, run_ids: list[RunId]) -> RunResult:
         """Have the runs sent, and return how the worst of them ended."""

@@ -357,15 +357,16 @@ class Intake(Reading):
         )
 
 
-def notices_of(taken: Taken) -> Iterator[str]:
-    """Yield what the person is told of an intake, a sentence each."""
+def notices_of(taken: Taken, *, is_paused: bool = False) -> Iterator[str]:
+    """Yield what the person is told of an intake, a sentence each; ``is_paused``: its run is."""
     for warning in taken.warnings:
         yield (f"{warning.file}:{warning.line}: {warning.reason}")
     if taken.n_warnings > len(taken.warnings):
         n = taken.n_warnings - len(taken.warnings)
         yield (f"and {n:,} more warning{'s' if n > 1 else ''}")
     if taken.how == "same":
-        yield (f"the same content is here already as run {taken.name}; it goes on")
+        goes_on = "is paused, and stays so" if is_paused else "goes on"
+        yield (f"the same content is here already as run {taken.name}; it {goes_on}")
     if (diff := taken.diff) is not None:
         answered = (
             f" ({diff.changed_completed} of them already answered: they keep their answer)"

@@ -82,22 +82,26 @@ async def submit(
     rows = rows_of(target.call.template, target.call.key)
     async with _calling(target, run, create=True) as this:
         taken = await _take(this, files, run, stdin, rows)
-        this.tell(notices_of(taken))
         stored = stored_run(this.db, taken.run_id)
+        is_paused = stored.state is StoredRunState.PAUSED
+        this.tell(notices_of(taken, is_paused=is_paused))
         if taken.how == "same" and stored.state is StoredRunState.CANCELLED:
             raise _cancelled(stored)
         if taken.how == "stored":
             run = RunOptions()
         elif taken.how == "same":
             this.check_stored(stored, run)
+        is_changed = taken.how == "updated"
         try:
-            this.prepare(stored, run, limits, is_changed=taken.how == "updated")
+            this.prepare(stored, run, limits, is_changed=is_changed, is_resumed=False)
         except UsageError:
             if taken.how == "stored":
                 # At exit 2 nothing is stored.
                 rescind_run(this.db, stored.id, this.process.id)
             raise
         this.emit_stored(stored, taken)
+        if is_paused and not this.call.no_run:
+            return this.left_paused(taken.run_id)
         return await _drained(this, [taken.run_id])
 
 

@@ -105,3 +105,23 @@ def test_a_sample_that_another_process_sends(house: House, api: ApiServer) -> No
     assert house.counts("b").completed == 2
     assert "the sample is done" in done.error["message"]
     running.kill()
+
+
+def test_the_same_file_again_sends_no_more_than_the_sample(house: House, api: ApiServer) -> None:
+    """What is paused, by a sample or by hand, stays so when its file is submitted again: exit 3, and the fix."""
+    house.jobs(10)
+    house.submit("--sample", "2", code=3)
+    done = house.submit(code=3)
+    assert done.error["kind"] == "paused"
+    assert done.error["fix"].endswith("batchrunner resume jobs")
+    assert "as run jobs; it is paused, and stays so" in done.err
+    assert [event["event"] for event in done.events] == ["run.stored", "run.halted"]
+    house.jobs(12)
+    house.submit("--update", "--sample", "1", code=3)
+    assert (house.status().state, house.counts().pending) == ("paused", 10)
+    house.app.pause("jobs")
+    house.submit("--no-run")
+    assert house.status().state == "paused"
+    assert len(api.requests()) == 2
+    house.resume()
+    assert house.counts().completed == 12
