@@ -240,8 +240,11 @@ class Call:
             for run_id in run_ids
         ]
         await self._notify(endings, dict(zip(run_ids, written, strict=True)))
-        result = self.result(worst, endings[worst])
-        return replace(result, output=next((path for path in written if path), None))
+        results = {
+            run_id: replace(self.result(run_id, endings[run_id]), output=path)
+            for run_id, path in zip(run_ids, written, strict=True)
+        }
+        return replace(results.pop(worst), others=tuple(results.values()))
 
     def _tell_end(self, run_id: RunId, ending: Ending) -> None:
         """Emit how a run ended where no event told: it was over before, or another process sent it."""

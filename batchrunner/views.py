@@ -536,3 +536,5 @@ class RunResult:
     n_rejected: int = 0
     #: Where ``-o`` wrote the results.
     output: str | None = None
+    #: How the other runs of the call ended, where it had several; this one ended worst.
+    others: Sequence[RunResult] = ()

@@ -101,8 +101,9 @@ def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
             write_json(stopped_object(result))
         return result.exit_code
     elapsed_s = time.monotonic() - began
-    for line in summary(result, settings, elapsed_s=elapsed_s, now_ms=wall_ms(), is_demo=is_demo):
-        click.echo(line, err=True)
+    for one in (*result.others, result):
+        for line in summary(one, settings, elapsed_s=elapsed_s, now_ms=wall_ms(), is_demo=is_demo):
+            click.echo(line, err=True)
     return result.exit_code
 
 

@@ -66,6 +66,22 @@ def test_crontab_line_finishes_what_was_left(house: House) -> None:
     }  # fmt: skip
 
 
+def test_each_run_has_its_last_words(house: House) -> None:
+    """resume --all tells how each of its runs ended, with its own results, the one that ended worst last."""
+    for name in ("a", "b", "c"):
+        house.jobs(2, f"{name}.jsonl", prefix=name)
+        output = () if name == "c" else ("-o", f"{name}.csv")
+        house.submit("--no-run", *output, file=f"{name}.jsonl")
+    # Six jobs, and five of them may go today.
+    done = house.run("resume", "--all", "--rpd", "5", "--no-wait", "-c", "1", code=3)
+    ends = [line for line in done.err.splitlines() if " of 2 jobs completed" in line]
+    left = [line for line in ends if "stopped" in line]
+    assert sorted(line.split()[0] for line in ends) == ["a", "b", "c"]
+    assert ends[-1:] == left
+    for name in ("a", "b"):
+        assert f"results: {house.folder / name}.csv" in done.err
+
+
 @pytest.mark.slow
 def test_service_runs_a_command_that_does_it(house: House) -> None:
     """The command of the unit, in its folder and with its variable, finishes what was left."""
