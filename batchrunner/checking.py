@@ -17,10 +17,28 @@ from batchrunner.formats.requests import check_headers, holds_credential
 from batchrunner.options import LimitOptions, RunOptions, several
 from batchrunner.providers import BUILT_IN, Providers
 
-__all__ = ["VARIABLE", "check_base_url", "check_options", "check_variables", "unset"]
+__all__ = ["VARIABLE", "check_base_url", "check_name", "check_options", "check_variables", "unset"]
 
 #: A variable of the environment in a header's value.
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+#: Characters of a name that is typed; a table has room for it.
+_LONGEST_NAME: Final = 100
+
+
+def check_name(name: str | None) -> None:
+    """Refuse a run's name that commands could not take, or no table show."""
+    if name is not None and name.startswith("-"):
+        raise UsageError(
+            f"--name {name}: a name that begins with - would be taken for an option.",
+            fix="Begin it otherwise.",
+        )
+    if name is not None and len(name) > _LONGEST_NAME:
+        raise UsageError(
+            f"--name: a name of {len(name):,} characters can't be shown.",
+            fix=f"Use {_LONGEST_NAME} at most.",
+        )
 
 
 def check_options(run: RunOptions, limits: LimitOptions, providers: Providers = BUILT_IN) -> None:

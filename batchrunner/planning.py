@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
-from batchrunner.checking import check_options, check_variables
+from batchrunner.checking import check_name, check_options, check_variables
 from batchrunner.config import Config
 from batchrunner.core.budget import NO_BUDGET, most_of
 from batchrunner.core.counting import Counting
@@ -240,6 +240,7 @@ def _check(asked: Asked) -> None:
     """Refuse options that can't be right."""
     run, config = asked.run, asked.config
     named = run.provider or config.provider
+    check_name(asked.call.name)
     check_options(run, asked.limits, asked.providers)
     check_variables(run, asked.environ, config.headers(named))
     check_routes(

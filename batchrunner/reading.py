@@ -178,4 +178,5 @@ def name_of(files: Sequence[str]) -> str:
     for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab"):
         if name.lower().endswith(ending) and len(name) > len(ending):
             name = name[: -len(ending)]
-    return name
+    # A name that begins so would be taken for an option.
+    return name.lstrip("-") or "jobs"

@@ -17,7 +17,7 @@ import msgspec
 
 from batchrunner import notifying
 from batchrunner.calling import Call
-from batchrunner.checking import check_options, check_variables
+from batchrunner.checking import check_name, check_options, check_variables
 from batchrunner.checkup import Scene, advised
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
@@ -73,6 +73,7 @@ async def submit(
     stdin: BinaryIO | None,
 ) -> RunResult:
     """Validate, store and run the jobs of ``files``."""
+    check_name(target.call.name)
     check_options(run, limits, target.providers)
     named = run.provider or target.config.provider
     check_variables(run, target.environ, target.config.headers(named))

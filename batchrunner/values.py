@@ -104,7 +104,9 @@ def read_limit(text: str) -> int | Literal["none", "auto"]:
     if word in _LIMIT_WORDS:
         return _LIMIT_WORDS[word]
     if not _COUNT.fullmatch(word):
-        raise ValueError(f"'{text}' is no limit: write a whole number from 1, none or auto")
+        raise ValueError(
+            f"'{_cut(text)}' is no limit: write a whole number from 1 to {MOST:,}, none or auto"
+        )
     return int(word)
 
 
@@ -114,7 +116,9 @@ def read_concurrency(text: str) -> int | Literal["auto"]:
     if word == "auto":
         return "auto"
     if not _COUNT.fullmatch(word):
-        raise ValueError(f"'{text}' is no concurrency: write a whole number from 1, or auto")
+        raise ValueError(
+            f"'{_cut(text)}' is no concurrency: write a whole number from 1 to {MOST:,}, or auto"
+        )
     return int(word)
 
 
@@ -162,6 +166,8 @@ def read_text(text: str) -> str:
 def read_schema(text: str) -> str:
     """Return the JSON text of a schema: what was typed, or what that file holds; ``none``: empty."""
     word = text.strip()
+    if not word:
+        raise ValueError("no schema is named: write its file, the schema itself, or none")
     if word.lower() == "none":
         return ""
     return word if word == "true" or word.startswith("{") else read_text(f"@{text}").strip()

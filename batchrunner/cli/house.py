@@ -88,6 +88,18 @@ class Command(click.Command):
         if own_globals:
             self.params.extend(global_options())
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it is refused with says how to go on with the same database."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from batchrunner.cli.settings import Settings  # noqa: PLC0415 (it needs this module)
+            from batchrunner.errors import BatchrunnerError  # noqa: PLC0415 (--help has no use for it)
+
+            if isinstance(error, BatchrunnerError):
+                error.fix = Settings.of(ctx).placed(error.fix)
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, then its commands, then the global options."""
         own: list[tuple[str, str]] = []

@@ -122,6 +122,8 @@ def set_command(
     chosen: dict[str, Any] = {}
     for change in changes:
         field, value = _change(change, ctx)
+        if field in chosen:
+            raise click.UsageError(f"'{change}' says a limit again; keep one of them", ctx)
         chosen[field] = value
     app, sentences = settings.app(), []
     if (at_once := chosen.pop(_OF_RUN, None)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -70,6 +71,7 @@ def status_command(ctx: click.Context, /, run: str | None) -> int:
     app = settings.app()
     view, budget = app.status(run), app.budget()
     if settings.json:
+        view = replace(view, waiting=settings.placed_wait(view.waiting, view.name))
         database = os.fspath(settings.db.absolute())
         write_json({**run_object(view), "budget": budget_object(budget), "database": database})
     else:
@@ -89,7 +91,8 @@ def runs_command(ctx: click.Context, /) -> int:
     settings = Settings.of(ctx)
     views = settings.app().runs()
     if settings.json:
-        write_list("runs", map(run_object, views), database=os.fspath(settings.db.absolute()))
+        placed = (replace(v, waiting=settings.placed_wait(v.waiting, v.name)) for v in views)
+        write_list("runs", map(run_object, placed), database=os.fspath(settings.db.absolute()))
         return 0
     now = wall_ms()
     if not write_table(_RUNS, (_run_cells(view, now) for view in views)):
@@ -177,7 +180,11 @@ def errors_command(ctx: click.Context, /, run: str | None) -> int:
     app = settings.app()
     groups, view = app.errors(run), app.status(run)
     if settings.json:
-        write_list("errors", map(error_row, groups), waiting=waiting_object(view.waiting))
+        write_list(
+            "errors",
+            map(error_row, groups),
+            waiting=waiting_object(settings.placed_wait(view.waiting, view.name)),
+        )
         return 0
     now = wall_ms()
     for index, group in enumerate(groups):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,14 +18,18 @@ from batchrunner.cli.text import printable
 if TYPE_CHECKING:
     from batchrunner.app import Batchrunner
     from batchrunner.config import Config
+    from batchrunner.models import Waiting
 
 DEFAULT_DB: Final = Path("batchrunner.db")
 
 #: A command in a fix that names no run: the latest would be meant.
 _NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?!help)| ? [(#])")
-#: A command in a fix that needs the call's own database; one that asks for help needs none.
+#: A command in a fix that needs the call's own database; one that asks for help needs none, and one
+#: that has its place has it.
 _NEEDS_PLACE: Final = re.compile(
-    r"\bbatchrunner (?:resume|retry|doctor|errors|show|status|export|limits set|limits)\b(?! --help)"
+    r"\bbatchrunner (?:submit|resume|retry|doctor|errors|show|status|runs|jobs|pause|cancel|export|plan|usage"
+    r"|explain|report|limits set|limits(?! set)|db (?:upgrade|check|backup|prune))\b"
+    r"(?! --(?:help|db|config|profile)\b)"
 )
 
 
@@ -105,6 +109,10 @@ class Settings:
         if place := shlex.join(self._place()):
             fix = _NEEDS_PLACE.sub(lambda found: f"{found[0]} {place}", fix)
         return printable(fix)
+
+    def placed_wait(self, waiting: Waiting | None, run: str) -> Waiting | None:
+        """Return why a run waits, with its fix :meth:`placed`."""
+        return waiting and replace(waiting, fix=self.placed(waiting.fix, run))
 
     def _place(self) -> list[str]:
         said = (

@@ -98,7 +98,7 @@ def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
         result = run_async(call(app, listener), os.environ)
     if settings.json:
         if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:
-            write_json(stopped_object(result))
+            write_json(stopped_object(result, settings))
         return result.exit_code
     elapsed_s = time.monotonic() - began
     for one in (*result.others, result):
@@ -107,7 +107,7 @@ def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
     return result.exit_code
 
 
-def stopped_object(result: RunResult) -> dict[str, Any]:
+def stopped_object(result: RunResult, settings: Settings) -> dict[str, Any]:
     """Return the failure object of a run that stopped with work left."""
     waiting = result.waiting or result.run.waiting
     meaning = EXIT_MEANINGS.get(result.exit_code, "stopped")
@@ -116,8 +116,11 @@ def stopped_object(result: RunResult) -> dict[str, Any]:
             "exit_code": result.exit_code,
             "kind": waiting.reason if waiting else "interrupted",
             "message": waiting.detail if waiting and waiting.detail else meaning,
-            "fix": (waiting.fix if waiting else "")
-            or f"batchrunner resume {shlex.quote(result.run.name)}",
+            "fix": settings.placed(
+                (waiting.fix if waiting else "")
+                or f"batchrunner resume {shlex.quote(result.run.name)}",
+                result.run.name,
+            ),
             "lines": [],
         }
     }

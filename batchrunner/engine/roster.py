@@ -511,8 +511,8 @@ class Roster:
             f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
         )
         return type(error)(
-            f"{error.message}. The answers of these jobs could not be stored, they may be executed"
-            f" again: {named}. Everything committed before is kept",
+            f"{error.message} The answers of these jobs could not be stored, they may be executed"
+            f" again: {named}. Everything committed before is kept.",
             fix=error.fix,
             kind=error.kind,
         )

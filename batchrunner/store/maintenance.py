@@ -118,6 +118,11 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 -- a link must not be followed
     if os.path.lexists(destination):
         raise UsageError(f"{destination} exists.", fix="Name a file that does not exist yet.")
+    if not destination.parent.is_dir():
+        raise UsageError(
+            f"{destination} can't be written: {destination.parent} is no directory.",
+            fix="Make it, or name a file elsewhere.",
+        )
     partial = destination.with_name(f"{destination.name}.partial")
     # While it is held nobody else writes that copy: what lies there is a dead process's.
     lock = FileLock(destination.with_name(f"{destination.name}.partial-lock"))

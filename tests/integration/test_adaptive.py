@@ -101,7 +101,7 @@ def test_a_concurrency_that_is_none_is_refused(house: House) -> None:
     house.jobs(1)
     house.submit("--no-run")
     bad = house.run("limits", "set", "concurrency=0", code=2)
-    assert "whole number from 1, or auto" in bad.err
+    assert "write a whole number from 1 to" in bad.err
     unknown = house.run("limits", "set", "concurency=4", code=2)
     assert "concurrency=…" in unknown.err
     missing = house.run("limits", "set", "concurrency=4", "--run", "nobody", code=2)
