@@ -106,7 +106,11 @@ class Reading:
 
     def _noted(self, lines: Iterator[RawLine]) -> Iterator[RawLine]:
         """Remember the line that is being read, for the rejects file."""
+        is_slow = self._order.rows.template is not None
         for raw in lines:
+            if is_slow:
+                # What a template does for a row may take seconds.
+                self._check_stopped()
             if raw.n_swallowed and self._order.skips_invalid:
                 raise _unbounded(raw)
             self._raw = raw

@@ -6,7 +6,6 @@ fault. Nothing of a value is repeated in a message, since it may be a secret tha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -28,6 +27,8 @@ __all__ = ["Bound", "ConfigFile", "Described", "Price", "Setting", "decode"]
 
 #: Of ``msgspec``'s message: where it is in the table.
 _AT: Final = " - at `"
+#: Dollars: nobody has more, and sums of it stay numbers.
+_DEAREST: Final = 1_000_000_000
 
 
 class Setting(NamedTuple):
@@ -155,10 +156,10 @@ class _Reader:
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
                 if name not in found:
                     self.fault(path, _unknown(_dotted(path), name, PRICE_KEYS, prefix))
-                elif not is_number or not 0 <= value < math.inf:
+                elif not is_number or not 0 <= value <= _DEAREST:
                     self.fault(
                         path,
-                        f"{_dotted(path)} must be a number of dollars per million tokens, 0 or more",
+                        f"{_dotted(path)} must be a number of dollars per million tokens, from 0 to {_DEAREST:,}",
                     )
                 else:
                     found[name] = float(value)
@@ -177,8 +178,11 @@ class _Reader:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if name not in BUDGET_KEYS:
                 self.fault(path, _unknown(_dotted(path), name, BUDGET_KEYS, ("budget",)))
-            elif not is_number or not 0 < value < math.inf:
-                self.fault(path, f"{_dotted(path)} must be a number of dollars above 0")
+            elif not is_number or not 0 < value <= _DEAREST:
+                self.fault(
+                    path,
+                    f"{_dotted(path)} must be a number of dollars above 0, {_DEAREST:,} at most",
+                )
             else:
                 yield name, Bound(float(value), self.path, self.toml.line_of(path))
 

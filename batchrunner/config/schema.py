@@ -39,7 +39,12 @@ def config_schema() -> Json:
                 "description": "Dollars that all runs of a database may cost together.",
                 "type": "object",
                 "properties": {
-                    name: {"description": words, "type": "number", "exclusiveMinimum": 0}
+                    name: {
+                        "description": words,
+                        "type": "number",
+                        "exclusiveMinimum": 0,
+                        "maximum": 1_000_000_000,
+                    }
                     for name, words in BUDGET_KEYS.items()
                 },
                 "additionalProperties": False,
@@ -64,7 +69,9 @@ def _tables(description: str, table: Any) -> Json:
 def _price() -> Json:
     return {
         "type": "object",
-        "properties": {name: {"type": "number", "minimum": 0} for name in PRICE_KEYS},
+        "properties": {
+            name: {"type": "number", "minimum": 0, "maximum": 1_000_000_000} for name in PRICE_KEYS
+        },
         "minProperties": 1,
         "additionalProperties": False,
     }

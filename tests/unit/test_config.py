@@ -150,6 +150,8 @@ def test_broken_toml_has_a_place(text: str, line: int, words: str) -> None:
         ("[prices.m]\ninputs = 1", 2, 'there is no key prices.m.inputs; did you mean input?'),
         ('[prices."m 1"]\ninput = -1', 2, 'prices."m 1".input must be a number of dollars'),
         ("[prices.m]", 1, "says nothing"),
+        ("[prices.m]\ninput = 1e308", 2, "from 0 to 1,000,000,000"),
+        ("[budget]\nday = 1e308", 2, "1,000,000,000 at most"),
         ("[providers.acme]\nlike = 'opnai'", 2, "must be one of openai, anthropic, http"),
         ("[providers.acme]\nkey = 1", 2, "did you mean key_env?"),
         ("[providers.openai]\nlike = 'openai'", 1, "is built in"),
