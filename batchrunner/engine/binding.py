@@ -63,31 +63,36 @@ class Binding:
     async def renew(self, run: LiveRun) -> None:
         """Put a bound in force that somebody may have said or changed while the run is live.
 
-        What is out counts at its worst case; what is claimed, not out and has no room goes back.
+        Models that its jobs ask for by now get their price. What is out counts at its worst case; what is
+        claimed, not out and has no room goes back.
         """
         most, purse = run.row.options.get(MAX_COST) or inf, run.purse
+        if purse is not None and most == inf and purse.budget == NO_BUDGET:
+            purse = run.purse = None
         try:
             if most < inf and (purse is None or purse.most == inf):
                 await self._begin(run)
-                return
+            elif purse is not None:
+                await self._price(run, purse)
+                is_less, purse.most = most < purse.most, most
+                if is_less:
+                    self._fit(run, purse)
         except UsageError as error:
             run.stop = run.stop or Waiting(
                 reason=WaitingReason.BUDGET, until=None, detail=error.message, fix=error.fix
             )
-            return
-        if purse is None:
-            return
-        is_less, purse.most = most < purse.most, most
-        if most == inf and purse.budget == NO_BUDGET:
-            run.purse = None
-        elif is_less:
-            self._fit(run, purse)
+
+    async def _price(self, run: LiveRun, purse: Purse) -> None:
+        models = [(model_id, lane.model) for model_id, lane in run.lanes.items()]
+        await self._costs.price(purse, run.row, models, wall=self._clock.wall())
 
     async def _begin(self, run: LiveRun) -> None:
         """Give a run that is under way a purse that knows of everything it has claimed."""
         purse = await self.purse(run.row)
-        claimed = await self._writer.query(lambda conn: claimed_requests(conn, run.id))
         assert purse is not None
+        # The last jobs of a model may be out.
+        await self._price(run, purse)
+        claimed = await self._writer.query(lambda conn: claimed_requests(conn, run.id))
         # Outcomes are counted between two looks only: what came back meanwhile is settled on this one.
         if run.purse is not None:
             run.purse.release_all()

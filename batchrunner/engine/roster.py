@@ -352,6 +352,8 @@ class Roster:
                 # A person may have raised it; who asks for the run asks the provider again, once.
                 scope.pause = lift(scope.pause)
         self._runs[run_id] = run
+        # Another process may have put jobs of more models in meanwhile.
+        await self._binding.renew(run)
         asked = AUTO_KNOWN if run.concurrency == "auto" else run.concurrency
         if is_own and run.connections < asked:
             self._feed.notice(
@@ -370,6 +372,8 @@ class Roster:
                     conn, run, organization
                 )
             )
+            # Its lanes were read anew.
+            await self._binding.renew(run)
             if run.account is not before:
                 # What is answered or on the wire went out as another account's; it counts here too.
                 run.account.count(self._clock.now(), self._clock.wall(), 1 + run.in_flight)

@@ -128,6 +128,25 @@ def test_lost_answers_that_nothing_bounded_forbid_a_bound(dear: House, api: ApiS
     dear.run("retry", "--max-cost", "none", code=0)
 
 
+def test_a_model_that_comes_back_into_a_live_run_has_its_price(dear: House, api: ApiServer) -> None:
+    """Its only job had failed when the run was taken up; put back, it goes like the others."""
+    other = PRICES.replace("dear-1", "dear-2")
+    (dear.folder / "batchrunner.toml").write_text(PRICES + other)
+    body = answer({"input_tokens": 20, "output_tokens": 20}, model="dear-1")
+    api.script([{"contains": "mumble", "status": 400}, {"body": body}])
+    says = {"j0": "mumble", "j1": "hello", "j2": "wait"}
+    lines = [{"id": key, "prompt": text, "max_tokens": MOST} for key, text in says.items()]
+    lines[0]["model"] = "dear-2"
+    dear.write("jobs.jsonl", lines)
+    dear.run(*submit(dear, "--max-cost", "50", "--max-failures", "1"), code=3)
+    assert dear.rows()["j0"].status == "failed"
+    api.script([{"contains": "wait", "fault": "hang"}, {"body": body}])
+    live = dear.start("resume", "--json", "-c", "4", "--max-failures", "100%")
+    live.sees("job.completed")
+    dear.run("retry", "--status", "failed", "--no-wait", code=3)
+    live.until(lambda: dear.rows()["j0"].status == "completed", "the job that was put back")
+
+
 @pytest.mark.parametrize("before", [(), ("--max-cost", "50")], ids=["unbound", "bound higher"])
 def test_a_bound_set_on_a_live_run_counts_what_is_out(
     dear: House, api: ApiServer, before: tuple[str, ...]
