@@ -37,6 +37,10 @@ class Rates(NamedTuple):
     cache_write_1h: float | None
 
 
+#: Half of every rate.
+_HALVES: Final = dict.fromkeys(Rates._fields, 0.5)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a model costs."""
@@ -103,30 +107,56 @@ def saved(price: Price, usage: Usage) -> float | None:
 def as_said(said: Mapping[str, float | None], price: Price | None) -> Price | None:
     """Return a price with what a person said in the place of what the table says.
 
-    Only what was said is replaced, for long inputs too. Batches and flex are half of it. Where
-    neither says what the cache costs, its tokens cost what others do.
+    Only what was said is replaced, for long inputs too. Batches and flex are half of it; what is dearer
+    than usual is as much dearer as by the table. Where neither says what the cache costs, its tokens
+    cost what others do.
     """
     rates = {name: rate for name, rate in said.items() if rate is not None}
+    bare = Rates(None, None, None, None, None)
     if price is None:
-        known = _said(Rates(None, None, None, None, None), rates, 1.0)
-        halved = _said(known, rates, 0.5)
-        return Price(rates=known, tiers={name: Price(rates=halved) for name in HALVED})
+        halved = Price(rates=_said(bare, rates, _HALVES))
+        return Price(rates=_said(bare, rates, {}), tiers=dict.fromkeys(HALVED, halved))
     if not rates:
         return price
 
-    def replaced(old: Price, share: float) -> Price:
+    def replaced(old: Price, shares: Mapping[str, float]) -> Price:
         return Price(
-            rates=_said(old.rates, rates, share),
-            steps=tuple((start, _said(of_step, rates, share)) for start, of_step in old.steps),
+            rates=_said(old.rates, rates, shares),
+            steps=tuple((start, _said(of_step, rates, shares)) for start, of_step in old.steps),
         )
 
-    half = {name: replaced(price.tiers.get(name, price), 0.5) for name in HALVED}
-    other = {name: replaced(tier, 1.0) for name, tier in price.tiers.items()}
-    return replace(replaced(price, 1.0), tiers={**other, **half})
+    half = {name: replaced(price.tiers.get(name) or _half(price), _HALVES) for name in HALVED}
+    other = {
+        name: replaced(tier, _shares(tier.rates, price.rates))
+        for name, tier in price.tiers.items()
+        if name not in HALVED
+    }
+    return replace(replaced(price, {}), tiers={**other, **half})
 
 
-def _said(old: Rates, said: Mapping[str, float], share: float) -> Rates:
-    new = old._replace(**{name: rate * share for name, rate in said.items()})
+def _half(price: Price) -> Price:
+    """Return a price for what is sold at its half, and the table does not have."""
+
+    def half(rates: Rates) -> Rates:
+        return Rates(*(None if rate is None else rate / 2 for rate in rates))
+
+    return Price(
+        rates=half(price.rates),
+        steps=tuple((start, half(of_step)) for start, of_step in price.steps),
+    )
+
+
+def _shares(dearer: Rates, usual: Rates) -> dict[str, float]:
+    """Return by rate how many times as much the table wants for what is processed otherwise."""
+    return {
+        name: there / here
+        for name, there, here in zip(Rates._fields, dearer, usual, strict=True)
+        if there and here
+    }
+
+
+def _said(old: Rates, said: Mapping[str, float], shares: Mapping[str, float]) -> Rates:
+    new = old._replace(**{name: rate * shares.get(name, 1.0) for name, rate in said.items()})
     if new.input is not None:
         read = new.input if new.cache_read is None else new.cache_read
         write = new.input if new.cache_write is None else new.cache_write

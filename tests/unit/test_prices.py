@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -129,6 +130,44 @@ def test_what_a_person_says_comes_before_the_table() -> None:
     assert cost(said, Usage(input_tokens=n, output_tokens=n)) == pytest.approx(10.0)
     assert cost(said, Usage(input_tokens=n, output_tokens=n, tier="batch")) == pytest.approx(5.0)
     assert cost(said, Usage(input_tokens=n, cache_read_tokens=n)) == pytest.approx(0.3)
+
+
+def test_what_is_dearer_than_usual_stays_as_much_dearer() -> None:
+    """A contract's price for a model makes neither priority nor fast as cheap as the rest."""
+    fast = Price(rates=Rates(6.0, 45.0, 0.6, 7.5, 12.0))
+    said = as_said({"input": 2.0, "output": 8.0}, replace(PLAIN, tiers={"fast": fast}))
+    assert said is not None
+    n = 1_000_000
+    assert cost(said, Usage(input_tokens=n, tier="fast")) == pytest.approx(4.0)
+    assert cost(said, Usage(input_tokens=0, output_tokens=n, tier="fast")) == pytest.approx(24.0)
+    assert worst([said], n, n, b'{"speed": "fast"}') == pytest.approx(28.0)
+    # What the table wants for it stands where nothing was said.
+    assert said.tiers["fast"].rates.cache_read == 0.6
+
+
+def test_priority_of_the_table_is_dearer_beside_a_price_that_was_said() -> None:
+    """Saying the table's own prices changes nothing."""
+    listed = listed_price("openai", ["gpt-5.1"], wall=WALL).price
+    assert listed is not None
+    said = as_said({"input": listed.rates.input, "output": listed.rates.output}, listed)
+    assert said is not None
+    usage = Usage(input_tokens=1_000, output_tokens=1_000, tier="priority")
+    assert cost(said, usage) == pytest.approx(cost(listed, usage))
+    assert cost(said, usage) != cost(said, Usage(input_tokens=1_000, output_tokens=1_000))
+
+
+@pytest.mark.parametrize("listed", [None, PLAIN], ids=["not in the table", "no flex in the table"])
+def test_cached_tokens_of_flex_are_halved_too(listed: Price | None) -> None:
+    """Reading the cache never costs more than not reading it, processed however."""
+    said = as_said({"input": 0.4, "output": 8.0}, listed)
+    assert said is not None
+    n = 1_000_000
+    for tier in (None, "flex", "batch"):
+        plain = cost(said, Usage(input_tokens=n, tier=tier))
+        cached = cost(said, Usage(input_tokens=n, cache_read_tokens=n, tier=tier))
+        assert plain is not None
+        assert cached is not None
+        assert cached <= plain
 
 
 def test_without_a_table_cached_tokens_cost_what_others_do() -> None:
