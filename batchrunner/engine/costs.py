@@ -13,6 +13,7 @@ from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.prices import Price, as_said, cost, saved
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.purse import WARN_AT, Purse
+from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.errors import UsageError
 from batchrunner.models import ModelId
 from batchrunner.options import BUDGET, MAX_COST, PRICES
@@ -32,9 +33,10 @@ _MOST: Final = 1_024
 class Costs:
     """Counts the costs of one holder's runs."""
 
-    def __init__(self, notice: Callable[[str], None]) -> None:
-        """Take whom to tell of models whose price is unknown."""
+    def __init__(self, notice: Callable[[str], None], tokens: TokenEstimates) -> None:
+        """Take whom to tell of models whose price is unknown, and what is known of their tokens."""
         self._notice = notice
+        self._tokens = tokens
         #: Models whose price is unknown, by provider.
         self._told: set[tuple[str, str]] = set()
         #: What all runs of the database spent; ``None``: nobody bounds it.
@@ -113,6 +115,7 @@ class Costs:
             listed = await self._listed(row, [model], wall=wall)
             if is_whole(listed):
                 purse.prices[model_id] = listed.all_day
+                purse.expect(self._tokens.seen(model))
             elif purse.most == inf and is_free(row.provider):
                 purse.free.add(model_id)
             else:

@@ -116,7 +116,7 @@ class Holder:
         self._gate = Gate(self._ledger, clock, self._charge_of)
         self._judge = Judge(self._ledger, clock, rand, self._tokens)
         self._planner = Planner(self._ledger)
-        self._costs = Costs(feed.notice)
+        self._costs = Costs(feed.notice, self._tokens)
         self._scopes = Scopes(self._ledger, clock, feed.notice)
         self._roster = Roster(
             writer=writer,

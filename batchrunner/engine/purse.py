@@ -13,7 +13,8 @@ from typing import Final
 
 from batchrunner.core.budget import LEAST_MARGIN, NO_BUDGET, UNITS, Budget, Spending, most_of
 from batchrunner.core.dollars import as_bound, as_dollars
-from batchrunner.core.prices import Price
+from batchrunner.core.prices import Price, worst
+from batchrunner.core.tokens import Seen
 from batchrunner.models import JobId, ModelId, Waiting, WaitingReason
 from batchrunner.store.records import Settle
 from batchrunner.store.spending import LostAnswer
@@ -76,9 +77,17 @@ class Purse:
         """Return the most that a request may cost, and its estimated input; ``None``: no bound."""
         return most_of(self.prices.get(model, ()), body, self._margin)
 
+    def expect(self, seen: Seen) -> None:
+        """Begin with what earlier calls learned of how far a model's inputs pass their estimates."""
+        self._margin = max(self._margin, _AGAIN * seen.factor * (1 + (seen.error or 0.0)))
+
     def count_lost(self, lost: LostAnswer) -> bool:
         """Count a request of an earlier call whose answer was lost; return whether that has a bound."""
-        most, _ = self.worst_case(lost.model_id, lost.body)
+        if lost.tokens is not None:
+            # Faster than an estimate: there may be as many as the run has jobs.
+            most = worst(self.prices.get(lost.model_id, ()), *lost.tokens, lost.body)
+        else:
+            most, _ = self.worst_case(lost.model_id, lost.body)
         self.lost += most or 0.0
         return most is not None
 

@@ -46,6 +46,10 @@ class TokenEstimates:
         """Take what is stored."""
         self._seen.update(seen)
 
+    def seen(self, model: str) -> Seen:
+        """Return what a model's answers taught."""
+        return self._seen.get(model, _NOTHING)
+
     def charge(self, job: JobId, model: str, body: bytes, counting: Counting) -> Charge:
         """Return what to reserve for a job's request."""
         if len(self._estimates) >= _MOST_KEPT:

@@ -56,6 +56,8 @@ class LostAnswer(NamedTuple):
     model_id: ModelId
     key: str
     body: bytes
+    #: Input and output tokens of an answer that came, of which only the price was unknown.
+    tokens: tuple[int, int] | None = None
 
 
 def lost_models(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, str]]:
@@ -68,16 +70,27 @@ def lost_models(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, 
 
 
 def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer]:
-    """Yield each request of a run that may have been paid and whose cost nobody knows."""
+    """Yield each request of a run that may have been paid and whose cost nobody knows.
+
+    Those of a job's answers that came are one: their tokens are stored as a sum.
+    """
     codecs = codecs_of(conn, run_id)
     rows = conn.execute(
-        "SELECT j.model_id, j.key, p.body, p.codec"
-        + _LOST.format(" JOIN payload p ON p.job_id = j.id"),
+        "SELECT j.model_id, j.key, p.body, p.codec, s.job_id,"
+        " iif(s.maybe_executed, NULL, r.input_tokens), r.output_tokens"
+        + _LOST.format(" JOIN payload p ON p.job_id = j.id")
+        + " ORDER BY s.job_id",
         run_range(run_id),
     )
-    for model, key, body, codec in rows:
+    told = None
+    for model, key, body, codec, job, n_input, n_output in rows:
+        if n_input is not None:
+            if job == told:
+                continue
+            told = job
         plain = plain_body(codecs, codec, body, part="request", key=key)
-        yield LostAnswer(ModelId(model), key, plain)
+        tokens = None if n_input is None else (n_input, n_output or 0)
+        yield LostAnswer(ModelId(model), key, plain, tokens)
 
 
 def claimed_requests(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[JobId, LostAnswer]]:

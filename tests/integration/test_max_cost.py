@@ -128,6 +128,35 @@ def test_lost_answers_that_nothing_bounded_forbid_a_bound(dear: House, api: ApiS
     dear.run("retry", "--max-cost", "none", code=0)
 
 
+def test_what_earlier_answers_taught_of_inputs_counts_from_the_first_request(
+    house: House, api: ApiServer
+) -> None:
+    """A file by its id is longer than it looks: known from another run, no request is tried on it."""
+    (house.folder / "batchrunner.toml").write_text('[prices."dear-1"]\ninput = 10000\noutput = 0\n')
+    api.script([{"body": answer({"input_tokens": 500, "output_tokens": 20}, model="dear-1")}])
+    house.jobs(3, max_tokens=MOST)
+    house.run(*submit(house), code=0)
+    house.jobs(3, max_tokens=MOST, prefix="other")
+    done = house.run(*submit(house, "--name", "other", "--max-cost", "4.50"), code=3)
+    assert "the next job may cost $" in done.error["message"]
+    assert len(api.requests()) == 3
+
+
+def test_answers_of_a_time_without_a_price_count_by_their_tokens(
+    house: House, api: ApiServer
+) -> None:
+    """Their cost was not known then; what they took was."""
+    body = answer({"input_tokens": 20, "output_tokens": 20}, model="dear-1")
+    api.script([{"to": 3, "body": body}, {"status": 400}])
+    house.jobs(6, max_tokens=MOST)
+    house.run(*submit(house, "-c", "1"), code=1)
+    (house.folder / "batchrunner.toml").write_text(PRICES)
+    api.script([{"body": body}])
+    done = house.run("retry", "--json", "-c", "1", "--max-cost", "1.70", code=3)
+    assert "up to $0.6000 for answers that were lost" in done.error["message"]
+    assert house.counts().completed == 4
+
+
 def test_a_model_that_comes_back_into_a_live_run_has_its_price(dear: House, api: ApiServer) -> None:
     """Its only job had failed when the run was taken up; put back, it goes like the others."""
     other = PRICES.replace("dear-1", "dear-2")
@@ -137,11 +166,13 @@ def test_a_model_that_comes_back_into_a_live_run_has_its_price(dear: House, api:
     says = {"j0": "mumble", "j1": "hello", "j2": "wait"}
     lines = [{"id": key, "prompt": text, "max_tokens": MOST} for key, text in says.items()]
     lines[0]["model"] = "dear-2"
+    dear.write("jobs.jsonl", lines[:1])
+    dear.run(*submit(dear, "--max-cost", "50"), code=1)
     dear.write("jobs.jsonl", lines)
-    dear.run(*submit(dear, "--max-cost", "50", "--max-failures", "1"), code=3)
-    assert dear.rows()["j0"].status == "failed"
+    dear.run(*submit(dear, "--update", "--no-run"), code=None)
+    assert (dear.counts().failed, dear.counts().pending) == (1, 2)
     api.script([{"contains": "wait", "fault": "hang"}, {"body": body}])
-    live = dear.start("resume", "--json", "-c", "4", "--max-failures", "100%")
+    live = dear.start("resume", "--json", "-c", "4")
     live.sees("job.completed")
     dear.run("retry", "--status", "failed", "--no-wait", code=3)
     live.until(lambda: dear.rows()["j0"].status == "completed", "the job that was put back")
