@@ -163,16 +163,14 @@ def test_a_model_that_comes_back_into_a_live_run_has_its_price(dear: House, api:
     (dear.folder / "batchrunner.toml").write_text(PRICES + other)
     body = answer({"input_tokens": 20, "output_tokens": 20}, model="dear-1")
     api.script([{"contains": "mumble", "status": 400}, {"body": body}])
-    says = {"j0": "mumble", "j1": "hello", "j2": "wait"}
-    lines = [{"id": key, "prompt": text, "max_tokens": MOST} for key, text in says.items()]
+    says = ["mumble", *["hello"] * 5, "wait"]
+    lines = [{"id": f"j{i}", "prompt": say, "max_tokens": MOST} for i, say in enumerate(says)]
     lines[0]["model"] = "dear-2"
-    dear.write("jobs.jsonl", lines[:1])
-    dear.run(*submit(dear, "--max-cost", "50"), code=1)
     dear.write("jobs.jsonl", lines)
-    dear.run(*submit(dear, "--update", "--no-run"), code=None)
-    assert (dear.counts().failed, dear.counts().pending) == (1, 2)
+    dear.run(*submit(dear, "--max-cost", "50", "-c", "1", "--max-failures", "1"), code=3)
+    assert dear.rows()["j0"].status == "failed"
     api.script([{"contains": "wait", "fault": "hang"}, {"body": body}])
-    live = dear.start("resume", "--json", "-c", "4")
+    live = dear.start("resume", "--json", "-c", "4", "--max-failures", "100%")
     live.sees("job.completed")
     dear.run("retry", "--status", "failed", "--no-wait", code=3)
     live.until(lambda: dear.rows()["j0"].status == "completed", "the job that was put back")
