@@ -254,6 +254,9 @@ class Call:
         event = _END_EVENTS.get(run.state)
         if event is None:
             return
+        if self.notifier is not None:
+            # Others are told below, when the results are written, and then of these too.
+            self.notifier.holds_end = True
         data: dict[str, Any] = {"jobs": counts_json(run.jobs)}
         if waiting := ending.waiting or run.waiting:
             data["waiting"] = waiting_json(waiting)

@@ -115,6 +115,18 @@ def test_several_runs_are_told_as_they_end(house: House) -> None:
     assert sorted(event["run"]["name"] for event in told(house)) == ["a", "b"]
 
 
+def test_a_run_that_could_not_begin_is_told_whole(house: House) -> None:
+    """Of several runs one that lacks its key is told with its exit code, and once."""
+    house.jobs(1, "a.jsonl", prefix="a")
+    house.jobs(1, "b.jsonl", prefix="b")
+    house.submit("--no-run", file="a.jsonl")
+    own_address = ("--provider", "anthropic", "--model", "m", "--no-run")
+    house.run("submit", "b.jsonl", *own_address)
+    house.resume("--all", "--notify", noting(house), code=4)
+    (event,) = [event for event in told(house) if event["run"]["name"] == "b"]
+    assert (event["event"], event["exit_code"]) == ("run.halted", 4)
+
+
 def test_failing_command_hurts_nothing(house: House) -> None:
     """Its failure is one sentence; the run, its exit code and its results are as without."""
     house.jobs(2)
