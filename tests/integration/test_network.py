@@ -229,7 +229,7 @@ def test_a_companys_authority_is_told_and_then_trusted(
         done = house.submit(code=6)
         assert done.error["kind"] == "tls"
         assert "“Example Corp Inspection CA”" in done.error["message"]
-        assert "batchrunner resume --ca-file FILE" in done.error["fix"]
+        assert "batchrunner resume jobs --ca-file FILE" in done.error["fix"]
         assert api.requests() == []
         (house.folder / "ca.pem").write_bytes(authority.file.read_bytes())
         house.resume("--ca-file", "ca.pem")

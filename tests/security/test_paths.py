@@ -22,9 +22,18 @@ def everything(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
+@pytest.mark.parametrize("name", ["-", "-x", "x" * 101, "x" * 5_000])
+def test_a_name_that_no_command_could_take_is_refused(house: House, name: str) -> None:
+    """A name like an option, or longer than a screen, is refused, and nothing of it is written."""
+    (house.folder / "jobs.jsonl").write_text(BAD_LINE)
+    before = everything(house.folder.parent)
+    house.run("submit", "jobs.jsonl", *house.to_api, f"--name={name}", code=2)
+    assert everything(house.folder.parent) == before
+
+
 @pytest.mark.parametrize(
     "name",
-    ["../out", "../../out", "/tmp/batchrunner-out", "a/b", "..", ".", "a\nb", "-", "con", "x" * 5_000, "\u202e", "~/x"],
+    ["../out", "../../out", "/tmp/batchrunner-out", "a/b", "..", ".", "a\nb", "con", "x" * 100, "\u202e", "~/x"],
     ids=lambda name: repr(name[:20]),
 )  # fmt: skip
 def test_a_runs_name_is_no_path(house: House, name: str) -> None:
