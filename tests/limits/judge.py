@@ -367,6 +367,9 @@ class _Bench:
                 last = bisect_left(self._times, min(span.end, period.end))
                 wasted = self._wasted(Span(period.start - DAY, period.end), told)
                 back = told.rpd - wasted
+                if back <= 0:
+                    # Deaths may have wasted all of it: nothing can be said of its places.
+                    continue
                 for i in range(max(first, back), last):
                     # A minute's places come free at once, and are taken at the pace.
                     free = max(self._times[i - back] + DAY, self._times[i - 1])
