@@ -78,12 +78,12 @@ def doctor_command(ctx: click.Context, /, is_live: bool, **values: Any) -> int:
     run = connection(values)
     checks = run_async(settings.app().doctor(run=run, is_live=is_live), os.environ)
     failed = [check.exit_code for check in checks if check.status is CheckStatus.FAIL]
+    typed = typed_words(ctx)
+    placed = [replace(check, fix=settings.placed(again(check.fix, typed))) for check in checks]
     if settings.json:
-        write_list("checks", map(check_row, checks))
+        write_list("checks", map(check_row, placed))
     else:
         colour = False if os.environ.get("NO_COLOR") else None
-        typed = typed_words(ctx)
-        placed = [replace(check, fix=settings.placed(again(check.fix, typed))) for check in checks]
         for line in lines(placed, width=terminal_width() or _WIDTH, symbols=_has_symbols()):
             click.echo(line, color=colour)
         click.echo(_summary(checks), err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import click
@@ -50,40 +51,54 @@ def explain_command(ctx: click.Context, /, run: str | None, job: str | None) -> 
     latest run.
     """
     settings = Settings.of(ctx)
-    view = settings.app().explain(run, job)
+    view = _placed(settings.app().explain(run, job), settings)
     if settings.json:
         write_json(explain_object(view))
         return 0
     now = wall_ms()
     if view.job is not None:
-        _write_job(view, view.job, settings, now)
+        _write_job(view, view.job, now)
         return 0
-    write_facts(_facts(view, settings, now))
+    write_facts(_facts(view, now))
     if view.time is not None:
         _write_time(view.time, now)
     if view.advice:
         click.echo()
-        write_facts([("faster", settings.placed(view.advice))])
+        write_facts([("faster", view.advice)])
     return 0
 
 
-def _facts(view: ExplainView, settings: Settings, now_ms: float) -> Iterator[Fact]:
+def _placed(view: ExplainView, settings: Settings) -> ExplainView:
+    """Return a view whose commands, pasted, find the same database, configuration and run."""
+
+    def there(standing: Standing) -> Standing:
+        return replace(standing, next=settings.placed(standing.next, view.run.name))
+
+    return replace(
+        view,
+        standing=there(view.standing),
+        advice=settings.placed(view.advice),
+        job=view.job and replace(view.job, standing=there(view.job.standing)),
+    )
+
+
+def _facts(view: ExplainView, now_ms: float) -> Iterator[Fact]:
     run, time = view.run, view.time
     jobs = run.jobs
     yield "run", f"{printable(run.name)} ({printable(run.id)}, {printable(run.provider)})"
     yield "state", run.state
     yield "jobs", f"{jobs.completed:,} of {jobs.total:,} completed, {jobs.failed:,} failed"
-    yield from _standing(view.standing, settings, now_ms)
+    yield from _standing(view.standing, now_ms)
     if time is not None:
         took = duration((time.ended_at - time.began_at) / 1000.0)
         began, ended = local_time(time.began_at, now_ms), local_time(time.ended_at, now_ms)
         yield "time", f"{took}, from {began} to {ended}"
 
 
-def _standing(standing: Standing, settings: Settings, now_ms: float) -> Iterator[Fact]:
+def _standing(standing: Standing, now_ms: float) -> Iterator[Fact]:
     yield "why", printable(standing.detail)
     yield "until", when(standing.until, now_ms) if standing.until is not None else ""
-    yield "next", settings.placed(standing.next)
+    yield "next", standing.next
 
 
 def _write_time(time: TimeView, now_ms: float) -> None:
@@ -118,12 +133,12 @@ def _wait_fact(wait: WaitView, now_ms: float) -> Fact:
     return local_time(wait.began_at, now_ms), words
 
 
-def _write_job(view: ExplainView, job: JobStory, settings: Settings, now_ms: float) -> None:
+def _write_job(view: ExplainView, job: JobStory, now_ms: float) -> None:
     write_facts(
         [
             ("job", f"{printable(job.key)} of {printable(view.run.name)} ({view.run.state})"),
             ("status", printable(job.status)),
-            *_standing(job.standing, settings, now_ms),
+            *_standing(job.standing, now_ms),
         ]
     )
     click.echo()

@@ -180,9 +180,10 @@ def errors_command(ctx: click.Context, /, run: str | None) -> int:
     app = settings.app()
     groups, view = app.errors(run), app.status(run)
     if settings.json:
+        placed = (replace(one, fix=settings.placed(one.fix, view.name)) for one in groups)
         write_list(
             "errors",
-            map(error_row, groups),
+            map(error_row, placed),
             waiting=waiting_object(settings.placed_wait(view.waiting, view.name)),
         )
         return 0

@@ -23,6 +23,35 @@ def test_every_fix_goes_to_the_same_database(house: House) -> None:
     assert fix == "Look at it with: batchrunner status --db other.db jobs"
 
 
+def test_every_fix_in_json_goes_to_the_same_database(house: House, api: ApiServer) -> None:
+    """What explain, errors and doctor say in JSON is the command that a person is shown, and can be pasted."""
+    api.script([{"contains": "say j0;", "status": 400, "body": "no"}])
+    house.jobs(2)
+    place = ("--db", "other.db")
+    house.submit(*place, code=1)
+    views = {
+        name: house.run(name, *place, "--json").json for name in ("explain", "errors", "status")
+    }
+    assert views["explain"]["standing"]["next"] == "batchrunner errors --db other.db jobs"
+    assert "batchrunner retry --db other.db jobs" in views["errors"]["errors"][0]["fix"]
+    of_job = house.run("explain", "jobs", "j1", *place, "--json").json["job"]
+    assert of_job["standing"]["next"] == "batchrunner show --db other.db jobs j1"
+    way = ("--provider", "openai", "--base-url", "http://127.0.0.1:1")
+    done = house.run("doctor", *place, *way, "--json", code=6)
+    (fix,) = {one["fix"] for one in done.json["checks"] if one["check"] == "tcp"}
+    assert fix.endswith(f"batchrunner doctor --db other.db {' '.join(way)}")
+
+
+def test_a_fix_in_json_names_its_run(house: House) -> None:
+    """Where a run stopped, explain's next step resumes that one, not the latest."""
+    house.jobs(1)
+    house.url = "http://127.0.0.1:1"
+    house.submit("--max-wait", "1", code=6)
+    house.submit("--no-run", file=house.jobs(1, "later.jsonl", prefix="k").name)
+    told = house.run("explain", "jobs", "--json").json["standing"]["next"]
+    assert "then: batchrunner resume jobs;" in told
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
