@@ -396,13 +396,30 @@ class Batchrunner:
         commands.cancel(db, run, now_ms=wall_ms())
         return self.status(run.name)
 
-    def set_limits(self, account: str | None, limits: LimitOptions) -> list[str]:
-        """Change the limits of an account (the only one); return what changed, old → new."""
+    def set_limits(
+        self,
+        account: str | None,
+        limits: LimitOptions,
+        *,
+        run: str | None = None,
+        concurrency: int | Literal["auto"] | None = None,
+    ) -> list[str]:
+        """Change the limits of an account (the only one); return what changed, old → new.
+
+        With ``concurrency`` that of ``run`` as well, as by :meth:`set_concurrency`. Nothing is stored
+        where any of it can't be.
+        """
         check_options(RunOptions(), limits)
         db = self._open()
-        scope = find_account(db, account)
-        changes = caps.store_limits(db, scope, limits, now_ms=wall_ms())
-        return [sentence(change) for change in changes]
+        has_limits = limits != LimitOptions()
+        scope = find_account(db, account) if has_limits or account is not None else None
+        if run is not None or concurrency is not None:
+            run = find_run(db, run).uid
+        told = [] if concurrency is None else [self.set_concurrency(run, concurrency)]
+        if scope is not None and has_limits:
+            changes = caps.store_limits(db, scope, limits, now_ms=wall_ms())
+            told += [sentence(change) for change in changes]
+        return told
 
     def set_concurrency(self, name: str | None, value: int | Literal["auto"]) -> str:
         """Change how many requests of a run (the latest) may be in flight, also while it is sent.

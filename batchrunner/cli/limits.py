@@ -125,11 +125,10 @@ def set_command(
         if field in chosen:
             raise click.UsageError(f"'{change}' says a limit again; keep one of them", ctx)
         chosen[field] = value
-    app, sentences = settings.app(), []
-    if (at_once := chosen.pop(_OF_RUN, None)) is not None:
-        sentences.append(app.set_concurrency(run, at_once))
-    if chosen:
-        sentences += app.set_limits(account, LimitOptions(**chosen))
+    at_once = chosen.pop(_OF_RUN, None)
+    sentences = settings.app().set_limits(
+        account, LimitOptions(**chosen), run=run, concurrency=at_once
+    )
     if settings.json:
         write_json({"changes": sentences})
     else:

@@ -131,12 +131,15 @@ def _curve(n: float, bounds: Bounds, now: float) -> tuple[Point, ...]:
     ]
     at, done = now, 0.0
     points = [Point(at, done)]
-    while n - done > _TINY / 2 and at < now + HORIZON_MS:
+    ends = now + HORIZON_MS
+    while n - done > _TINY / 2 and at < ends:
         flow = max(0.0, min([speed, *(meter.lets() for meter in meters)]))
         left = (n - done) / flow if flow > 0 else inf
         span = min([left, *(meter.holds_for(at, flow) for meter in meters)])
         if span == inf:
             break
+        # A flow that no day cuts would go on for centuries, of which no calendar knows.
+        span = min(span, ends - at)
         at, done = at + span, (n if span == left else done + flow * span)
         for meter in meters:
             meter.pass_on(at, span, flow)

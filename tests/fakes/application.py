@@ -187,8 +187,15 @@ class FakeApplication:
         """Nothing bounds what all runs cost."""
         return []
 
-    def set_limits(self, account: str | None, limits: LimitOptions) -> list[str]:
-        self._record("set_limits", account=account, limits=limits)
+    def set_limits(
+        self,
+        account: str | None,
+        limits: LimitOptions,
+        *,
+        run: str | None = None,
+        concurrency: int | str | None = None,
+    ) -> list[str]:
+        self._record("set_limits", account=account, limits=limits, run=run, concurrency=concurrency)
         return ["rpm of key-1: 60 → 50"]
 
     def set_concurrency(self, name: str | None, value: int | str) -> str:

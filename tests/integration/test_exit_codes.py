@@ -135,3 +135,24 @@ def test_the_demo_runs_from_an_empty_folder(house: House) -> None:
     """demo needs no key, no network and no database, and leaves only its results."""
     house.run("demo", timeout=90)
     assert [path.name for path in house.folder.iterdir()] == ["demo.csv"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--account", "nobody"),
+        ("--run", "nothing"),
+        ("--account", "nobody", "concurrency=9"),
+        ("day-resets=Mars/North",),
+    ],
+    ids=["account", "run", "account of nothing", "zone"],
+)
+def test_limits_that_can_not_be_set_change_nothing(house: House, words: tuple[str, ...]) -> None:
+    """Exit 2 means that nothing was stored: neither the run's concurrency nor the account's limits."""
+    house.jobs(1)
+    house.submit("--no-run", "-c", "3", "--rpm", "60")
+    changes = () if "concurrency=9" in words else ("concurrency=9", "rpm=9")
+    house.run("limits", "set", *changes, *words, code=2)
+    assert "concurrency of jobs: 3 → 4" in house.run("limits", "set", "concurrency=4").out
+    (rpm,) = (limit for limit in house.app.limits() if limit.limit == "rpm")
+    assert rpm.value == 60

@@ -145,6 +145,14 @@ def test_what_would_take_centuries_is_not_told() -> None:
     assert sent(1_000_000, DayCap("rpd", 1, "UTC")).last_at is None
 
 
+@pytest.mark.parametrize("gap_ms", [HOUR, 100 * 24 * HOUR], ids=["decades", "millennia"])
+def test_a_slow_pace_has_no_end_beyond_the_horizon(gap_ms: float) -> None:
+    """Without a day's cap too: no end is told, and the days that are told end with the fifth year."""
+    told = sent(1_000_000, Speed("min_interval", 1 / gap_ms))
+    assert told.last_at is None
+    assert len(told.days("UTC")) <= 5 * 366 + 1
+
+
 def test_without_limits_all_go_at_once() -> None:
     """Nothing bounds them: the last goes as the first."""
     assert sent(1000).last_at == pytest.approx(NOW, abs=20)

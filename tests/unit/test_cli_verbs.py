@@ -323,6 +323,8 @@ def test_limits_are_set(app: FakeApplication) -> None:
         {
             "account": "a",
             "limits": LimitOptions(rpm=50, rpd="none", day_resets="rolling", min_interval_s=0.5),
+            "run": None,
+            "concurrency": None,
         },
     )
 
