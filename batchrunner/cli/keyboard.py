@@ -48,7 +48,8 @@ class Keyboard:
         self._pressed = pressed
         self._shown = shown
         self._before: list[Any] | None = None
-        self._lock = threading.Lock()
+        # Ctrl-Z comes while the main thread may be putting the terminal back already.
+        self._lock = threading.RLock()
         self._ends = threading.Event()
         self._is_wanted = False
         self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
@@ -124,10 +125,11 @@ class Keyboard:
 
     def _put_back(self) -> None:
         with self._lock:
-            before, self._before = self._before, None
+            before = self._before
             if before is not None and self._is_ours():
                 with suppress(termios.error):
                     termios.tcsetattr(self._descriptor, termios.TCSANOW, before)
+            self._before = None
 
     def _stop(self, signum: int, _frame: object) -> None:
         """Be stopped by Ctrl-Z, with the terminal as it was; go on when the shell says so."""
