@@ -256,7 +256,8 @@ class Intake(Reading):
                 gentle=self._is_gentle,
                 is_compressed=order.is_compressed(rules, taken_name),
             ) as loader:
-                self._load(loader, rules, lines, digest, rejects)
+                values = self._held(self._read(rules, lines), rules, taken_name)
+                self._load(loader, values, digest, rejects)
                 return self._finish(loader, rules, digest.digest(), rejects, taken_name)
         finally:
             rejects.close()
@@ -274,15 +275,14 @@ class Intake(Reading):
     def _load(
         self,
         loader: Loader,
-        rules: Profile,
-        lines: Iterator[RawLine],
+        values: Iterator[JobLine | LineFault],
         digest: Digest,
         rejects: _Rejects,
     ) -> None:
         chunk: list[JobLine] = []
         raws: dict[tuple[str, int], bytes] = {}
         n_bytes = 0
-        for value in self._read(rules, lines):
+        for value in values:
             if isinstance(value, LineFault):
                 rejects.add(value, self._raw.data if self._raw else None)
                 continue

@@ -19,11 +19,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 from batchrunner.checking import check_name, check_options, check_variables
 from batchrunner.config import Config
-from batchrunner.core.budget import NO_BUDGET, most_of
+from batchrunner.core.budget import NO_BUDGET
+from batchrunner.core.ceiling import most_of
 from batchrunner.core.counting import Counting
 from batchrunner.core.prices import Price
 from batchrunner.core.tokens import Counted, Seen
-from batchrunner.engine.priced import check_priced
+from batchrunner.engine.priced import check_priced, endless_of
 from batchrunner.errors import UsageError
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.layout import Layout, Sum, price_now, told_of
@@ -33,12 +34,13 @@ from batchrunner.plan_notes import of_budget, of_max_cost
 from batchrunner.planned import PlanView
 from batchrunner.preparing import account_of, address_of, fill_of, stored_options
 from batchrunner.providers import Profile, Providers
-from batchrunner.reading import LISTED, Order, Reading, rows_of
+from batchrunner.reading import LISTED, Endless, Order, Reading, rows_of
 from batchrunner.routes import check_routes
 from batchrunner.store.allowances import Allowances, allowances
 from batchrunner.store.database import Database
 from batchrunner.store.inspection import open_current
 from batchrunner.store.keys import SeenKeys
+from batchrunner.store.runs import StoredRun
 from batchrunner.store.spending import budget_views
 from batchrunner.store.tokens import seen_tokens
 
@@ -105,9 +107,11 @@ class _Least:
         #: In dollars; ``None``: of none it can be told.
         self.cost: float | None = None
 
-    def add(self, price: Price | None, body: bytes) -> None:
+    def add(self, price: Price | None, body: bytes, *, provider: str, model: str) -> None:
         """Take one more job."""
-        most = None if price is None else most_of((price,), body)[0]
+        if price is None:
+            return
+        most = most_of((price,), body, provider=provider, model=model).dollars
         if most is not None and (self.cost is None or most < self.cost):
             self.cost = most
 
@@ -134,7 +138,7 @@ class _Reader(Reading):
         sums: dict[str | None, Sum] = {}
         faults = _Faults()
         with SeenKeys.opened() as keys:
-            for value in self._read(rules, lines):
+            for value in self._held(self._read(rules, lines), rules):
                 if isinstance(value, LineFault):
                     faults.add(value)
                     continue
@@ -151,7 +155,7 @@ class _Reader(Reading):
                 if draw is not None and model is not None:
                     draw.add(model, body)
                 if least is not None:
-                    least.add(sums[model].price, body)
+                    least.add(sums[model].price, body, provider=rules.name, model=model or "")
         if faults.n and not self._order.skips_invalid:
             raise self._refuse(faults.n, faults.first)
         if not sums:
@@ -198,7 +202,7 @@ def plan(
     run, config = asked.run, asked.config
     db = open_current(asked.path)
     seen = {} if db is None else seen_tokens(db)
-    order = _order(asked)
+    order = replace(_order(asked), endless=partial(_endless, asked, now_ms))
     reader = _Reader(order, is_stopped=lambda: False)
     price_of = partial(price_now, config.said_prices, now_ms)
     is_bound = run.max_cost is not None or config.setting(MAX_COST, None) is not None
@@ -249,6 +253,15 @@ def _check(asked: Asked) -> None:
         asked.environ,
         asked.providers.profile(named) if named else None,
     )
+
+
+def _endless(asked: Asked, now_ms: int, known: Profile, _into: StoredRun | None) -> Endless | None:
+    """Return what refuses the jobs that ``submit`` would refuse under a bound on money."""
+    options = in_force(stored_options({}, asked.run), asked.config.run_defaults(known.name))
+    return endless_of(
+        known.name, options, said=asked.config.said_prices, budget=asked.config.budget,
+        wall=now_ms, sets=asked.call.sets,
+    )  # fmt: skip
 
 
 def _order(asked: Asked) -> Order:

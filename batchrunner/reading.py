@@ -6,20 +6,21 @@ Memory is flat: lines stream from the files. What is stored of them is told by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from batchrunner.errors import InputError, UsageError
 from batchrunner.formats.detect import detect_provider, peek
+from batchrunner.formats.faults import fault_of
 from batchrunner.formats.lines import Fill, Notes, Rows, read_lines
 from batchrunner.formats.sources import RawLine, open_lines
 from batchrunner.models import JobLine, LineFault
 from batchrunner.providers import Profile, Providers, detect
 from batchrunner.store.runs import StoredRun
 
-__all__ = ["LISTED", "InterruptedIntakeError", "Order", "Reading", "name_of", "rows_of"]
+__all__ = ["LISTED", "Endless", "InterruptedIntakeError", "Order", "Reading", "name_of", "rows_of"]
 
 #: Faults that are listed; the rest is counted.
 LISTED: Final = 20
@@ -27,6 +28,10 @@ LISTED: Final = 20
 
 class InterruptedIntakeError(Exception):
     """A signal came while the file was read; nothing was stored."""
+
+
+#: (a job) → why no bound on money can be kept for it.
+Endless = Callable[[JobLine], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,9 @@ class Order:
     skips_invalid: bool
     #: Whether the requests are kept compressed, of the run that they are taken into, if any.
     is_compressed: Callable[[Profile, StoredRun | None], bool]
+    #: What tells of a job why no bound on money can be kept for it, empty where one can; ``None``: none is said.
+    #: Of a provider, and of the run that the jobs are taken into.
+    endless: Callable[[Profile, StoredRun | None], Endless | None] = lambda _known, _into: None
     #: How rows of data become prompts, and which field is the key.
     rows: Rows = field(default_factory=Rows)
 
@@ -104,6 +112,20 @@ class Reading:
             rows=self._order.rows,
         )
 
+    def _held(
+        self, values: Iterable[JobLine | LineFault], rules: Profile, into: StoredRun | None = None
+    ) -> Iterator[JobLine | LineFault]:
+        """Refuse the jobs that a bound on money can't be kept for; nothing is looked at without one."""
+        why_of = self._order.endless(rules, into)
+        if why_of is None:
+            yield from values
+            return
+        for value in values:
+            if isinstance(value, JobLine) and self._raw is not None and (why := why_of(value)):
+                yield fault_of(self._raw, why)
+            else:
+                yield value
+
     def _noted(self, lines: Iterator[RawLine]) -> Iterator[RawLine]:
         """Remember the line that is being read, for the rejects file."""
         is_slow = self._order.rows.template is not None
@@ -147,6 +169,11 @@ class Reading:
             )
         if rows.key is not None and all("--key names" in one.reason for one in first):
             return "name another field with --key; or mend the lines, or leave them out with --skip-invalid"
+        if all(one.reason.startswith("--max-cost can't be kept: ") for one in first):
+            return (
+                "mend the lines, leave them out with --skip-invalid, or go without the bound: submit it again with"
+                " --max-cost none"
+            )
         names_stdin = "-" in self._order.files and rows.template is None
         if names_stdin and all("JSON" in one.reason for one in first):
             return (

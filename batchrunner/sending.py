@@ -22,6 +22,7 @@ from batchrunner.checkup import Scene, advised
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
+from batchrunner.engine.priced import endless_of
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
@@ -33,7 +34,7 @@ from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions
 from batchrunner.preparing import address_of, fill_of, options_in_force, set_fields, stored_options
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.pricing import worst_case
-from batchrunner.reading import InterruptedIntakeError, Order, name_of, rows_of
+from batchrunner.reading import Endless, InterruptedIntakeError, Order, name_of, rows_of
 from batchrunner.results import check_output
 from batchrunner.routes import check_routes
 from batchrunner.store import commands, failures, maintenance, processes
@@ -263,6 +264,7 @@ async def _take(
         is_update=call.update,
         skips_invalid=call.skip_invalid,
         is_compressed=partial(_is_compressed, this, run),
+        endless=partial(_endless, this, run),
         rows=rows,
     )
     intake = Intake(
@@ -294,6 +296,16 @@ def _check_paid(
         this.check_paid(known.name, stored_options({}, run), lambda: models)
     else:
         this.check_stored(into, run, lambda: {*models, *models_left(this.db, into, is_any=True)})
+
+
+def _endless(this: Call, run: RunOptions, known: Profile, into: StoredRun | None) -> Endless | None:
+    """Return what refuses the jobs of a file that no bound on money can be kept for, if one is in force."""
+    before = msgspec.json.decode(into.options) if into is not None else {}
+    options = in_force(stored_options(before, run), this.config.run_defaults(known.name))
+    return endless_of(
+        known.name, options, said=this.config.said_prices, budget=this.config.budget,
+        wall=wall_ms(), sets=this.call.sets,
+    )  # fmt: skip
 
 
 def _is_compressed(this: Call, run: RunOptions, known: Profile, into: StoredRun | None) -> bool:

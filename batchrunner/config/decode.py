@@ -17,6 +17,7 @@ import msgspec
 from batchrunner.config.forms import Form, wrong_type
 from batchrunner.config.keys import BUDGET_KEYS, KEYS, MISPLACED, PRICE_KEYS, TABLES
 from batchrunner.config.located import NotTomlError, Path, Toml, read_toml
+from batchrunner.core.prices import WINDOW
 from batchrunner.errors import UsageError
 from batchrunner.models import LineFault
 from batchrunner.providers.custom import ProviderTable, RuleTable, TableFaultError, custom_profile
@@ -49,12 +50,14 @@ class Setting(NamedTuple):
 
 
 class Price(NamedTuple):
-    """What a model costs, in dollars per million tokens; ``None``: not said."""
+    """What a model costs, in dollars per million tokens, and its size; ``None``: not said."""
 
     input: float | None
     output: float | None
     cache_read: float | None
     cache_write: float | None
+    #: Tokens that it reads and writes at most in one request.
+    context_window: float | None
     file: FilePath
     line: int
 
@@ -156,6 +159,11 @@ class _Reader:
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
                 if name not in found:
                     self.fault(path, _unknown(_dotted(path), name, PRICE_KEYS, prefix))
+                elif name == WINDOW:
+                    if type(value) is int and 0 < value <= _DEAREST:
+                        found[name] = value
+                    else:
+                        self.fault(path, f"{_dotted(path)} must be a number of tokens, 1 or more")
                 elif not is_number or not 0 <= value <= _DEAREST:
                     self.fault(
                         path,

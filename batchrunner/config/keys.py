@@ -195,8 +195,8 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
 #: Tables beside the keys, at the top of a file alone.
 TABLES: Final = ("profiles", "prices", "budget", "providers")
 
-#: Keys of ``[prices."MODEL"]``: dollars per million tokens.
-PRICE_KEYS: Final = ("input", "output", "cache_read", "cache_write")
+#: Keys of ``[prices."MODEL"]``: dollars per million tokens, and how many tokens it reads at most.
+PRICE_KEYS: Final = ("input", "output", "cache_read", "cache_write", "context_window")
 
 #: Keys of ``[budget]``: dollars that all runs of a database may cost, by what they are for.
 BUDGET_KEYS: Final[Mapping[str, str]] = MappingProxyType(

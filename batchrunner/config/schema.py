@@ -8,6 +8,7 @@ import msgspec
 
 from batchrunner.config.forms import Json
 from batchrunner.config.keys import BUDGET_KEYS, KEYS, PRICE_KEYS
+from batchrunner.core.prices import WINDOW
 from batchrunner.providers.custom import NAME, ProviderTable
 from batchrunner.providers.registry import NAMES
 
@@ -70,7 +71,10 @@ def _price() -> Json:
     return {
         "type": "object",
         "properties": {
-            name: {"type": "number", "minimum": 0, "maximum": 1_000_000_000} for name in PRICE_KEYS
+            name: {"type": "integer", "minimum": 1, "maximum": 1_000_000_000}
+            if name == WINDOW
+            else {"type": "number", "minimum": 0, "maximum": 1_000_000_000}
+            for name in PRICE_KEYS
         },
         "minProperties": 1,
         "additionalProperties": False,

@@ -7,40 +7,22 @@ was admitted today, and for tomorrow, because it may go out then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from math import inf
 from typing import Final, NamedTuple
 
-from batchrunner.core.prices import Price, worst
-from batchrunner.core.tokens import estimate
-
 __all__ = [
     "DAY_MS",
-    "LEAST_MARGIN",
     "NO_BUDGET",
     "UNITS",
     "Budget",
     "Spending",
     "month_start",
-    "most_of",
     "span",
 ]
 
 DAY_MS: Final = 86_400_000
-#: How much larger than its estimate an input is taken to be while no answer proved more.
-LEAST_MARGIN: Final = 1.5
-
-
-def most_of(
-    prices: Sequence[Price], body: bytes, margin: float = LEAST_MARGIN
-) -> tuple[float | None, int]:
-    """Return the most that a request may cost, and its estimated input; ``None``: no bound."""
-    estimated = estimate(body)
-    if estimated.most_output is None:
-        return None, estimated.input
-    n_input = int(estimated.input * margin) + 1
-    return worst(prices, n_input, estimated.most_output, body), estimated.input
 
 
 class Budget(NamedTuple):

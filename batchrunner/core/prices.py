@@ -15,7 +15,7 @@ import msgspec
 
 from batchrunner.models import Usage
 
-__all__ = ["HALVED", "TIERS", "Price", "Rates", "as_said", "cost", "saved", "worst"]
+__all__ = ["HALVED", "TIERS", "WINDOW", "Price", "Rates", "as_said", "cost", "saved", "worst"]
 
 #: How answers say that they were processed otherwise than usual (as JSON) → our word for it.
 TIERS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -23,6 +23,9 @@ TIERS: Final[Mapping[bytes, str]] = MappingProxyType(
 )
 #: What every provider that has it sells at half its price.
 HALVED: Final = frozenset({"batch", "flex"})
+
+#: What a person calls :attr:`Price.window` among a model's prices.
+WINDOW: Final = "context_window"
 
 _PER: Final = 1e-6
 
@@ -50,6 +53,8 @@ class Price:
     steps: tuple[tuple[int, Rates], ...] = ()
     #: What is processed otherwise than usual (:data:`TIERS`), where that has a price of its own.
     tiers: Mapping[str, Price] = field(default_factory=dict)
+    #: Tokens that it reads and writes at most in one request; ``None``: unknown.
+    window: int | None = None
 
     def at(self, n_input: int) -> Rates:
         """Return the rates of a request with so many tokens of input."""
@@ -112,8 +117,13 @@ def as_said(said: Mapping[str, float | None], price: Price | None) -> Price | No
     cost what others do.
     """
     rates = {name: rate for name, rate in said.items() if rate is not None}
+    if (window := rates.pop(WINDOW, None)) is not None:
+        price = as_said(rates, price)
+        return None if price is None else replace(price, window=int(window))
     bare = Rates(None, None, None, None, None)
     if price is None:
+        if not rates:
+            return None
         halved = Price(rates=_said(bare, rates, _HALVES))
         return Price(rates=_said(bare, rates, {}), tiers=dict.fromkeys(HALVED, halved))
     if not rates:
@@ -172,15 +182,15 @@ def _said(old: Rates, said: Mapping[str, float], shares: Mapping[str, float]) ->
     return new
 
 
-def worst(prices: Sequence[Price], n_input: int, n_output: int, body: bytes) -> float | None:
+def worst(
+    prices: Sequence[Price], n_input: int, n_output: int, *, is_dearer: bool, caches: bool
+) -> float | None:
     """Return the most that a request may cost, in dollars; ``None``: a price it may need is unknown.
 
-    ``prices`` are a model's at all hours. ``body`` tells what it asks for: to write to the cache, or to be
-    processed at a dearer price.
+    ``prices`` are a model's at all hours. The request may be processed at a dearer price than usual
+    (``is_dearer``), and write to the cache (``caches``).
     """
-    is_dearer = b"service_tier" in body or b'"speed"' in body
     offers = [*prices, *(tier for price in prices if is_dearer for tier in price.tiers.values())]
-    caches = b"cache_control" in body
     most = 0.0 if offers else None
     for offer in offers:
         for rates in (offer.rates, *(of_step for start, of_step in offer.steps if n_input > start)):

@@ -115,6 +115,7 @@ class Costs:
             listed = await self._listed(row, [model], wall=wall)
             if is_whole(listed):
                 purse.prices[model_id] = listed.all_day
+                purse.names[model_id] = model
                 purse.expect(self._tokens.seen(model))
             elif purse.most == inf and is_free(row.provider):
                 purse.free.add(model_id)

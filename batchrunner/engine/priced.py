@@ -6,14 +6,19 @@ the configuration may have changed since.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from batchrunner.core.budget import NO_BUDGET, Budget
+from batchrunner.core.ceiling import most_of
+from batchrunner.core.prices import Price
 from batchrunner.engine.costs import is_free, is_whole, price_of, unpriced
+from batchrunner.formats.sets import apply_sets, model_of
+from batchrunner.models import JobLine
 from batchrunner.options import MAX_COST
 
-__all__ = ["check_priced"]
+__all__ = ["check_priced", "endless_of"]
 
 
 def check_priced(
@@ -39,3 +44,35 @@ def check_priced(
         listed = price_of(provider, [model], said, wall=wall)
         if not is_whole(listed) and (is_bound or not is_free(provider)):
             raise unpriced(run, model, bound, listed.price)
+
+
+def endless_of(
+    provider: str,
+    options: Mapping[str, Any],
+    *,
+    said: Mapping[str, Mapping[str, float | None]],
+    budget: Budget,
+    wall: float,
+    sets: Sequence[tuple[str, str]] = (),
+) -> Callable[[JobLine], str] | None:
+    """Return what tells of a job why no bound can be kept for it: the field that nothing bounds.
+
+    ``None``: nothing is bound, or nobody pays. A model without a price, and an answer without a bound,
+    are somebody else's to tell.
+    """
+    is_bound = bool(options.get(MAX_COST))
+    if not is_bound and (budget == NO_BUDGET or is_free(provider)):
+        return None
+    bound = "--max-cost" if is_bound else "[budget]"
+
+    @cache
+    def prices_of(model: str) -> tuple[Price, ...]:
+        return price_of(provider, [model], said, wall=wall).all_day if model else ()
+
+    def why(job: JobLine) -> str:
+        body = apply_sets(job.body, sets) if sets else job.body
+        model = (model_of(body) if sets else None) or job.model or ""
+        found = most_of(prices_of(model), body, provider=provider, model=model).why
+        return f"{bound} can't be kept: {found}" if found else ""
+
+    return why

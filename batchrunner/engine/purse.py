@@ -9,9 +9,11 @@ all runs (:class:`~batchrunner.core.budget.Spending`), and what it has no room f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
-from batchrunner.core.budget import LEAST_MARGIN, NO_BUDGET, UNITS, Budget, Spending, most_of
+from batchrunner.core.budget import NO_BUDGET, UNITS, Budget, Spending
+from batchrunner.core.ceiling import LEAST_MARGIN, Most, ceiling, most_of
 from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.prices import Price, worst
 from batchrunner.core.tokens import Seen
@@ -53,12 +55,15 @@ class Purse:
         self.budget = budget
         self._spending = spending
         self._run = run
+        self._provider = provider
         self._bound = _BOUNDS.get(provider, "max_tokens")
         #: Known costs, and worst cases of what was lost.
         self.spent = spent
         self.lost = 0.0
         #: What the run's models cost, at any hour of the day.
         self.prices: dict[ModelId, Sequence[Price]] = {}
+        #: What they are called.
+        self.names: dict[ModelId, str] = {}
         #: Models that nobody pays for.
         self.free: set[ModelId] = set()
         self._reserved: dict[JobId, tuple[float, int]] = {}
@@ -66,16 +71,23 @@ class Purse:
         self._margin = LEAST_MARGIN
         #: The worst case of the job that did not fit; ``None``: the last one did.
         self.short_of: float | None = None
-        #: Why a job's worst case can't be told.
+        #: A job whose worst case can't be told, and why where it is not its answer that nothing bounds.
         self.unbounded = ""
+        self._why = ""
         self.is_near = False
         #: The turn of the day in which a budget had no room for a job.
         self._near_in: int | None = None
         self._is_warned = False
 
-    def worst_case(self, model: ModelId, body: bytes) -> tuple[float | None, int]:
-        """Return the most that a request may cost, and its estimated input; ``None``: no bound."""
-        return most_of(self.prices.get(model, ()), body, self._margin)
+    def worst_case(self, model: ModelId, body: bytes) -> Most:
+        """Return the most that a request may cost."""
+        return most_of(
+            self.prices.get(model, ()),
+            body,
+            self._margin,
+            provider=self._provider,
+            model=self.names.get(model, ""),
+        )
 
     def expect(self, seen: Seen) -> None:
         """Begin with what earlier calls learned of how far a model's inputs pass their estimates."""
@@ -85,9 +97,15 @@ class Purse:
         """Count a request of an earlier call whose answer was lost; return whether that has a bound."""
         if lost.tokens is not None:
             # Faster than an estimate: there may be as many as the run has jobs.
-            most = worst(self.prices.get(lost.model_id, ()), *lost.tokens, lost.body)
+            told = ceiling(self._provider, self.names.get(lost.model_id, ""), lost.body)
+            most = worst(
+                self.prices.get(lost.model_id, ()),
+                *lost.tokens,
+                is_dearer=told.is_dearer,
+                caches=told.caches,
+            )
         else:
-            most, _ = self.worst_case(lost.model_id, lost.body)
+            most = self.worst_case(lost.model_id, lost.body).dollars
         self.lost += most or 0.0
         return most is not None
 
@@ -95,9 +113,9 @@ class Purse:
         """Set a request's worst case apart; return whether it may go out."""
         if model in self.free:
             return True
-        most, n_input = self.worst_case(model, body)
+        most, n_input, why = self.worst_case(model, body)
         if most is None:
-            self.unbounded = self.unbounded or key
+            self._give_up(key, why)
             self.short_of = 0.0
             return False
         if not self._fits(most):
@@ -114,11 +132,16 @@ class Purse:
         """Set apart what a request may cost that is out already, within the bound or not."""
         if request.model_id in self.free:
             return
-        most, n_input = self.worst_case(request.model_id, request.body)
+        most, n_input, why = self.worst_case(request.model_id, request.body)
         if most is None:
-            self.unbounded = self.unbounded or request.key
+            self._give_up(request.key, why)
         else:
             self._keep(job, most, n_input)
+
+    def _give_up(self, key: str, why: str) -> None:
+        """Note the first job whose worst case can't be told."""
+        if not self.unbounded:
+            self.unbounded, self._why = key, why
 
     def _keep(self, job: JobId, most: float, n_input: int) -> None:
         self._reserved[job] = (most, n_input)
@@ -151,8 +174,9 @@ class Purse:
 
     def settle(self, settle: Settle) -> bool:
         """Count what became of a request; return whether to warn now of how much is spent."""
-        most, estimated = self._reserved.pop(settle.job_id, (0.0, 0))
-        if estimated and self._spending is not None:
+        kept = self._reserved.pop(settle.job_id, None)
+        most, estimated = kept or (0.0, 0)
+        if kept is not None and self._spending is not None:
             self._spending.release(most)
         self._n_reserved = self._n_reserved - most if self._reserved else 0.0
         is_answer = settle.http_status is not None and 200 <= settle.http_status < 300
@@ -188,6 +212,18 @@ class Purse:
 
     def stop(self, n_pending: int, n_done: int) -> Waiting | None:
         """Return why a run stops of which nothing is in flight any more."""
+        if self.unbounded and self._why:
+            without = (
+                f"batchrunner resume {self._run} --max-cost none"
+                if self.most < inf
+                else f"take [budget] out of the configuration, then: batchrunner resume {self._run}"
+            )
+            return Waiting(
+                reason=WaitingReason.BUDGET,
+                until=None,
+                detail=f"nobody knows what job {self.unbounded} may cost at most: {self._why}",
+                fix=f"mend that, or go on without the bound: {without}",
+            )
         if self.unbounded:
             return Waiting(
                 reason=WaitingReason.BUDGET,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from batchrunner.core.budget import most_of
+from batchrunner.core.ceiling import most_of
 from batchrunner.core.prices import Price, Rates, as_said
 
 __all__ = ["TABLES", "Listed", "listed_price", "worst_case"]
@@ -41,6 +41,8 @@ _TIERS: Final[Mapping[str, tuple[Mapping[str, str], ...]]] = MappingProxyType(
 #: Prices that change with the hour are looked up again so often.
 _QUARTER_MS: Final = 900_000
 _ALWAYS: Final = float("inf")
+#: What a model reads whose price changes at the end of its window.
+_LONGEST: Final = 2**20
 
 
 class Listed(NamedTuple):
@@ -89,7 +91,7 @@ def worst_case(
     listed = listed_price(provider, (model,), wall=wall).all_day
     if (of_model := said.get(model)) is not None:
         listed = tuple(filter(None, (as_said(of_model, price) for price in listed or (None,))))
-    return most_of(listed, body)[0] if listed else None
+    return most_of(listed, body, provider=provider, model=model).dollars if listed else None
 
 
 def _at(info: Any, at: datetime) -> Price | None:
@@ -104,7 +106,11 @@ def _at(info: Any, at: datetime) -> Price | None:
                 found = _price(info.get_prices(at, context))
                 if found is not None:
                     tiers[name] = found
-    return Price(rates=price.rates, steps=price.steps, tiers=tiers)
+    window = info.context_window
+    if window and any(start >= window for start, _ in price.steps):
+        # It reads more than the table says, if it has a price for it.
+        window = _LONGEST
+    return Price(rates=price.rates, steps=price.steps, tiers=tiers, window=window)
 
 
 #: The table's names, in the order of :class:`Rates`.

@@ -309,3 +309,67 @@ def test_a_sum_is_a_sum(house: House, sum_: str) -> None:
     house.jobs(1)
     done = house.run("submit", "jobs.jsonl", f"--max-cost={sum_}", code=2)
     assert "write 5 or 0.50" in done.err
+
+
+#: A cent for each token that is sent; it reads so many at most.
+READS = '[prices."dear-1"]\ninput = 10000\noutput = 0\n'
+WINDOW = 10_000
+
+
+def shows_files(house: House, n: int) -> None:
+    """Write jobs about files that lie at the provider."""
+    shown = [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}]
+    messages = [{"role": "user", "content": shown}]
+    lines = [
+        {"custom_id": f"j{i}", "params": {"max_tokens": 9, "messages": messages}} for i in range(n)
+    ]
+    house.write("jobs.jsonl", lines)
+
+
+def test_a_file_of_unknown_length_does_not_pass_it(house: House, api: ApiServer) -> None:
+    """It is taken to fill the model's window, whatever an answer about another file says."""
+    (house.folder / "batchrunner.toml").write_text(f"{READS}context_window = {WINDOW}\n")
+    short = answer({"input_tokens": 50, "output_tokens": 2}, model="dear-1")
+    long = answer({"input_tokens": WINDOW, "output_tokens": 2}, model="dear-1")
+    api.script([{"to": 1, "body": short}, {"body": long}])
+    shows_files(house, 6)
+    done = house.run(*submit(house, "-c", "6", "--max-cost", "250"), code=3)
+    # A file of fifty tokens, then two that fill the window.
+    assert len(api.requests()) == 3
+    assert house.status().cost_usd == pytest.approx(0.5 + 200)
+    assert "the next job may cost $100.00" in done.error["message"]
+
+
+def test_a_file_that_nothing_bounds_is_refused(house: House, api: ApiServer) -> None:
+    """Nobody knows how much the model reads: each line and field is named, and nothing is stored."""
+    (house.folder / "batchrunner.toml").write_text(READS)
+    shows_files(house, 2)
+    done = house.run(*submit(house, "--max-cost", "250"), code=2)
+    assert [line["line"] for line in done.error["lines"]] == [1, 2]
+    assert "`messages[0].content[0].source.file_id`" in done.error["lines"][0]["reason"]
+    assert 'context_window in [prices."dear-1"]' in done.error["lines"][0]["reason"]
+    assert done.error["fix"].endswith("--max-cost none")
+    assert not house.db.exists()
+    plan = ("plan", *submit(house, "--max-cost", "250")[1:])
+    assert "source.file_id" in house.run(*plan, code=2).error["lines"][0]["reason"]
+    assert not api.requests()
+
+
+def test_searches_are_refused_and_a_stored_run_stops_at_one(dear: House, api: ApiServer) -> None:
+    """What the provider adds to a request nothing bounds: not at submit, and not when a bound comes later."""
+    replies(api, 20)
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    line = {"custom_id": "a", "params": {"max_tokens": 9, "messages": [], "tools": tools}}
+    line["params"]["messages"] = [{"role": "user", "content": "hi"}]  # type: ignore[index]
+    dear.write("jobs.jsonl", [line])
+    refused = dear.run(*submit(dear, "--max-cost", "5"), code=2)
+    assert "`tools[0]` (web_search_20250305)" in refused.error["lines"][0]["reason"]
+    (dear.folder / "batchrunner.toml").write_text(f"{PRICES}[budget]\nday = 5\n")
+    refused = dear.run(*submit(dear), code=2)
+    assert refused.error["lines"][0]["reason"].startswith("[budget] can't be kept")
+    (dear.folder / "batchrunner.toml").write_text(PRICES)
+    dear.run(*submit(dear, "--no-run"), code=0)
+    stopped = dear.resume("--max-cost", "5", code=3)
+    assert "nobody knows what job a may cost at most: `tools[0]`" in stopped.error["message"]
+    assert not api.requests()
+    dear.resume("--max-cost", "none", code=0)

@@ -19,6 +19,8 @@ from batchrunner.providers.pricing import TABLES, listed_price
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WALL = AT.timestamp() * 1000
 PLAIN = Price(rates=Rates(3.0, 15.0, 0.3, 3.75, 6.0))
+#: A request that asks for nothing dearer than usual.
+PLAINLY = {"is_dearer": False, "caches": False}
 
 ANSWERS = {
     "plain": Usage(input_tokens=1_234, output_tokens=567),
@@ -140,7 +142,7 @@ def test_what_is_dearer_than_usual_stays_as_much_dearer() -> None:
     n = 1_000_000
     assert cost(said, Usage(input_tokens=n, tier="fast")) == pytest.approx(4.0)
     assert cost(said, Usage(input_tokens=0, output_tokens=n, tier="fast")) == pytest.approx(24.0)
-    assert worst([said], n, n, b'{"speed": "fast"}') == pytest.approx(28.0)
+    assert worst([said], n, n, is_dearer=True, caches=False) == pytest.approx(28.0)
     # What the table wants for it stands where nothing was said.
     assert said.tiers["fast"].rates.cache_read == 0.6
 
@@ -256,29 +258,31 @@ def test_caches_and_tiers_are_read(provider: str, body: Any, usage: Usage) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "n_input", "dollars"),
+    ("asks", "n_input", "dollars"),
     [
-        (b"{}", 1_000_000, 3.0),
-        (b'{"cache_control": {}}', 1_000_000, 6.0),
-        (b'{"service_tier": "auto"}', 1_000_000, 30.0),
-        (b"{}", 2_000_000, 12.0),
+        ({}, 1_000_000, 3.0),
+        ({"caches": True}, 1_000_000, 6.0),
+        ({"is_dearer": True}, 1_000_000, 30.0),
+        ({}, 2_000_000, 12.0),
     ],
     ids=["plain", "writes to the cache", "asks for priority", "long"],
 )
-def test_the_worst_case_is_the_dearest_way(body: bytes, n_input: int, dollars: float) -> None:
+def test_the_worst_case_is_the_dearest_way(
+    asks: dict[str, bool], n_input: int, dollars: float
+) -> None:
     """What a request asks for and how long it is decide which of a model's rates may be the one."""
     priority = Price(rates=PLAIN.rates._replace(input=30.0))
     long = ((1_500_000, PLAIN.rates._replace(input=6.0)),)
     price = Price(rates=PLAIN.rates, steps=long, tiers={"priority": priority})
-    assert worst([price], n_input, 0, body) == pytest.approx(dollars)
+    assert worst([price], n_input, 0, **{**PLAINLY, **asks}) == pytest.approx(dollars)
 
 
 def test_the_worst_case_of_what_changes_with_the_hour_is_the_dearest_hour() -> None:
     """A night's price binds nobody by day, and an unknown one no sum at all."""
     night, day = Price(rates=PLAIN.rates._replace(output=1.0)), PLAIN
-    assert worst([night, day], 0, 1_000_000, b"{}") == pytest.approx(15.0)
-    assert worst([], 0, 1, b"{}") is None
-    assert worst([Price(rates=PLAIN.rates._replace(output=None))], 0, 1, b"{}") is None
+    assert worst([night, day], 0, 1_000_000, **PLAINLY) == pytest.approx(15.0)
+    assert worst([], 0, 1, **PLAINLY) is None
+    assert worst([Price(rates=PLAIN.rates._replace(output=None))], 0, 1, **PLAINLY) is None
     listed = listed_price("deepseek", ["deepseek-chat"], wall=WALL)
     assert len(set(map(repr, listed.all_day))) > 1
 
