@@ -349,8 +349,8 @@ class Intake(Reading):
 
     def _name_taken(self, run: StoredRun, diff: Diff) -> UsageError:
         return UsageError(
-            f"There is a run {run.name!r} with other content: {diff.same} jobs are the same,"
-            f" {diff.changed} changed, {diff.new} new, {diff.gone} gone. Nothing was stored.",
+            f"There is a run {run.name!r} with other content (jobs: {diff.same} the same,"
+            f" {diff.changed} changed, {diff.new} new, {diff.gone} gone). Nothing was stored.",
             fix="take the file into that run with --update, name another with --name NAME, or make"
             " a new run beside it with --new",
             kind="name_taken",
@@ -374,7 +374,7 @@ def notices_of(taken: Taken, *, is_paused: bool = False) -> Iterator[str]:
             else ""
         )
         yield (
-            f"{taken.name}: {diff.same} jobs the same, {diff.changed} changed{answered},"
+            f"{taken.name}: {diff.same} the same, {diff.changed} changed{answered},"
             f" {diff.new} new, {diff.gone} gone (kept)"
         )
     if taken.n_rejected:

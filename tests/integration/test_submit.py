@@ -71,7 +71,7 @@ def test_a_name_with_other_content_is_refused_with_counts(house: House, api: Api
         ],
     )
     done = house.submit(code=2)
-    for words in ("1 jobs are the same", "1 changed", "2 new", "1 gone"):
+    for words in ("jobs: 1 the same", "1 changed", "2 new", "1 gone"):
         assert words in done.error["message"]
     for option in ("--update", "--name", "--new"):
         assert option in done.error["fix"]
@@ -95,7 +95,7 @@ def test_update_takes_the_file_into_the_run(house: House, api: ApiServer) -> Non
     )
     api.script([])
     done = house.submit("--update")
-    for words in ("1 jobs the same", "2 changed", "1 new", "0 gone", "already answered"):
+    for words in ("1 the same", "2 changed", "1 new", "0 gone", "already answered"):
         assert words in done.err
     assert [r.prompt for r in api.requests()[3:]] in (["mended", "new one"], ["new one", "mended"])
     rows = house.rows()
