@@ -83,7 +83,16 @@ def plan(
 
 def _found(db: Database, names: Sequence[str], note: _Note | None) -> list[StoredRun]:
     gone = {word for run in note.runs for word in (run.uid, run.name)} if note else set()
-    runs = {run.id: run for run in (find_run(db, name) for name in names if name not in gone)}
+    runs: dict[RunId, StoredRun] = {}
+    for name in names:
+        try:
+            run = find_run(db, name)
+        except UsageError:
+            # What was broken off is finished in any case; its name may be another run's by now.
+            if name not in gone:
+                raise
+        else:
+            runs[run.id] = run
     for run in runs.values():
         if run.state not in _OVER:
             raise UsageError(

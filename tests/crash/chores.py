@@ -1,4 +1,4 @@
-"""Work on a database that sends nothing, killed like everything else: export, backup, upgrade.
+"""Work on a database that sends nothing, killed like everything else: export, backup, upgrade, prune.
 
 Each has its words, and what must hold after any death: what was there before is whole, or the new
 is; never half of either.
@@ -6,7 +6,6 @@ is; never half of either.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,20 +16,15 @@ from alembic.config import Config
 
 from batchrunner.store import schema
 from batchrunner.store.database import Database
+from tests.crash.pruning import last_prune, prepare_prune, prune_done, prune_problems, prune_words
 from tests.crash.scene import Scene, looked_at
 
 __all__ = [
     "CHORES",
-    "MARK",
     "Chore",
-    "add_old_run",
     "make_older",
-    "prune_problems",
     "upgrade_problems",
 ]
-
-#: Stands in each request of a run that is pruned.
-MARK: Final = "forget-these-words"
 
 #: Tables and columns that 0002 added.
 _NEW: Final = frozenset({"dictionary", "payload.codec", "response.codec"})
@@ -45,6 +39,12 @@ class Chore(NamedTuple):
     words: Callable[[Scene, int], list[str]]
     #: What is wrong after it ended or died.
     problems: Callable[[Scene], Iterator[str]]
+    #: What is wrong, besides, after it ended by itself.
+    done: Callable[[Scene], Iterator[str]] = lambda _: iter(())
+    #: Does it for the last time, in peace, and tells what is wrong then.
+    last: Callable[[Scene], Iterator[str]] = lambda _: iter(())
+    #: How long it may live (seconds): killed at a random time up to this.
+    longest_s: float = 0.25
 
 
 def make_older(db: Path) -> None:
@@ -87,36 +87,6 @@ def _not_whole(connection: sqlite3.Connection, name: str, n_jobs: int) -> Iterat
         yield f"{name} has {n} jobs of {n_jobs}"
 
 
-def add_old_run(scene: Scene, n_jobs: int) -> None:
-    """Store a cancelled run beside the scene's, that a prune may take."""
-    file = scene.folder / "old.jsonl"
-    with file.open("w") as out:
-        for n in range(n_jobs):
-            job = {"id": f"old-{n}", "prompt": f"{MARK} old-{n}", "model": "sim-1"}
-            out.write(json.dumps(job) + "\n")
-    words = ["--provider", "anthropic", "--base-url", scene.api.url]
-    for given in (
-        ["submit", str(file), "--name", "old", *words, "--no-run"],
-        ["cancel", "old", "-y"],
-    ):
-        done = scene.run(*given)
-        assert done.code == 0, done.err
-
-
-def prune_problems(scene: Scene) -> Iterator[str]:
-    """Tell what of a pruned run is there by half: a run by its jobs, a job by its bodies."""
-    with looked_at(scene.db) as connection:
-        found = connection.execute("SELECT id, next_seq - 1 FROM run WHERE name = 'old'").fetchone()
-        (n,) = connection.execute("SELECT count(*) FROM job WHERE key GLOB 'old-*'").fetchone()
-        if found is not None and n != found[1]:
-            yield f"a run that is shown has {n} of its {found[1]} jobs"
-        (halves,) = connection.execute(
-            "SELECT count(*) FROM payload WHERE (codec IS 0) != (body = x'')"
-        ).fetchone()
-        if halves:
-            yield f"{halves} requests are gone by half"
-
-
 def _nothing(_scene: Scene) -> None:
     """Have nothing to make ready."""
 
@@ -151,4 +121,5 @@ CHORES: Final[Mapping[str, Chore]] = {
         lambda scene, n: ["db", "upgrade"] if n % 2 else ["status", scene.name],
         upgrade_problems,
     ),
+    "prune": Chore(prepare_prune, prune_words, prune_problems, prune_done, last_prune, 0.6),
 }  # fmt: skip

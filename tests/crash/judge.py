@@ -27,12 +27,12 @@ MOST_SAID = 12
 _ANSWERS = """
     SELECT j.key, j.finished_at, j.claims, r.http_status, r.request_id, r.body
     FROM job j JOIN run ON run.id = j.run_id LEFT JOIN response r ON r.job_id = j.id
-    WHERE j.state = 'completed' AND run.state != 'loading'"""
+    WHERE j.state = 'completed' AND run.state != 'loading' AND j.key GLOB ?"""
 _SENDS = """
     SELECT j.key, count(*), sum(s.maybe_executed), sum(s.outcome IS NULL),
            sum(s.http_status IS NOT NULL AND NOT s.maybe_executed),
            sum(s.maybe_executed AND s.kind = 'interrupted')
-    FROM send s JOIN job j ON j.id = s.job_id GROUP BY j.key"""
+    FROM send s JOIN job j ON j.id = s.job_id WHERE j.key GLOB ? GROUP BY j.key"""
 
 
 def tokens_of(prompt: str) -> int:
@@ -65,7 +65,7 @@ class Judge:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
                 return
             self._kept(connection)
-            for key, *answer in connection.execute(_ANSWERS):
+            for key, *answer in connection.execute(_ANSWERS, (self._mine,)):
                 if key not in self._answers:
                     self._answers[key] = tuple(answer)
                     self._asked[key] = arrivals.get(key, 0)
@@ -107,6 +107,11 @@ class Judge:
             self._status(app)
         return self.problems
 
+    @property
+    def _mine(self) -> str:
+        """What the keys of the scene's jobs are like."""
+        return f"{self.scene.prefix}-*"
+
     # --- one method a promise
 
     def _integrity(self, connection: sqlite3.Connection) -> None:
@@ -118,7 +123,7 @@ class Judge:
 
     def _kept(self, connection: sqlite3.Connection) -> None:
         """No stored answer is lost or replaced."""
-        now = {key: tuple(answer) for key, *answer in connection.execute(_ANSWERS)}
+        now = {key: tuple(answer) for key, *answer in connection.execute(_ANSWERS, (self._mine,))}
         for key, answer in self._answers.items():
             if now.get(key) != answer:
                 self._say(f"the stored answer of {key} was {answer}, is {now.get(key)}")
@@ -132,7 +137,7 @@ class Judge:
     def _sends(self, connection: sqlite3.Connection) -> None:
         """Every arrival is a row of the send log; what may be double is marked, and bounded."""
         arrivals = self.scene.arrivals()
-        log = {row[0]: row[1:] for row in connection.execute(_SENDS)}
+        log = {row[0]: row[1:] for row in connection.execute(_SENDS, (self._mine,))}
         crashed = 0
         for key in sorted(arrivals | log):
             n_rows, n_marked, n_open, n_answered, n_crashed = log.get(key, (0, 0, 0, 0, 0))
@@ -158,8 +163,10 @@ class Judge:
         (rows,) = connection.execute(
             "SELECT count(*) FROM send WHERE sent_at IS NOT NULL OR maybe_executed"
         ).fetchone()
+        rows += self.scene.n_forgotten
         (days,) = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage_day").fetchone()
         (runs,) = connection.execute("SELECT coalesce(sum(n_sent), 0) FROM run").fetchone()
+        runs += self.scene.n_forgotten
         if not rows == days == runs:
             self._say(f"{rows} rows in the send log, {days} in the days, {runs} counted by runs")
         (used,) = connection.execute(

@@ -9,6 +9,7 @@ left in peace until its run is finished and judged:
     tokens   --tpm holds the sends back
     export   over an earlier file             backup  to a new file
     upgrade  of a database of the first version
+    prune    of a run, or of its requests and answers, and the rewriting of the file
 
 What is killed is the process, its whole process group, or only the shell that started it (the
 process then goes on alone, and whoever comes next follows it). The same seed gives the same rounds,
@@ -83,7 +84,8 @@ SITUATIONS: Final[Mapping[str, Situation]] = {
     "follow": Situation(600, 2.0, 3, {"latency_s": 0.03}, followed=True),
     **{
         name: Situation(
-            3_000, 0.25, 8, {"latency_s": 0.002}, ("--no-run",), last=("-c", "16"), chore=chore
+            3_000, chore.longest_s, 8, {"latency_s": 0.002}, ("--no-run",), last=("-c", "16"),
+            chore=chore,
         )
         for name, chore in CHORES.items()
     },
@@ -114,6 +116,8 @@ def play_round(situation: str, seed: int, folder: Path, *, deaths: int | None = 
                 _one_life(scene, judge, told, rand)
             else:
                 _one_chore(scene, judge, told.longest_s, told.chore, rand, n)
+        if told.chore is not None:
+            judge.problems += told.chore.last(scene)
         _in_peace(scene, judge, told)
         return judge.problems
 
@@ -159,6 +163,8 @@ def _one_chore(
         judge.died()
     elif done.code != 0:
         judge.problems.append(f"exit {done.code}: {done.err.strip()[-400:]}")
+    else:
+        judge.problems += chore.done(scene)
     judge.problems += chore.problems(scene)
 
 
@@ -212,7 +218,7 @@ def _in_peace(scene: Scene, judge: Judge, told: Situation) -> None:
         judge.judge(answered=False)
     if told.last[1:2] == ("none",):
         scene.limits = scene.token_limits = ()
-    done = scene.run("resume", *told.last)
+    done = scene.run("resume", scene.name, *told.last)
     if done.code != 0:
         judge.problems.append(f"exit {done.code} at the end: {done.err.strip()[-400:]}")
     judge.judge()

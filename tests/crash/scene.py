@@ -87,6 +87,8 @@ class Scene:
     #: The same of tokens.
     token_limits: Sequence[tuple[int, float]] = ()
     name: str = "run"
+    #: Requests of runs that were pruned since: their usage stays, their rows of the send log go.
+    n_forgotten: int = 0
     #: How Python is given the program.
     program: Sequence[str] = ("-m", "batchrunner")
     keys: list[str] = field(default_factory=list)

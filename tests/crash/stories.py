@@ -11,14 +11,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from tests.crash.chores import (
-    MARK,
-    add_old_run,
-    make_older,
-    prune_problems,
-    upgrade_problems,
-)
+from tests.crash.chores import make_older, upgrade_problems
 from tests.crash.judge import Judge, tokens_of
+from tests.crash.pruning import MARK, add_old_run, half_pruned
 from tests.crash.scene import Done, Scene, looked_at
 
 __all__ = ["STORIES", "Story", "go_on"]
@@ -272,13 +267,13 @@ def _prune(scene: Scene, judge: Judge, point: str) -> bool:
     if done.died:
         judge.died()
         judge.crashes -= 1  # it sent nothing
-        judge.problems += prune_problems(scene)
+        judge.problems += half_pruned(scene)
         # The first command that stores something sweeps what is out of sight.
         _expect(judge, scene.run("resume", scene.name))
         _expect(judge, scene.run(*words))
     else:
         _expect(judge, done)
-    judge.problems += prune_problems(scene)
+    judge.problems += half_pruned(scene)
     if MARK.encode() in scene.db.read_bytes():
         judge.problems.append("words of a pruned run are left in the file")
     if scene.db.stat().st_size > LARGEST:

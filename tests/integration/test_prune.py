@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from batchrunner.errors import BusyError, DatabaseError, UsageError
+from batchrunner.failpoints import VARIABLE
 from batchrunner.models import RunState
 from batchrunner.options import JobFilter, LimitOptions, RunOptions
 from batchrunner.store import shrink
@@ -299,6 +301,25 @@ def test_a_reader_keeps_what_it_sees(house: House, monkeypatch: pytest.MonkeyPat
     assert again["shrunk"]
     assert again["size_after"] < view.size_before / 2
     assert MARK.encode() not in house.db.read_bytes()
+
+
+def test_a_run_is_taken_though_an_earlier_prune_of_its_name_was_broken_off(house: House) -> None:
+    """What died is finished, and what is asked for now is done too: by bodies, then a run, then anew."""
+    two_runs(house, 2)
+    dies = {VARIABLE: "prune.taken:1"}
+    house.run("db", "prune", "go", "--bodies", "-y", environ=dies, code=-signal.SIGKILL)
+    house.run("db", "prune", "go", "-y", environ=dies, code=-signal.SIGKILL)
+    assert [run.name for run in house.app.runs()] == ["stay"]
+    house.submit(file="go.jsonl")
+    assert [run.name for run in prune(house, "go").runs] == ["go"]
+    assert [run.name for run in house.app.runs()] == ["stay"]
+    assert MARK.encode() not in house.db.read_bytes()
+    # Finished by its name alone, where there is no run of it left.
+    house.submit(file="go.jsonl")
+    house.run("db", "prune", "go", "-y", environ=dies, code=-signal.SIGKILL)
+    house.run("db", "prune", "go", "-y")
+    with pytest.raises(UsageError, match="There is no run 'go'"):
+        prune(house, "go")
 
 
 def test_prune_of_much_stays_within_its_means(house: House) -> None:
