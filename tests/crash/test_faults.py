@@ -6,6 +6,7 @@ Each ends with exit 5 and a sentence that helps; nothing stored is lost; once th
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -15,9 +16,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from batchrunner.engine.roster import Roster
+from batchrunner.store.faults import DiskFullError, database_error
+from batchrunner.store.records import Settle
 from tests.crash.judge import Judge
 from tests.crash.scene import Done, Scene, ended, environment, looked_at
 from tests.fakes import ApiServer, running_server
@@ -45,6 +51,7 @@ def refused(done: Done, *words: str) -> None:
     for word in (*words, "fix: "):
         assert word in done.err
     assert "Traceback" not in done.err
+    assert ".." not in done.err
 
 
 def carried_on(scene: Scene) -> None:
@@ -105,6 +112,24 @@ def test_full_disk_at_submit_stores_nothing(api: ApiServer, tmp_path: Path) -> N
         done = made.run(*made.submit_words())
         assert done.code == 0, done.err
         assert Judge(made).judge() == []
+
+
+@pytest.mark.parametrize(("n", "named"), [(1, "k0"), (12, "k9 and 2 more")])
+def test_answers_that_could_not_be_stored_are_named(n: int, named: str) -> None:
+    """After the disk's own sentence comes one with the jobs, and what is safe; the advice stays."""
+    error = database_error(OSError(errno.ENOSPC, "No space left on device"), Path("a.db"))
+    settles = [cast("Settle", SimpleNamespace(key=f"k{i}", outcome="answered")) for i in range(n)]
+    unsent = cast("Settle", SimpleNamespace(key="unsent", outcome=None))
+    assert error is not None
+    told = Roster.unstored(cast("Roster", None), error, [*settles, unsent])
+    assert isinstance(told, DiskFullError)
+    assert told.fix == error.fix
+    assert (
+        "No space left on device). The answers of these jobs could not be stored, they may be"
+        " executed again: k0"
+    ) in told.message
+    assert told.message.endswith(f"{named}. Everything committed before is kept.")
+    assert Roster.unstored(cast("Roster", None), error, [unsent]) is error
 
 
 @pytest.mark.slow

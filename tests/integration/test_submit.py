@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from batchrunner.models import RunState
+from batchrunner import intake
+from batchrunner.models import JobLine, LineFault, RunState
+from batchrunner.options import CallOptions, RunOptions
+from batchrunner.store.load import Loader
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -134,6 +138,26 @@ def test_skip_invalid_stores_the_good_ones(house: House, api: ApiServer) -> None
     assert all(row["reason"] for row in rejects)
     assert "2 lines" in done.err
     assert house.status().state is RunState.FINISHED
+
+
+def test_few_long_lines_are_stored_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held before it is stored is bounded by bytes too: long lines go in small chunks."""
+    chunks: list[int] = []
+    add = Loader.add
+
+    def counted(loader: Loader, chunk: Sequence[JobLine]) -> list[LineFault]:
+        chunks.append(sum(len(job.body) for job in chunk))
+        return add(loader, chunk)
+
+    monkeypatch.setattr(Loader, "add", counted)
+    monkeypatch.setattr(intake, "CHUNK_BYTES", 50_000)
+    house.jobs(40, system="x" * 10_000)
+    where = RunOptions(provider="anthropic", base_url=house.url, model="sim-1")
+    file = str(house.folder / "jobs.jsonl")
+    asyncio.run(house.app.submit([file], run=where, call=CallOptions(no_run=True)))
+    assert len(chunks) == 8
+    assert max(chunks) < 2 * 50_000
+    assert house.counts().pending == 40
 
 
 @pytest.mark.parametrize("is_stdin", [False, True], ids=["file", "stdin"])

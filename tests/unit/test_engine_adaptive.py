@@ -123,6 +123,27 @@ def test_auto_has_in_flight_what_a_limit_can_use(latency_ms: float, rpm: int, bo
     assert run.in_flight_bound() == bound
 
 
+def test_refusals_say_nothing_of_how_long_answers_take() -> None:
+    """A refusal comes at once: after many the room that a limit's answers need is what it was."""
+    scene = LiveScene(Cap("rpm", 6_000, None, "flag"))
+    run = scene.run()
+    run.tell("auto")
+    replies = [
+        *[(None, 200, 390.0)] * 3,
+        *[(RATE_LIMITED, 429, 2.0)] * 30,
+        *[(retry(ErrorKind.SERVER_ERROR), 500, 2.0)] * 30,
+    ]
+    claims = [scene.claim(run) for _ in replies]
+    for claim, (decision, status, took) in zip(claims, replies, strict=True):
+        outcome = scene.replied(claim, decision, status=status)
+        outcome.claim.sent_at = outcome.ended_at - took
+        run.outstanding -= 1
+        scene.judge.judge(outcome)
+    assert run.latency_ms == 390.0
+    run.review()
+    assert run.adaptive.most == 59
+
+
 @pytest.mark.parametrize(
     ("connections", "request_bytes", "most"),
     [
