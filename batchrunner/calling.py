@@ -34,7 +34,9 @@ from batchrunner.options import (
     in_force,
 )
 from batchrunner.preparing import (
+    account_of,
     apply_limits,
+    check_sets,
     is_built_in_simulator,
     merge_options,
     options_in_force,
@@ -71,6 +73,7 @@ _END_EVENTS: Final = {
     RunState.PAUSED: "run.halted",
     RunState.CANCELLED: "run.halted",
 }
+_ALL_JOBS: Final = JobFilter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +155,20 @@ class Call:
         left = models or partial(models_left, self.db, stored, is_any=True)
         self.check_paid(stored.provider, options, left, run=stored.name)
 
+    def check(self, stored: StoredRun, run: RunOptions, *, jobs: JobFilter = _ALL_JOBS) -> None:
+        """Refuse whatever :meth:`prepare` would, before anything is stored; ``--set`` is for ``jobs``."""
+        check_output(self.db, run.output, stored.name)
+        check_sets(self.db, stored, jobs, self.call.sets)
+        if stored.account_id is None:
+            options = stored_options(msgspec.json.decode(stored.options), run)
+            account_of(
+                stored.provider,
+                in_force(options, self.config.run_defaults(stored.provider)),
+                self.environ,
+                self.providers,
+                self.ring.look,
+            )
+
     def prepare(
         self,
         stored: StoredRun,
@@ -162,7 +179,7 @@ class Call:
         is_changed: bool = False,
         is_resumed: bool = True,
     ) -> None:
-        """Store what was typed; ``is_changed``: its requests are others by now.
+        """Store what was typed, which :meth:`check` let pass; ``is_changed``: its requests are others by now.
 
         ``is_resumed``: undo ``pause``, as ``resume`` and ``retry`` do and the same file again does not.
         """

@@ -164,12 +164,13 @@ class Intake(Reading):
         is_gentle: Callable[[], bool],
         is_stopped: Callable[[], bool],
         worst_of: WorstOf,
-        check: Callable[[Profile, StoredRun | None, Sequence[str]], None],
+        check: Callable[[Profile, StoredRun | None, Sequence[str], RunId], None],
     ) -> None:
         """Take the order; nothing is read before :meth:`take`.
 
         ``worst_of`` tells what requests may have cost that a crash left in flight. ``check`` is told
-        whose jobs come, into which run, and which models they ask for; what it raises refuses them.
+        whose jobs come, into which run, which models they ask for, and as which run they lie here until
+        they are taken; what it raises refuses them.
         """
         super().__init__(order, is_stopped=is_stopped)
         self._db = db
@@ -328,7 +329,7 @@ class Intake(Reading):
         if not order.is_new and (same := self._same(digest)) is not None:
             return self._as_same(same)
         if taken_name is None or order.is_update:
-            self._check(rules, taken_name, loader.models)
+            self._check(rules, taken_name, loader.models, loader.run_id)
         notes = self._notes
         if taken_name is None:
             run_id = loader.finish(digest, n_rejected=rejects.n)

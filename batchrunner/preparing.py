@@ -19,7 +19,7 @@ from batchrunner.core.caching import start_of
 from batchrunner.errors import RefusedError
 from batchrunner.formats.lines import Fill
 from batchrunner.formats.sets import apply_sets, model_of
-from batchrunner.models import ScopeId
+from batchrunner.models import RunId, ScopeId
 from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.keyring import Look, look
@@ -41,6 +41,7 @@ __all__ = [
     "account_of",
     "address_of",
     "apply_limits",
+    "check_sets",
     "fill_of",
     "is_built_in_simulator",
     "merge_options",
@@ -254,6 +255,19 @@ def is_built_in_simulator(stored: StoredRun, options: Mapping[str, Any]) -> bool
 def _is_built_in_simulator(provider: str, options: Mapping[str, Any]) -> bool:
     named = options.get("base_url") or options.get("default_base_url")
     return provider == "simulator" and not named
+
+
+def check_sets(
+    db: Database,
+    stored: StoredRun,
+    jobs: JobFilter,
+    sets: Sequence[tuple[str, str]],
+    *,
+    new: RunId | None = None,
+) -> None:
+    """Refuse what :func:`set_fields` can't do, before anything is stored; ``new``: with that taken in."""
+    if sets:
+        merge.check_sets(db, stored, jobs, replace=lambda body: apply_sets(body, sets), new=new)
 
 
 def set_fields(

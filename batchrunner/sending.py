@@ -31,7 +31,14 @@ from batchrunner.intake import Intake, Taken, notices_of
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier, webhook_address
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
-from batchrunner.preparing import address_of, fill_of, options_in_force, set_fields, stored_options
+from batchrunner.preparing import (
+    address_of,
+    check_sets,
+    fill_of,
+    options_in_force,
+    set_fields,
+    stored_options,
+)
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.pricing import worst_case
 from batchrunner.reading import Endless, InterruptedIntakeError, Order, name_of, rows_of
@@ -93,6 +100,7 @@ async def submit(
             run = RunOptions()
         elif taken.how == "same":
             this.check_stored(stored, run)
+            this.check(stored, run)
         is_changed = taken.how == "updated"
         try:
             this.prepare(stored, run, limits, is_changed=is_changed, is_resumed=False)
@@ -118,9 +126,12 @@ async def resume(
         for stored in found:
             if stored.state is StoredRunState.CANCELLED:
                 raise _cancelled(stored)
-            if not all_runs:
-                # One of several holds the others up by nothing; it is refused when its turn comes.
+            if not all_runs or run.max_cost is not None:
+                # One of several holds the others up by nothing but what is typed for all; it is refused
+                # when its turn comes.
                 this.check_stored(stored, run)
+            this.check(stored, run)
+        for stored in found:
             this.prepare(stored, run, limits)
         if not found:
             return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
@@ -143,6 +154,7 @@ async def retry(
                 *models_left(this.db, stored, is_any=True),
             },
         )  # fmt: skip
+        this.check(stored, run, jobs=_retried(jobs))
         if this.call.sets:
             # Before they are put back: a failed job must not go with its old request.
             set_fields(this.db, stored, _retried(jobs), this.call.sets, this.notice)
@@ -267,6 +279,12 @@ async def _take(
         endless=partial(_endless, this, run),
         rows=rows,
     )
+
+    def check(known: Profile, into: StoredRun | None, models: Sequence[str], new: RunId) -> None:
+        _check_paid(this, run, known, into, models)
+        if into is not None:
+            check_sets(this.db, into, JobFilter(), call.sets, new=new)
+
     intake = Intake(
         this.db,
         order,
@@ -275,7 +293,7 @@ async def _take(
         is_gentle=_cached(lambda: maintenance.someone_sends(this.db), 0.5),
         is_stopped=lambda: this.stops.asked,
         worst_of=partial(worst_case, this.config.said_prices, wall_ms()),
-        check=partial(_check_paid, this, run),
+        check=check,
     )
     try:
         # In a thread of its own, so that a signal is seen while a large file is read.

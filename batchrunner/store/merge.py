@@ -8,7 +8,7 @@ and may be repeated: one that was broken off is completed by giving the same com
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ from batchrunner.store.load import model_id
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import StoredRun, driver, refuse_live, run_by_id
 
-__all__ = ["Diff", "apply_sets", "compare", "merge_update", "rescue_orphans"]
+__all__ = ["Diff", "apply_sets", "check_sets", "compare", "merge_update", "rescue_orphans"]
 
 #: Jobs merged or rewritten in one transaction.
 _CHUNK: Final = 1_000
@@ -262,26 +262,101 @@ def apply_sets(
     that a rewritten body names is the job's from then on.
     """
     refuse_unknown_keys(db, run, jobs)
-    states = [JobState.PENDING.value]
-    if not jobs.is_empty:
-        states += [JobState.FAILED.value, JobState.CANCELLED.value]
     n_changed, after, left = 0, 0, jobs.limit
     with db.session() as session:
         while left is None or left > 0:
-            statement = (
-                sa.select(JOB.c.id)
-                .where(*chosen(run.id, jobs, after=after), JOB.c.state.in_(states))
-                .order_by(JOB.c.id)
-                .limit(_CHUNK if left is None else min(_CHUNK, left))
-            )
             with session.transaction() as connection:
-                ids = list(connection.scalars(statement))
+                ids = _still_to_send(connection, run.id, jobs, after, left)
                 if not ids:
                     break
                 n_changed += _rewrite(driver(connection), run.id, ids, replace, model_of)
             after = ids[-1]
             left = None if left is None else left - len(ids)
     return n_changed
+
+
+def _still_to_send(
+    connection: sa.Connection, run_id: RunId, jobs: JobFilter, after: int, left: int | None
+) -> list[int]:
+    """Return the next of the chosen jobs that ``--set`` is for."""
+    states = [JobState.PENDING.value]
+    if not jobs.is_empty:
+        states += [JobState.FAILED.value, JobState.CANCELLED.value]
+    statement = (
+        sa.select(JOB.c.id)
+        .where(*chosen(run_id, jobs, after=after), JOB.c.state.in_(states))
+        .order_by(JOB.c.id)
+        .limit(_CHUNK if left is None else min(_CHUNK, left))
+    )
+    return list(connection.scalars(statement))
+
+
+#: A run's jobs that no new line replaces, and the new lines that are going to be sent.
+_STAYS: Final = (
+    " AND NOT EXISTS (SELECT 1 FROM job o WHERE o.run_id = ?2 AND o.key = j.key)",
+    " AND NOT EXISTS (SELECT 1 FROM job o WHERE o.run_id = ?2 AND o.key = j.key AND o.state = 'completed')",
+)
+
+
+def check_sets(
+    db: Database,
+    run: StoredRun,
+    jobs: JobFilter,
+    *,
+    replace: Callable[[bytes], bytes],
+    new: RunId | None = None,
+) -> None:
+    """Try what :func:`apply_sets` would do, with the content ``new`` taken in before; store nothing.
+
+    Whatever ``replace`` raises of a body tells that it can't be done.
+    """
+    refuse_unknown_keys(db, run, jobs)
+    if new is not None:
+        for (run_id, other), stays in zip(((run.id, new), (new, run.id)), _STAYS, strict=True):
+            last: int | None = run_range(run_id)[0]
+            while last is not None:
+                with db.read() as connection:
+                    conn = driver(connection)
+                    ids = [
+                        row[0]
+                        for row in conn.execute(
+                            "SELECT j.id FROM job j WHERE j.run_id = ?1 AND j.id > ?3"  # noqa: S608 (a constant)
+                            f" AND j.state = 'pending'{stays} ORDER BY j.id LIMIT ?4",
+                            (run_id, other, last, _CHUNK),
+                        )
+                    ]
+                    _try(conn, run_id, ids, replace)
+                last = ids[-1] if ids else None
+        return
+    after, left = 0, jobs.limit
+    while left is None or left > 0:
+        with db.read() as connection:
+            ids = _still_to_send(connection, run.id, jobs, after, left)
+            if not ids:
+                return
+            _try(driver(connection), run.id, ids, replace)
+        after = ids[-1]
+        left = None if left is None else left - len(ids)
+
+
+def _try(
+    conn: sqlite3.Connection, run_id: RunId, ids: list[int], replace: Callable[[bytes], bytes]
+) -> None:
+    codecs = codecs_of(conn, run_id)
+    for id_ in ids:
+        replace(_plain(conn, codecs, id_)[0])
+
+
+def _plain(
+    conn: sqlite3.Connection, codecs: Mapping[int, bytes], id_: int
+) -> tuple[bytes, int | None]:
+    """Return a job's request, and what it is compressed with."""
+    key, codec, stored = conn.execute(
+        "SELECT j.key, p.codec, p.body FROM payload p JOIN job j ON j.id = p.job_id"
+        " WHERE p.job_id = ?",
+        (id_,),
+    ).fetchone()
+    return plain_body(codecs, codec, stored, part="request", key=key), codec
 
 
 def _rewrite(
@@ -295,12 +370,7 @@ def _rewrite(
     codecs = codecs_of(conn, run_id)
     n = 0
     for id_ in ids:
-        key, codec, stored = conn.execute(
-            "SELECT j.key, p.codec, p.body FROM payload p JOIN job j ON j.id = p.job_id"
-            " WHERE p.job_id = ?",
-            (id_,),
-        ).fetchone()
-        body = plain_body(codecs, codec, stored, part="request", key=key)
+        body, codec = _plain(conn, codecs, id_)
         new = replace(body)
         if new == body:
             continue
