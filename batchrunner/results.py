@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +25,14 @@ from batchrunner.store.database import Database
 from batchrunner.store.locks import is_part
 from batchrunner.store.runs import StoredRun, all_runs, stored_run
 
-__all__ = ["check_output", "refuse_database", "tell_pruned", "write_output", "write_run"]
+__all__ = [
+    "check_log",
+    "check_output",
+    "refuse_database",
+    "tell_pruned",
+    "write_output",
+    "write_run",
+]
 
 #: Formats whose rows have the answer's text.
 _WITH_TEXT = (*TABLES, "jsonl")
@@ -106,6 +114,22 @@ def refuse_database(db: Database, output: Path) -> None:
             f"-o {output}: the database is there, or what belongs to it; nothing is written over it.",
             fix="Name another file.",
         )
+
+
+def check_log(database: Path, log: Path, others: Iterable[str | Path | None]) -> None:
+    """Refuse a log that would be appended to the database, or to a file that the call reads or writes."""
+    if is_part(database, log):
+        raise UsageError(
+            f"--log-file {log}: the database is there, or what belongs to it; nothing is written into it.",
+            fix="Name another file, for example --log-file batchrunner.log",
+        )
+    there = os.path.realpath(log)
+    for other in others:
+        if other is not None and str(other) != "-" and os.path.realpath(other) == there:
+            raise UsageError(
+                f"--log-file {log}: this call reads or writes that file; a log in it would spoil it.",
+                fix="Name another file, for example --log-file batchrunner.log",
+            )
 
 
 def check_output(db: Database, output: str | None, name: str) -> None:

@@ -72,6 +72,7 @@ def submit_command(
             listener=listener,
             stdin=stdin,
         ),
+        beside=(*files, typed.run.output, typed.call.template),
     )
 
 
@@ -110,6 +111,7 @@ def resume_command(ctx: click.Context, /, run: str | None, all_runs: bool, **val
             call=typed.call,
             listener=listener,
         ),
+        beside=(typed.run.output,),
     )
 
 
@@ -144,6 +146,7 @@ def retry_command(ctx: click.Context, /, run: str | None, **values: Any) -> int:
             call=typed.call,
             listener=listener,
         ),
+        beside=(typed.run.output,),
     )
 
 
@@ -170,5 +173,6 @@ def demo_command(ctx: click.Context, /, output: Path | None) -> int:
     return watched(
         Settings.of(ctx),
         lambda app, listener: app.demo(listener=listener, output=output),
+        beside=(output,),
         is_demo=True,
     )

@@ -8,10 +8,11 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -85,9 +86,22 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-def watched(settings: Settings, call: Call, *, is_demo: bool = False) -> int:
-    """Run ``call`` under a watcher, print the last words, return the exit code."""
+def watched(
+    settings: Settings,
+    call: Call,
+    *,
+    beside: Iterable[str | Path | None] = (),
+    is_demo: bool = False,
+) -> int:
+    """Run ``call`` under a watcher, print the last words, return the exit code.
+
+    ``beside`` are files that it reads or writes, which a log must leave alone.
+    """
     app = settings.demo_app() if is_demo else settings.app()
+    if settings.log_file is not None:
+        from batchrunner.results import check_log  # noqa: PLC0415 (--help has no use for it)
+
+        check_log(app.path, settings.log_file, (*beside, settings.config_file))
     tune_interpreter()
     quiet_loggers()
     began = time.monotonic()

@@ -15,7 +15,7 @@ from batchrunner.failpoints import hit
 from batchrunner.store.codecs import GONE, DamagedBodyError, Part, plain_body
 from batchrunner.store.database import Database, copy_database, sync
 from batchrunner.store.faults import translated
-from batchrunner.store.locks import FileLock, is_alive, sender_lock_path
+from batchrunner.store.locks import FileLock, is_alive, is_part, sender_lock_path
 from batchrunner.store.runs import driver
 from batchrunner.store.shrink import remember_copy
 
@@ -116,6 +116,11 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
     Raises :class:`UsageError` where the file exists, :class:`DatabaseError` where it can't be made.
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 -- a link must not be followed
+    if is_part(db.path, destination):
+        raise UsageError(
+            f"{destination} is the database's own, there or to come; a backup there would be taken for it.",
+            fix="Name another file.",
+        )
     if os.path.lexists(destination):
         raise UsageError(f"{destination} exists.", fix="Name a file that does not exist yet.")
     if not destination.parent.is_dir():

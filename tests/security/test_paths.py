@@ -188,3 +188,34 @@ def test_reading_ends_with_ctrl_c(house: House, what: str) -> None:
     finally:
         reading.kill()
         reading.communicate()
+
+
+@pytest.mark.parametrize("name", ["batchrunner.db-wal", "hard", "jobs.jsonl", "./out.csv"])
+def test_a_log_goes_into_nothing_that_is_in_use(house: House, name: str) -> None:
+    """Neither the database, what belongs to it, nor a file that the call reads or writes is appended to."""
+    house.jobs(1)
+    (house.folder / "batchrunner.toml").write_text("")
+    (house.folder / "prompt.txt").write_text("{{ prompt }}")
+    house.submit("--no-run", "--name", "first")
+    (house.folder / "hard").hardlink_to(house.db)
+    before = house.db.read_bytes()
+    options = ("--template", "prompt.txt", "-o", "out.csv", "--config", "batchrunner.toml")
+    done = house.submit(*options, "--log-file", name, code=2)
+    assert f"--log-file {Path(name)}" in done.error["message"]
+    assert house.db.read_bytes() == before
+    assert (house.folder / "jobs.jsonl").read_text().count("\n") == 1
+    assert [run.name for run in house.app.runs()] == ["first"]
+
+
+def test_a_backup_takes_no_name_of_the_databases_own(house: House) -> None:
+    """A file that SQLite would take for the database's journal, or we for a lock, is never made."""
+    house.jobs(1)
+    house.submit("--no-run")
+    for ending in ("-wal", "-journal", ".lock", ".p-1"):
+        taken = house.db.with_name(f"batchrunner.db{ending}")
+        done = house.run("db", "backup", str(taken), "--json", code=2)
+        assert "the database's own" in done.error["message"]
+        assert not taken.exists()
+    for command in (("export", "-f", "csv", "-o"), ("report", "-o")):
+        house.run(*command, "batchrunner.db-wal", "--force", code=2)
+    assert house.counts().pending == 1
