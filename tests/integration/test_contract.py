@@ -276,6 +276,32 @@ def test_the_variable_names_the_database(
     assert told["run"]["state"] == "finished"
 
 
+@pytest.mark.parametrize("place", ["postgresql://me:hidden@h/db", "sqlite:///jobs.db"])
+@pytest.mark.parametrize("by", ["option", "variable", "configuration"])
+def test_an_address_is_no_database_yet(
+    databases: Path,
+    by: str,
+    place: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is refused as a wrong usage, without its password, and no file is made of it."""
+    words = ["submit", str(databases / "jobs.jsonl"), "--provider", "simulator", "--model", "m"]
+    monkeypatch.chdir(tmp_path)
+    if by == "option":
+        words += ["--db", place]
+    elif by == "variable":
+        monkeypatch.setenv("BATCHRUNNER_DB", place)
+    else:
+        (tmp_path / "batchrunner.toml").write_text(f'db = "{place}"\n')
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "this version keeps it in a file" in said
+    assert "hidden" not in said
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".toml"] == []
+
+
 def test_a_table_has_its_columns_in_order(
     databases: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
