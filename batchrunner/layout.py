@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
+from batchrunner.core.adaptive import START
 from batchrunner.core.bounds import Bounds, Speed, bounds_of
 from batchrunner.core.caps import (
     DAILY,
@@ -29,7 +30,7 @@ from batchrunner.core.caps import (
 )
 from batchrunner.core.counting import NO_TOKENS, Charge, Counting, likely_charge
 from batchrunner.core.forecast import Forecast, forecast
-from batchrunner.core.prices import Price, as_said, cost
+from batchrunner.core.prices import Price, as_said, cost, lacking
 from batchrunner.core.tokens import Counted, Expected, Seen, estimate, expect
 from batchrunner.engine.live import AUTO_MOST
 from batchrunner.models import Usage
@@ -74,6 +75,8 @@ class Sum:
     charged: Charge = NO_TOKENS
     #: What a token costs; ``None``: unknown.
     price: Price | None = None
+    #: What is not known of it, where half of it is.
+    lacks: str = ""
     #: Dollars at least, likely, at most; ``None``: unknown.
     cost: tuple[float, ...] | None = None
 
@@ -99,6 +102,7 @@ class Sum:
             before = self.cost or (0.0,) * len(known)
             self.cost = tuple(a + b for a, b in zip(before, known, strict=True))
         else:
+            self.lacks = lacking(self.price)
             self.price = self.cost = None
 
 
@@ -297,6 +301,18 @@ class Layout:
                     zone=limit.zone,
                 )
 
+    def _at_once_words(self) -> str:
+        if self._in_flight is not None:
+            return (
+                f"{self._in_flight:,} request{'s go' if self._in_flight > 1 else ' goes'} at once"
+            )
+        if self._every_limit():
+            return f"as many requests go at once as the limits can use, {AUTO_MOST:,} at most"
+        return (
+            f"{AUTO_MOST:,} requests go at once: -c auto begins with {START} and goes that far only while more"
+            " bring more answers, so that it may end much later; -c N says how many"
+        )
+
     def _notes(self, n_rejected: int) -> Iterator[str]:
         if n_rejected:
             yield (
@@ -308,7 +324,8 @@ class Layout:
             yield "requests that name no model: their tokens are unknown"
         for model, part in self._sums.items():
             if model is not None and part.cost is None:
-                yield f"no price of {model} is known: its {part.jobs:,} jobs are not in the cost"
+                lacks = part.lacks or lacking(None)
+                yield f"{lacks} of {model} is known: its {part.jobs:,} jobs are not in the cost"
         if any(part.cost is not None for part in self._sums.values()):
             on = datetime.fromtimestamp(self._now // 1000, UTC).date()
             yield (
@@ -323,8 +340,7 @@ class Layout:
             )
         seconds = f"{self._latency / 1000:.3g} s"
         seen = "as of late" if self._found.latency_ms is not None else "none was seen yet"
-        at_once = self._in_flight or f"up to {AUTO_MOST}"
-        yield f"assumed: an answer takes {seconds} ({seen}), {at_once} requests at once"
+        yield f"assumed: an answer takes {seconds} ({seen}), {self._at_once_words()}"
         if self._found.n_left:
             yield (
                 f"{self._found.n_left:,} jobs that are stored already wait for the same limits and are not"

@@ -29,7 +29,7 @@ from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import BatchrunnerError, UsageError
 from batchrunner.formats.rows import rfc3339
-from batchrunner.models import Request, RunState, WaitingReason
+from batchrunner.models import Request, RunState, Waiting, WaitingReason
 from batchrunner.routes import way_to
 from batchrunner.transport import Transport
 from batchrunner.views import Event, Listener, Progress, RunView
@@ -133,7 +133,7 @@ class Notifier:
         now = wall_ms()
         if until - now >= LONG_WAIT_MS and self._waits.get(run.id, 0) <= now:
             self._waits[run.id] = until
-            self._tell(_event("limit.waiting", run, {"waiting": waiting_json(run.waiting)}))
+            self._tell(_event("limit.waiting", run, {"waiting": _told(run.waiting)}))
 
     def notice(self, text: str) -> None:
         """Pass a sentence on."""
@@ -150,7 +150,7 @@ class Notifier:
         if ending.waiting is None:
             self._end(_event("run.finished", run, data))
         else:
-            data["waiting"] = waiting_json(ending.waiting)
+            data["waiting"] = _told(ending.waiting)
             self._end(_event("run.halted", run, data))
 
     async def close(self) -> None:
@@ -287,6 +287,12 @@ class Notifier:
         if reply.status is not None and not 200 <= reply.status < 300:
             return f"{host} answered {reply.status}"
         return ""
+
+
+def _told(waiting: Waiting | None) -> dict[str, Any] | None:
+    """Return why a run waits, without the fix: it is read elsewhere than where it could be pasted."""
+    told = waiting_json(waiting)
+    return told and {name: value for name, value in told.items() if name != "fix"}
 
 
 def _event(name: str, run: RunView, data: Mapping[str, Any]) -> Event:

@@ -7,7 +7,7 @@ from typing import Self, TextIO
 
 import msgspec
 
-from batchrunner.cli.shapes import event_object
+from batchrunner.cli.shapes import Placed, event_object
 from batchrunner.cli.text import printable
 from batchrunner.views import Event, Progress
 
@@ -18,8 +18,11 @@ class Events:
     A reader that goes away, or a full disk, ends the events, never the run.
     """
 
-    def __init__(self, stdout: TextIO, stderr: TextIO, *, quiet: bool = False) -> None:
-        """Write events to ``stdout``; notices go to ``stderr`` unless ``quiet``."""
+    def __init__(
+        self, stdout: TextIO, stderr: TextIO, *, placed: Placed, quiet: bool = False
+    ) -> None:
+        """Write events to ``stdout``, their fixes ``placed``; notices go to ``stderr`` unless ``quiet``."""
+        self._placed = placed
         self._stdout = stdout
         self._stderr = stderr
         self._quiet = quiet
@@ -35,7 +38,9 @@ class Events:
     def event(self, event: Event) -> None:
         """Write one line."""
         try:
-            self._stdout.write(msgspec.json.encode(event_object(event)).decode() + "\n")
+            self._stdout.write(
+                msgspec.json.encode(event_object(event, self._placed)).decode() + "\n"
+            )
             self._stdout.flush()
         except OSError as error:
             # What is buffered would fail again at every later line, and at exit.

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from batchrunner.cli.shapes import event_object
+from batchrunner.cli.shapes import Placed, event_object
 from batchrunner.cli.text import printable, rfc3339
 from batchrunner.errors import UsageError
 from batchrunner.views import Event, Listener, Progress
@@ -24,8 +24,11 @@ class Logged:
 
     wants_jobs = True
 
-    def __init__(self, watcher: AbstractContextManager[Listener], path: Path) -> None:
-        """Take whom to tell and the file to append to; it is opened on entry."""
+    def __init__(
+        self, watcher: AbstractContextManager[Listener], path: Path, placed: Placed
+    ) -> None:
+        """Take whom to tell and the file to append to, which is opened on entry."""
+        self._placed = placed
         self._watcher = watcher
         self._path = path
         self._has_ended = False
@@ -52,7 +55,7 @@ class Logged:
 
     def event(self, event: Event) -> None:
         """Write one event, and tell it."""
-        self._write(event_object(event))
+        self._write(event_object(event, self._placed))
         if self._told.wants_jobs or not event.event.startswith("job."):
             self._told.event(event)
 

@@ -7,7 +7,7 @@ Lists are written row by row, so that a million jobs need no memory.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -38,6 +38,8 @@ from batchrunner.views import (
 
 VERSION: Final = 1
 Json = dict[str, Any]
+#: (a fix, the run it is about) → the fix, fit to be pasted where the call was typed.
+Placed = Callable[[str, str], str]
 
 
 def write_json(value: Mapping[str, Any]) -> None:
@@ -312,14 +314,17 @@ def check_row(check: CheckView) -> Json:
     }
 
 
-def event_object(event: Event) -> Json:
-    """Return one line of ``submit --json``."""
+def event_object(event: Event, placed: Placed) -> Json:
+    """Return one line of ``submit --json``; ``placed`` makes a fix find the same database and run."""
+    data = event.data
+    if (waiting := data.get("waiting")) and waiting.get("fix"):
+        data = {**data, "waiting": {**waiting, "fix": placed(waiting["fix"], event.run_name)}}
     return {
         "version": VERSION,
         "event": event.event,
         "at": rfc3339(event.at),
         "run": {"id": event.run_id, "name": event.run_name},
-        **event.data,
+        **data,
     }
 
 

@@ -53,14 +53,16 @@ def watcher(
     person can type that. ``--log-file`` writes down what they are told.
     """
     watching = _watching(settings, db_name, tell)
-    return Told(Logged(watching, settings.log_file) if settings.log_file is not None else watching)
+    if settings.log_file is not None:
+        watching = Logged(watching, settings.log_file, settings.placed)
+    return Told(watching)
 
 
 def _watching(
     settings: Settings, db_name: str, tell: Tell | None
 ) -> AbstractContextManager[Listener]:
     if settings.json:
-        return Events(sys.stdout, sys.stderr, quiet=settings.quiet)
+        return Events(sys.stdout, sys.stderr, placed=settings.placed, quiet=settings.quiet)
     has_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS
     if has_terminal and not settings.quiet:
         from batchrunner.cli.panel import Panel  # noqa: PLC0415 (rich, for a terminal only)

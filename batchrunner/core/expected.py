@@ -8,6 +8,7 @@ imported where there is one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,8 @@ _KEYWORDS: Final = frozenset(
 )  # fmt: skip
 #: The words with which a schema refers to a schema; each draft knows some of them.
 _REFERRING: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+#: The words whose schemas are asked of the same value, not of a part of it.
+_OF_THE_SAME: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 #: What the library raises besides its own where a pointer leads through what is no schema.
 _ASTRAY: Final = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -125,6 +128,8 @@ def _follow(schema: Any, kind: Any, registry: Any) -> None:
     # Only where schemas stand: the same words in a `const` or `default` are data.
     waiting = [(root, registry.resolver_with_root(root))]
     seen: set[int] = set()
+    #: Which schemas each one asks of the same value.
+    asks: dict[int, list[int]] = {}
     looked_at = {id(schema)}
     while waiting:
         resource, resolver = waiting.pop()
@@ -132,6 +137,12 @@ def _follow(schema: Any, kind: Any, registry: Any) -> None:
         if not isinstance(part, dict) or id(part) in seen:
             continue
         seen.add(id(part))
+        asked = asks[id(part)] = [
+            id(inner)
+            for word in _OF_THE_SAME
+            if word in part
+            for inner in (part[word] if isinstance(part[word], list) else [part[word]])
+        ]
         for reference in [part[word] for word in words if word in part]:
             try:
                 target = resolver.lookup(reference)
@@ -144,8 +155,16 @@ def _follow(schema: Any, kind: Any, registry: Any) -> None:
                 # It may stand where no draft looks for a schema.
                 looked_at.add(id(target.contents))
                 _look_at(target.contents, kind)
+            asked.append(id(target.contents))
             waiting.append((resource_of(target.contents), target.resolver))
         waiting += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
+    try:
+        TopologicalSorter(asks).prepare()
+    except CycleError:
+        raise ValueError(
+            "it asks of a value what it asks of that value, and so on: no answer can be checked; a schema may"
+            " refer to itself only under `properties`, `items` and the like"
+        ) from None
 
 
 def _faults(check: Any, value: Any) -> Iterator[str]:

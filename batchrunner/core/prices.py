@@ -15,7 +15,18 @@ import msgspec
 
 from batchrunner.models import Usage
 
-__all__ = ["HALVED", "TIERS", "WINDOW", "Price", "Rates", "as_said", "cost", "saved", "worst"]
+__all__ = [
+    "HALVED",
+    "TIERS",
+    "WINDOW",
+    "Price",
+    "Rates",
+    "as_said",
+    "cost",
+    "lacking",
+    "saved",
+    "worst",
+]
 
 #: How answers say that they were processed otherwise than usual (as JSON) → our word for it.
 TIERS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -96,6 +107,13 @@ def cost(price: Price, usage: Usage) -> float | None:
     if (rest and rates.input is None) or (n_output and rates.output is None):
         return None
     return (dollars + rest * (rates.input or 0.0) + n_output * (rates.output or 0.0)) * _PER
+
+
+def lacking(price: Price | None) -> str:
+    """Return what is not known of a price, for a sentence: all of it, or which half."""
+    if price is None or price.rates.input is price.rates.output is None:
+        return "no price"
+    return "no price of what is sent" if price.rates.input is None else "no price of the answers"
 
 
 def saved(price: Price, usage: Usage) -> float | None:

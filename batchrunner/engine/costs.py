@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from batchrunner.core.budget import NO_BUDGET, UNITS, Budget, Spending
 from batchrunner.core.dollars import as_bound, as_dollars
-from batchrunner.core.prices import Price, as_said, cost, saved
+from batchrunner.core.prices import Price, as_said, cost, lacking, saved
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.purse import WARN_AT, Purse
 from batchrunner.engine.token_estimates import TokenEstimates
@@ -63,6 +63,8 @@ class Costs:
                 listed = await self.look_up(run, settle.model_id, usage.model, wall=at)
             if listed.price is not None:
                 settle.cost_usd = cost(listed.price, usage)
+                if settle.cost_usd is None and not is_whole(listed):
+                    self._tell(run.row.provider, [run.lanes[settle.model_id].model], listed.price)
                 if usage.cache_read_tokens or usage.cache_write_tokens:
                     settle.saved_usd = saved(listed.price, usage)
         for settle in settles:
@@ -145,12 +147,12 @@ class Costs:
         # Reading the table for the first time takes a while.
         return await asyncio.to_thread(price_of, row.provider, names, said, wall=wall)
 
-    def _tell(self, provider: str, names: Sequence[str]) -> None:
+    def _tell(self, provider: str, names: Sequence[str], half: Price | None = None) -> None:
         if provider in _FREE or not names or (provider, names[0]) in self._told:
             return
         self._told.add((provider, names[0]))
         self._notice(
-            f"No price of {names[0]} is known, so what it costs is not counted; say it in the"
+            f"{lacking(half).capitalize()} of {names[0]} is known, so what it costs is not counted; say it in the"
             f' configuration: [prices."{names[0]}"] with input and output, in dollars per million'
             " tokens"
         )
@@ -196,7 +198,7 @@ def unpriced(name: str | None, model: str, bound: str, half: Price | None = None
     run = shlex.quote(name or "")
     done = "Nothing was stored." if name is None else f"Nothing more of {name} is sent."
     if model:
-        lacks = _lacks(half)
+        lacks = lacking(half)
         again = "submit it again" if name is None else f"batchrunner resume {run}"
         return UsageError(
             f"{bound} can't be kept: {lacks} of {model} is known. {done}",
@@ -211,10 +213,3 @@ def unpriced(name: str | None, model: str, bound: str, half: Price | None = None
         f"{bound} can't be kept: {jobs} name no model, so nobody knows what they cost. {done}",
         fix=f"{said}: {again} {without}",
     )
-
-
-def _lacks(half: Price | None) -> str:
-    """Return what is missing of a price."""
-    if half is None or half.rates.input is half.rates.output is None:
-        return "no price"
-    return "no price of what is sent" if half.rates.input is None else "no price of the answers"

@@ -51,6 +51,7 @@ def waiting_json(waiting: Waiting | None) -> dict[str, Any] | None:
         "reason": waiting.reason.value,
         "until": rfc3339(waiting.until),
         "detail": waiting.detail,
+        "fix": waiting.fix or None,
     }
 
 

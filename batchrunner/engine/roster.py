@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -533,11 +534,22 @@ def _apply_options(run: LiveRun, options: Mapping[str, Any]) -> None:
     run.max_attempts = options.get("max_attempts") or DEFAULT_MAX_ATTEMPTS
     schema = options.get("expect_json") or None
     if schema != (run.expected and run.expected.text):
-        run.expected = Expected(schema) if schema else None
+        run.expected = _expected(schema, run.row.name) if schema else None
     run.tell(options.get("concurrency") or "auto", most_connections())
     run.max_failures = options.get("max_failures")
     run.is_sample = bool(options.get("sample"))
     run.is_cache_ordered = bool(options.get("cache_order"))
+
+
+def _expected(schema: str, name: str) -> Expected:
+    """Return what checks a run's answers; a schema that an older version stored may be none for this one."""
+    try:
+        return Expected(schema)
+    except ValueError as error:
+        raise UsageError(
+            f"--expect-json of {name}: {error}. Nothing of it is sent.",
+            fix=f"Give another: batchrunner resume {shlex.quote(name)} --expect-json SCHEMA",
+        ) from error
 
 
 def _load_codecs(conn: DriverConnection, run: LiveRun) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
 from typing import Any
 
@@ -373,3 +375,18 @@ def test_searches_are_refused_and_a_stored_run_stops_at_one(dear: House, api: Ap
     assert "nobody knows what job a may cost at most: `tools[0]`" in stopped.error["message"]
     assert not api.requests()
     dear.resume("--max-cost", "none", code=0)
+
+
+def test_the_fix_of_an_event_can_be_pasted(dear: House, api: ApiServer) -> None:
+    """``run.halted`` and the log name the database and the run where the call had to."""
+    replies(api, MOST)
+    dear.jobs(3, max_tokens=MOST)
+    place = ("--db", "else where.db", "--log-file", "log")
+    done = dear.run(*submit(dear, "--max-cost", "1", *place), code=3)
+    fix = done.named("run.halted")[0]["waiting"]["fix"]
+    assert fix.startswith("batchrunner resume --db 'else where.db' jobs --max-cost ")
+    assert fix in [
+        (line.get("waiting") or {}).get("fix")
+        for line in map(json.loads, (dear.folder / "log").read_text().splitlines())
+    ]
+    dear.run(*shlex.split(fix)[1:], code=0)

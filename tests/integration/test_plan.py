@@ -274,3 +274,25 @@ def test_a_budget_that_is_too_small_is_told(house: House) -> None:
     assert note.startswith(
         "[budget] allows $8.00 a day and has $8.00 left of this one: $30.00 takes 3 more days"
     )
+
+
+def test_half_a_price_says_which(house: House, api: ApiServer) -> None:
+    """A plan's note, and a run's notice, name the half that is missing."""
+    (house.folder / "batchrunner.toml").write_text('[prices."odd-9"]\ninput = 5\n')
+    house.jobs(2)
+    told = plan(house, "--model", "odd-9")
+    assert any(note.startswith("no price of the answers of odd-9") for note in told["notes"])
+    done = house.submit("--model", "odd-9")
+    assert "No price of the answers of odd-9 is known" in done.err
+
+
+def test_what_is_assumed_of_auto_is_said(house: House) -> None:
+    """Without a limit the times are the shortest there can be; with one, it says how many go at once."""
+
+    def assumed(*args: str) -> str:
+        return next(note for note in plan(house, *args)["notes"] if note.startswith("assumed"))
+
+    house.jobs(2)
+    assert "-c auto begins with 4 and goes that far only while more bring more answers" in assumed()
+    assert assumed("--rpm", "50").endswith("as the limits can use, 1,000 at most")
+    assert assumed("-c", "7").endswith("7 requests go at once")

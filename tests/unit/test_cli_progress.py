@@ -198,7 +198,7 @@ def test_verbose_lines_tell_each_event() -> None:
 def test_events_are_json_lines() -> None:
     """An event is one flushed line in the shape of CONTRACT §6; notices go elsewhere."""
     out, err = io.StringIO(), io.StringIO()
-    writer = Events(out, err)
+    writer = Events(out, err, placed=lambda fix, _run: fix)
     assert writer.wants_jobs
     writer.event(EVENT)
     writer.notice("rpm 60 → 50")
@@ -220,7 +220,7 @@ def test_events_outlive_their_reader() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as out:
-        writer = Events(out, io.StringIO())
+        writer = Events(out, io.StringIO(), placed=lambda fix, _run: fix)
         for _ in range(3):
             writer.event(EVENT)
 
@@ -505,7 +505,7 @@ def test_log_file_keeps_events_and_notices_for_its_owner_alone(tmp_path: Path) -
     stream = io.StringIO()
     path = tmp_path / "run.log"
     for _ in range(2):
-        with Logged(Lines(stream, db_name="x.db"), path) as listener:
+        with Logged(Lines(stream, db_name="x.db"), path, lambda fix, _run: fix) as listener:
             listener.event(
                 Event(event="job.completed", at=0, run_id="r", run_name="n", data={"key": "a"})
             )

@@ -102,11 +102,12 @@ def test_who_wants_no_jobs_hears_of_none() -> None:
 def test_a_stop_with_work_left_is_a_halt_that_says_why() -> None:
     """``run.halted`` carries the counts and the reason."""
     scene, ear = LiveScene(), Ear()
-    stop = Waiting(reason=WaitingReason.CREDIT, until=None, detail="no credit")
+    stop = Waiting(reason=WaitingReason.CREDIT, until=None, detail="no credit", fix="pay")
     feed_to(ear).ended(scene.run(pending=4), stop)
     (event,) = ear.events
     assert event.event == "run.halted"
-    assert event.data["waiting"] == {"reason": "credit", "until": None, "detail": "no credit"}
+    said = {"reason": "credit", "until": None, "detail": "no credit", "fix": "pay"}
+    assert event.data["waiting"] == said
     assert event.data["jobs"] == counts_json(JobCounts(pending=4))
 
 

@@ -74,13 +74,25 @@ def test_messages_are_short_and_name_the_place() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "3", "null", '{"label": 1}', '{"type": "nothing"}', '{"$ref": "file:///etc/hostname"}',
-     '{"type": "array", "items": {"$ref": "https://127.0.0.1:9/x"}}', "[" * 100_000],
+     '{"type": "array", "items": {"$ref": "https://127.0.0.1:9/x"}}', "[" * 100_000,
+     '{"$ref": "#"}', '{"allOf": [{"$ref": "#"}]}', '{"anyOf": [{"type": "string"}, {"not": {"$ref": "#"}}]}',
+     '{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}'],
 )  # fmt: skip
 def test_what_is_no_schema(text: str) -> None:
     """What can't be a schema is refused with a reason, and nothing is fetched to find out."""
     with pytest.raises(ValueError) as refused:
         Expected(text)
     assert len(str(refused.value)) < 700
+
+
+def test_a_schema_may_be_found_again_in_what_it_holds() -> None:
+    """Trees and lists of themselves are schemas: each step goes into a part of the value."""
+    tree = {
+        "type": "object",
+        "properties": {"left": {"$ref": "#"}, "more": {"items": {"$ref": "#"}}},
+    }
+    assert unmet(tree, '{"left": {"left": {}}, "more": [{}]}') is None
+    assert unmet(tree, '{"left": {"left": 3}}') is not None
 
 
 def test_an_answer_that_the_library_trips_over() -> None:
