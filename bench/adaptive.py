@@ -34,7 +34,7 @@ SPREADS: Final = (0.0, 0.5, 1.0)
 SEEDS: Final = (1, 2, 3)
 #: Nobody has more in flight here.
 MOST: Final = 512
-FIXED: Final = (1, 2, 4, 5, 6, 8, 16, 24, 32, 48, 64, 70, 96, 128, 150, 192, 256, 300, 384, 512)
+FIXED: Final = (1, 2, 4, 5, 6, 8, 16, 20, 24, 32, 48, 64, 70, 96, 128, 150, 192, 256, 300, 384, 512)
 #: After so many more that brought no more answers no higher one is tried.
 ENOUGH: Final = 2
 #: Fixed numbers are compared over so long (ms): they have nothing to find.

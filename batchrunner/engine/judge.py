@@ -23,6 +23,7 @@ from batchrunner.core.outcomes import HALTS
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
 from batchrunner.core.said import with_used_up
 from batchrunner.core.wordings import OTHER_MODEL
+from batchrunner.engine import in_flight
 from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.engine.waits import too_many_failures
@@ -54,8 +55,6 @@ GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
 }
 #: Failures that no change of the requests mends.
 _NOT_THE_REQUESTS: Final = frozenset({*FAULTS, ErrorKind.BAD_RESPONSE})
-#: Failures that fewer requests in flight may mend.
-_OF_LOAD: Final = frozenset({*FAULTS, ErrorKind.RATE_LIMITED}) - {ErrorKind.DNS}
 #: What helps where answers are not the JSON that the run expects.
 _ASK_PLAINLY: Final = (
     "see an answer with batchrunner show; ask more plainly for JSON (--set), or correct what is"
@@ -205,7 +204,7 @@ class Judge:
             run.first_failures.clear()
         if run.refused:
             run.refused.pop(outcome.claim.job.job_id, None)
-        self._served(outcome)
+        in_flight.served(outcome)
         for scope in (pool, run.account):
             if scope.pause.level:
                 scope.pause = on_success(scope.pause, sent_at=outcome.claim.sent_at)
@@ -223,7 +222,7 @@ class Judge:
             run.proved = True
             return [*self._streak_over(run), self._charged(outcome, decision)]
         bound = run.in_flight_bound()
-        self._troubled(outcome, decision)
+        in_flight.failed(outcome, decision)
         fate = run.streak.failed(
             outcome,
             decision,
@@ -262,7 +261,7 @@ class Judge:
             reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
             detail=_words_of(outcome, decision),
         )
-        self._troubled(outcome, decision, is_costly=True)
+        in_flight.refused(outcome, decision, scope.pause, wall=self._clock.wall())
         settle = self._uncharged(outcome, decision)
         if is_repeated:
             # Behind the others: if it is the job, they show it; first in line it would block them.
@@ -306,7 +305,7 @@ class Judge:
         run = outcome.claim.run
         settles = self._streak_over(run)
         run.proved = True
-        self._served(outcome)
+        in_flight.served(outcome)
         settles.append(_settle(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
         self._note_failure(outcome, decision)
         return settles
@@ -437,32 +436,6 @@ class Judge:
                 f"{f', HTTP {status}' if status else ''}): {decision.message}",
                 fix=_fix_of_all(decision, run.typed_name),
             )
-
-    @staticmethod
-    def _served(outcome: Outcome) -> None:
-        """Note how long an answer took, and have more in flight where that helps."""
-        run = outcome.claim.run
-        latency, seen = outcome.ended_at - outcome.claim.sent_at, run.latency_ms
-        run.latency_ms = latency if seen is None else 0.9 * seen + 0.1 * latency
-        if not run.adaptive.is_settled:
-            run.adaptive.answered(outcome.ended_at, is_full=run.is_full)
-
-    @staticmethod
-    def _troubled(outcome: Outcome, decision: Decision, *, is_costly: bool = False) -> None:
-        """Have fewer in flight where the load may be what a request met."""
-        run = outcome.claim.run
-        since, sent_at = run.streak.since, outcome.claim.sent_at or outcome.ended_at
-        if decision.kind not in _OF_LOAD or (since is not None and sent_at >= since):
-            # A probe of an outage tells nothing of the load.
-            return
-        if decision.kind is ErrorKind.RATE_LIMITED and run.knows_rate:
-            # The ledger's matter. Where no limit is known it may be one on what is in flight.
-            return
-        is_lower = run.adaptive.troubled(
-            sent_at=sent_at, now=outcome.ended_at, n_answered=run.successes, is_costly=is_costly
-        )
-        if is_lower:
-            run.send_home()
 
 
 def _fix_of_all(decision: Decision, run: str) -> str:

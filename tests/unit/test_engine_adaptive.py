@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from batchrunner.core.admission import Cap
 from batchrunner.engine.live import AUTO_BYTES, AUTO_KNOWN, AUTO_LEAST, AUTO_MOST, LiveRun
@@ -41,7 +42,7 @@ def test_three_failures_of_the_load_lower_what_is_in_flight(kind: ErrorKind) -> 
     for n in range(3):
         assert run.in_flight_bound() == 8, n
         meets(scene, run, retry(kind), status=529)
-    assert run.in_flight_bound() == 5
+    assert run.in_flight_bound() == 4
     assert run.allowed == 8, "what was typed is kept"
 
 
@@ -54,13 +55,36 @@ def test_a_name_that_is_not_found_is_none_of_the_loads() -> None:
     assert run.adaptive.bound == 8
 
 
-@pytest.mark.parametrize(("is_told", "bound"), [(True, 8), (False, 2)])
-def test_429s_lower_only_where_no_limit_explains_them(*, is_told: bool, bound: int) -> None:
-    """A 429 is the ledger's matter where limits are known; elsewhere one is enough to have fewer in flight."""
-    scene = LiveScene()
-    run = scene.run(is_rate_told=is_told)
-    meets(scene, run, RATE_LIMITED, status=429)
+@pytest.mark.parametrize(
+    ("cap", "n_used", "retry_after_ms", "bound"),
+    [
+        pytest.param(None, 0, None, 4, id="no limit is known"),
+        pytest.param(None, 0, 2_000, 4, id="no limit is known, and the server says when"),
+        pytest.param(10, 9, None, 8, id="the limit is used up"),
+        pytest.param(6_000, 0, None, 4, id="the limit has much left"),
+        pytest.param(6_000, 0, 2_000, 8, id="the limit has much left, but the server says when"),
+    ],
+)
+def test_429s_lower_only_where_no_limit_explains_them(
+    cap: int | None, n_used: int, retry_after_ms: int | None, bound: int
+) -> None:
+    """A 429 is the ledger's matter where a limit is used up or the server says when; else one is enough for fewer."""
+    scene = LiveScene(*([Cap("rpm", cap, None, "flag")] if cap else []))
+    run = scene.run()
+    scene.account.count(scene.clock.t, scene.clock.t, n_used)
+    hint = None if retry_after_ms is None else int(scene.clock.t) + retry_after_ms
+    refused = RATE_LIMITED if hint is None else replace(RATE_LIMITED, retry_at=hint)
+    meets(scene, run, refused, status=429)
     assert run.in_flight_bound() == bound
+
+
+def test_few_in_flight_explain_no_429() -> None:
+    """Where limits are known and hardly anything is in flight, a 429 is another's who uses the key."""
+    scene = LiveScene(Cap("rpm", 6_000, None, "flag"))
+    run = scene.run()
+    run.tell(4)
+    meets(scene, run, RATE_LIMITED, status=429)
+    assert run.adaptive.bound == 4
 
 
 def test_probes_of_an_outage_lower_nothing_further() -> None:
@@ -165,7 +189,7 @@ def test_auto_never_passes_files_and_memory(
             run.review()
         # Twice as many in flight, twice as fast: growing pays.
         now = 1_000.0 * n / max(1, run.adaptive.bound)
-        run.adaptive.answered(now, is_full=True)
+        run.adaptive.answered(now, sent_at=now - 1.0, n_answered=n, is_full=True)
     run.review()
     assert run.in_flight_bound() <= most
     assert run.adaptive.most == most
