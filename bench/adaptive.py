@@ -3,8 +3,8 @@
     python -m bench.adaptive [--minutes M] [--sockets [--seconds S] [--turns N]]
 
 On a fake clock, against servers of several kinds (:mod:`bench.virtual_servers`): constant latency, latency
-that grows with the load, servers that shed at K in flight, and such that fail anyhow, each with jobs that take all
-the same time and with jobs that do not. Every fixed number of a list is tried; ``found`` is the rate that
+that grows with the load, servers that shed at K in flight, and such that fail anyhow, for ever or for 30 s, each with
+jobs that take all the same time and with jobs that do not. Every fixed number of a list is tried; ``found`` is the rate that
 ``auto`` had of the best one's, slow start included, the median and the worst of three seeds. ``later`` is the second half
 alone. Nothing depends on the machine.
 
@@ -45,6 +45,7 @@ SOCKETS: Final = {
     "works on 24, others wait": ({"latency": 0.2, "workers": 24}, (24,)),
     "sheds (529) beyond 40": ({"latency": 0.2, "sheds": 40}, (40,)),
     "refuses the 31st connection": ({"latency": 0.2, "refuses": 30}, (30,)),
+    "fails 20 % anyhow, works on 40": ({"latency": 0.2, "workers": 40, "fails": 0.2}, (40, 64)),
     "the 31st connection waits": ({"latency": 0.2, "accepts": 30}, (30,)),
 }
 #: Slow start and imports are over by then (seconds from the first request).
