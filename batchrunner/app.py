@@ -22,7 +22,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -615,7 +614,7 @@ class Batchrunner:
                     db,
                     run_id,
                     pool_of,
-                    partial(worst_case, self._config.said_prices, wall_ms()),
+                    worst_case(self._config.said_prices, wall_ms()),
                 )
 
         return prune.prune(db, plan, rescue=rescue)

@@ -292,7 +292,7 @@ async def _take(
         now_ms=wall_ms(),
         is_gentle=_cached(lambda: maintenance.someone_sends(this.db), 0.5),
         is_stopped=lambda: this.stops.asked,
-        worst_of=partial(worst_case, this.config.said_prices, wall_ms()),
+        worst_of=worst_case(this.config.said_prices, wall_ms()),
         check=check,
     )
     try:

@@ -153,10 +153,12 @@ def most_of(
     *,
     provider: str = "",
     model: str = "",
+    is_lost: bool = False,
 ) -> Most:
     """Return the most that a request may cost; ``prices`` are its model's at all hours.
 
-    ``margin`` is by how much answers of that model have passed their estimates.
+    ``margin`` is by how much answers of that model have passed their estimates. Where nothing bounds the
+    answer nobody knows, but of one that ``is_lost``: the model's window bounds that.
     """
     most = ceiling(provider, model, body)
     if most.endless:
@@ -176,10 +178,11 @@ def most_of(
         estimated = 0 if most.is_shown else guess
         taught = int(guess * margin) + 1
         n_input = max(n_input, taught if window is None else min(taught, window))
-    if most.output is None:
+    n_output = window if most.output is None and is_lost else most.output
+    if n_output is None:
         return Most(None, estimated)
     dollars = worst(
-        prices, n_input, most.output, is_dearer=most.is_dearer, caches=most.caches
+        prices, n_input, n_output, is_dearer=most.is_dearer, caches=most.caches
     )  # fmt: skip
     return Most(dollars, estimated)
 

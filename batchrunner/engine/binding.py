@@ -21,7 +21,13 @@ from batchrunner.options import MAX_COST
 from batchrunner.store import holder as statements
 from batchrunner.store.holder import RunRow
 from batchrunner.store.runs import DriverConnection
-from batchrunner.store.spending import claimed_requests, load_spending, lost_answers, lost_models
+from batchrunner.store.spending import (
+    claimed_requests,
+    load_spending,
+    load_uncounted,
+    lost_answers,
+    lost_models,
+)
 from batchrunner.store.writer import Writer
 
 __all__ = ["Binding"]
@@ -51,6 +57,9 @@ class Binding:
         if has_budget and self._costs.spending is None:
             by_day = await self._writer.query(lambda conn: load_spending(conn, wall))
             self._costs.spending = Spending(by_day, wall)
+            self._costs.tell_uncounted(
+                await self._writer.query(lambda conn: load_uncounted(conn, wall))
+            )
         lanes = await self._writer.query(lambda conn: statements.load_lanes(conn, row.id))
         totals = await self._writer.query(lambda conn: statements.load_totals(conn, row.id))
         purse = self._costs.purse(row, spent=totals[3] or 0.0)

@@ -17,15 +17,13 @@ from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.errors import UsageError
 from batchrunner.models import ModelId
 from batchrunner.options import BUDGET, MAX_COST, PRICES
-from batchrunner.providers.pricing import TABLES, Listed, listed_price
+from batchrunner.providers.pricing import FREE, TABLES, Listed, listed_price
 from batchrunner.store.holder import RunRow
 from batchrunner.store.records import Settle
 
 if TYPE_CHECKING:
     from batchrunner.engine.roster import Roster
 
-#: Providers that nobody pays: the built-in one, and plain HTTP.
-_FREE: Final = frozenset({"simulator", "http"})
 #: So many models' prices are remembered: answers may name ever others.
 _MOST: Final = 1_024
 
@@ -90,6 +88,16 @@ class Costs:
                         f"{as_dollars(spent)} of the {as_bound(budget.of(unit))} that [budget] allows a {unit} (UTC) is spent"
                     )
 
+    def tell_uncounted(self, lost: Mapping[str, int]) -> None:
+        """Say that a budget can't count what lost answers cost, by model: nobody knows their price."""
+        for model, n in lost.items():
+            were = "1 answer" if n == 1 else f"{n:,} answers"
+            self._notice(
+                f"{were} of {model} may have been paid this month and was lost, and nobody knows for how much:"
+                f' [budget] does not count that. For later ones say it: [prices."{model}"] with input, output and'
+                " context_window"
+            )
+
     def purse(self, row: RunRow, *, spent: float) -> Purse:
         """Return the money of a run with ``--max-cost`` or under a budget, with no model's price yet."""
         budget = budget_of(row)
@@ -148,7 +156,7 @@ class Costs:
         return await asyncio.to_thread(price_of, row.provider, names, said, wall=wall)
 
     def _tell(self, provider: str, names: Sequence[str], half: Price | None = None) -> None:
-        if provider in _FREE or not names or (provider, names[0]) in self._told:
+        if provider in FREE or not names or (provider, names[0]) in self._told:
             return
         self._told.add((provider, names[0]))
         self._notice(
@@ -187,7 +195,7 @@ def is_whole(listed: Listed) -> bool:
 
 def is_free(provider: str) -> bool:
     """Whether nobody pays that provider."""
-    return provider in _FREE
+    return provider in FREE
 
 
 def unpriced(name: str | None, model: str, bound: str, half: Price | None = None) -> UsageError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +45,7 @@ from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Settle
 from batchrunner.store.runs import DriverConnection
+from batchrunner.store.spending import note_prices
 from batchrunner.store.writer import Writer
 
 #: Stops by a call's own bounds: a signal, ``--max-time``, ``--max-wait``.
@@ -168,7 +168,7 @@ class Roster:
         def begin(conn: DriverConnection) -> statements.Rescued:
             scopes.prune_usage(conn, now=now, wall=wall)
             return statements.rescue(
-                conn, now=now, wall=wall, pool_of=pool_of, worst_of=partial(worst_case, said, wall)
+                conn, now=now, wall=wall, pool_of=pool_of, worst_of=worst_case(said, wall)
             )
 
         rescued = await self._writer.transact(begin)
@@ -324,6 +324,7 @@ class Roster:
                 key=wire.account_key,
             )
             statements.take_up(conn, run_id, self._process.id, wall=wall)
+            note_prices(conn, run_id, row.options.get(PRICES))
             statements.clear_holds(conn, run_id)
             run = LiveRun(
                 row=row,

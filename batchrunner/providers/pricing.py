@@ -6,7 +6,7 @@ a thread of whoever asks. The table is the package's own: nothing is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from batchrunner.core.ceiling import most_of
 from batchrunner.core.prices import Price, Rates, as_said
 
-__all__ = ["TABLES", "Listed", "listed_price", "worst_case"]
+__all__ = ["FREE", "TABLES", "Listed", "SaidPrices", "listed_price", "worst_case"]
 
 #: Our name of a provider → the table's. Others have no price but what a person says.
 TABLES: Final[Mapping[str, str]] = MappingProxyType(
@@ -29,6 +29,10 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "azure": "azure",
     }
 )
+#: Providers that nobody pays: the built-in one, and plain HTTP.
+FREE: Final = frozenset({"simulator", "http"})
+#: What a person says of models' prices, by model.
+SaidPrices = Mapping[str, Mapping[str, float | None]]
 #: The table's ways of saying how a request was processed, by our words.
 _TIERS: Final[Mapping[str, tuple[Mapping[str, str], ...]]] = MappingProxyType(
     {
@@ -78,20 +82,23 @@ def listed_price(provider: str, models: Iterable[str], *, wall: float) -> Listed
 
 
 def worst_case(
-    said: Mapping[str, Mapping[str, float | None]],
-    wall: float,
-    provider: str,
-    model: str,
-    body: bytes,
-) -> float | None:
-    """Return the most that a request may cost; ``None``: nothing bounds it, or no price is known.
+    said: SaidPrices, wall: float
+) -> Callable[[str, str, bytes, SaidPrices], float | None]:
+    """Return what tells the most that a lost request may have cost, by a person's prices and the table's.
 
-    ``said`` are a person's prices by model, which come before the table's.
+    Of provider, model, body, and the prices that were said where it was sent, which come before ``said``.
+    It gives ``None`` where nothing bounds it or no price is known, and 0 of what nobody pays for.
     """
-    listed = listed_price(provider, (model,), wall=wall).all_day
-    if (of_model := said.get(model)) is not None:
-        listed = tuple(filter(None, (as_said(of_model, price) for price in listed or (None,))))
-    return most_of(listed, body, provider=provider, model=model).dollars if listed else None
+
+    def most(provider: str, model: str, body: bytes, of_run: SaidPrices) -> float | None:
+        listed = listed_price(provider, (model,), wall=wall).all_day
+        if (of_model := of_run.get(model) or said.get(model)) is not None:
+            listed = tuple(filter(None, (as_said(of_model, price) for price in listed or (None,))))
+        if not listed:
+            return 0.0 if provider in FREE else None
+        return most_of(listed, body, provider=provider, model=model, is_lost=True).dollars
+
+    return most
 
 
 def _at(info: Any, at: datetime) -> Price | None:

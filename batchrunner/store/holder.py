@@ -19,7 +19,7 @@ from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waitin
 from batchrunner.store import scopes, waits
 from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
 from batchrunner.store.records import TimeSum
-from batchrunner.store.spending import COUNT_LOST, lost_row
+from batchrunner.store.spending import COUNT_LOST, SaidPrices, lost_row, said_prices, uncounted_row
 from batchrunner.views import RequestCounts
 
 #: A sender never sends later than this after its planned instant, so that after a crash the usage
@@ -109,11 +109,12 @@ def go_on_from(conn: sqlite3.Connection, *, is_alone: bool) -> SystemClock:
     return clock
 
 
-#: (provider, model, body) → the most that a request may cost; ``None``: nobody knows.
-WorstOf = Callable[[str, str, bytes], float | None]
+#: (provider, model, body, prices that were said where its run was sent) → the most that a request may cost;
+#: ``None``: nobody knows.
+WorstOf = Callable[[str, str, bytes, SaidPrices], float | None]
 
 
-def unpriced(_provider: str, _model: str, _body: bytes) -> float | None:
+def unpriced(_provider: str, _model: str, _body: bytes, _said: SaidPrices) -> float | None:
     """Stand for prices where nobody knows any."""
     return None
 
@@ -139,6 +140,7 @@ def rescue(
         " WHERE j.state = 'running'"
     ).fetchall()
     runs: dict[RunId, int] = {}
+    said: dict[RunId, SaidPrices] = {}
     for job_id, run_id, claim, planned_at, account_id, provider, model_id, model in orphans:
         runs[run_id] = runs.get(run_id, 0) + 1
         # Taken up means bound; a file that was mended by hand must not stop the rescue.
@@ -154,7 +156,12 @@ def rescue(
         )
         latest = min(now, planned_at + MAX_LATE_MS)
         # It may have been paid.
-        if dollars := worst_of(provider, model, _body(conn, run_id, job_id)):
+        if run_id not in said:
+            said[run_id] = said_prices(conn, run_id)
+        dollars = worst_of(provider, model, _body(conn, run_id, job_id), said[run_id])
+        if dollars is None:
+            conn.execute(COUNT_LOST, uncounted_row(latest + wall - now, model))
+        elif dollars:
             conn.execute(COUNT_LOST, lost_row(latest + wall - now, dollars))
         # Minutes are on steady time, days on the calendar's.
         _move_usage(conn, pool, _GRAIN_MS, planned_at, latest)

@@ -32,6 +32,7 @@ from batchrunner.store.load import delete_jobs
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import StoredRun, all_runs, driver, find_run
 from batchrunner.store.shrink import copies, log_size, refuse_full, shrink
+from batchrunner.store.spending import prices_key
 from batchrunner.views import PrunedRun, PrunePlan, PruneView
 
 __all__ = ["plan", "prune"]
@@ -205,7 +206,8 @@ def _begin(session: WriteSession, runs: Sequence[StoredRun], *, is_bodies: bool)
                 conn.execute("INSERT INTO meta (key, value) VALUES (?, '1')", (f"bare.{run.id}",))
                 continue
             conn.execute(
-                "DELETE FROM meta WHERE key IN (?, ?)", (f"advised.{run.id}", begun_key(run.id))
+                "DELETE FROM meta WHERE key IN (?, ?, ?)",
+                (f"advised.{run.id}", begun_key(run.id), prices_key(run.id)),
             )
             conn.execute(
                 "UPDATE run SET state = 'loading', name = uid, digest = NULL, loader_id = NULL"

@@ -7,9 +7,10 @@ cost is told from its sends, in whatever state their jobs are by now.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from batchrunner.core.budget import DAY_MS, UNITS, Budget, month_start, span
@@ -24,17 +25,28 @@ from batchrunner.views import BudgetView
 __all__ = [
     "COUNT_LOST",
     "LostAnswer",
+    "SaidPrices",
     "budget_views",
     "claimed_requests",
     "load_spending",
+    "load_uncounted",
     "lost_answers",
     "lost_models",
     "lost_row",
     "lost_rows",
+    "note_prices",
+    "prices_key",
+    "said_prices",
+    "uncounted_row",
 ]
 
 #: Before a day's number in ``meta.key``.
 _KEY: Final = "lost:"
+#: Before a day's number and a model's name: how many lost answers nobody knows a price of.
+_UNCOUNTED: Final = "uncounted:"
+
+#: What a person says of models' prices, by model.
+SaidPrices = Mapping[str, Mapping[str, float | None]]
 
 #: Takes what :func:`lost_row` returns.
 COUNT_LOST: Final = (
@@ -121,6 +133,45 @@ def lost_row(at: float, dollars: float) -> tuple[str, str]:
 def lost_rows(settles: Iterable[Settle]) -> list[tuple[str, str]]:
     """Return the rows that count the answers that these lost."""
     return [lost_row(s.sent_at or s.ended_at or 0, s.lost_usd) for s in settles if s.lost_usd]
+
+
+def uncounted_row(at: float, model: str) -> tuple[str, str]:
+    """Return the row that counts a lost answer to a request of ``at`` (wall) that nobody can price."""
+    return f"{_UNCOUNTED}{int(at // DAY_MS):08}:{model}", "1"
+
+
+def load_uncounted(conn: sqlite3.Connection, wall: float) -> dict[str, int]:
+    """Return by model how many answers were lost in the month of ``wall`` that nobody can price."""
+    n_of = defaultdict[str, int](int)
+    for key, n in conn.execute(
+        "SELECT key, CAST(value AS INTEGER) FROM meta WHERE key >= ? AND key < ?",
+        (f"{_UNCOUNTED}{month_start(wall) // DAY_MS:08}", f"{_UNCOUNTED[:-1]};"),
+    ):
+        n_of[key.split(":", 2)[2]] += n
+    return n_of
+
+
+def prices_key(run_id: RunId) -> str:
+    """Return under which key of ``meta`` the prices are that were said where a run is sent."""
+    return f"prices.{run_id}"
+
+
+def note_prices(conn: sqlite3.Connection, run_id: RunId, said: SaidPrices | None) -> None:
+    """Keep the prices that are said where a run is sent, for whoever rescues what a death leaves of it."""
+    if said:
+        conn.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET value = excluded.value",
+            (prices_key(run_id), json.dumps(said)),
+        )
+    else:
+        conn.execute("DELETE FROM meta WHERE key = ?", (prices_key(run_id),))
+
+
+def said_prices(conn: sqlite3.Connection, run_id: RunId) -> SaidPrices:
+    """Return the prices that were said where a run was last sent."""
+    row = conn.execute("SELECT value FROM meta WHERE key = ?", (prices_key(run_id),)).fetchone()
+    return {} if row is None else dict(json.loads(row[0]))
 
 
 def load_spending(conn: sqlite3.Connection, wall: float) -> dict[int, float]:

@@ -16,6 +16,7 @@ from batchrunner.views import BudgetView
 from tests.fakes import ApiServer
 from tests.integration.house import House, until
 from tests.integration.test_max_cost import MOST, PRICES, billed, replies, submit
+from tests.integration.test_money import answer
 
 ROOT = Path(__file__).parents[2]
 
@@ -227,3 +228,35 @@ def test_without_a_price_nothing_is_sent(dear: Dear, api: ApiServer) -> None:
     assert not api.requests()
     free = ("--provider", "simulator", "--base-url", f"{dear.url}/v1", "--name", "free")
     dear.run("submit", "jobs.jsonl", *free, "--model", "sim-1", code=0)
+
+
+def killed_in_flight(dear: Dear, api: ApiServer) -> int:
+    """Kill a run whose requests hang, and return how many it had claimed."""
+    api.script([{"to": 1, "body": answer({"input_tokens": 1, "output_tokens": 1}, model="dear-1")}, {"fault": "hang"}])  # fmt: skip
+    dear.jobs(9, max_tokens=MOST)
+    running = dear.start(*submit(dear, "-c", "2"))
+    running.until(lambda: len(api.requests()) >= 3, "two requests hang")
+    running.kill()
+    return dear.counts().running
+
+
+def test_what_another_configuration_priced_counts(dear: Dear, api: ApiServer) -> None:
+    """Whoever finds a dead process's requests knows what they may have cost where they were sent."""
+    (dear.folder / "batchrunner.toml").write_text(PRICES)
+    n = killed_in_flight(dear, api)
+    assert n >= 2
+    (dear.folder / "batchrunner.toml").write_text("[budget]\nday = 50\n")
+    dear.jobs(1, "other.jsonl")
+    dear.run("submit", "other.jsonl", "--provider", "simulator", "--model", "sim-1")
+    assert dear.day().lost_usd == pytest.approx(n * MOST / 100)
+
+
+def test_what_nobody_can_price_is_said(dear: Dear, api: ApiServer) -> None:
+    """A lost answer of a model without a price is not 0 in silence: a budget tells that it leaves it out."""
+    n = killed_in_flight(dear, api)
+    (dear.folder / "batchrunner.toml").write_text("[budget]\nday = 50\n")
+    dear.jobs(1, "other.jsonl")
+    done = dear.run("submit", "other.jsonl", "--provider", "simulator", "--model", "sim-1")
+    assert f"{n} answers of dear-1 may have been paid this month" in done.err
+    assert '[prices."dear-1"]' in done.err
+    assert dear.day().lost_usd == 0
