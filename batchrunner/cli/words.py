@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from batchrunner.cli.text import local_time, number, printable, when
-from batchrunner.models import ExitCode, Waiting
+from batchrunner.models import ExitCode, Waiting, WaitingReason
 from batchrunner.views import Event, Progress, RunView
 
 #: Exit code → what it means, as the end of "exit 3: …" (CONTRACT §4).
@@ -64,7 +64,9 @@ def reason_words(waiting: Waiting) -> str:
     detail = printable(waiting.detail).rstrip(".")
     if not detail:
         return reason
-    return detail if reason in detail.lower() else f"{reason}: {detail}"
+    # Who paused or cancelled it is the whole of it.
+    is_told = reason in detail.lower() or waiting.reason is WaitingReason.PAUSED
+    return detail if is_told else f"{reason}: {detail}"
 
 
 def waiting_words(waiting: Waiting, now_ms: float) -> str:

@@ -13,9 +13,9 @@ from batchrunner.engine.feed import Feed
 from batchrunner.engine.follow import LOOK_S, PATIENCE_S, Follower
 from batchrunner.engine.holder import Holder, Left
 from batchrunner.engine.live import CallLimits, WireFactory
-from batchrunner.engine.roster import Ending
+from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops
-from batchrunner.models import ExitCode, RunId, Waiting, WaitingReason
+from batchrunner.models import ExitCode, RunId, StoredRunState, Waiting, WaitingReason
 from batchrunner.options import WAY, CallOptions
 from batchrunner.store import processes
 from batchrunner.store.database import Database
@@ -23,7 +23,7 @@ from batchrunner.store.holder import go_on_from
 from batchrunner.store.inspection import holder_of
 from batchrunner.store.locks import FileLock, is_alive, sender_lock_path
 from batchrunner.store.processes import Process
-from batchrunner.store.runs import driver
+from batchrunner.store.runs import driver, run_by_id
 from batchrunner.views import Listener, Runner
 
 #: How often a process that does not follow looks whether its run was taken up.
@@ -72,8 +72,7 @@ async def run_session(
             if patience_s or not lock.try_acquire():
                 if call.no_wait and not patience_s:
                     return endings | {
-                        run_id: _not_followed(db, is_taken=await _is_taken(db, run_id, process))
-                        for run_id in left
+                        run_id: await _not_followed(db, run_id, process) for run_id in left
                     }
                 follower = Follower(
                     db=db, lock=lock, process=process, own=left, clock=clock, stops=stops,
@@ -128,26 +127,30 @@ async def _hold(
     return left
 
 
-async def _is_taken(db: Database, run_id: RunId, process: Process) -> bool:
-    """Give the process that sends a moment to take a run up: the ask goes with this process."""
+async def _not_followed(db: Database, run_id: RunId, process: Process) -> Ending:
+    """Return what a call says of its run that leaves it to the process that sends.
+
+    That one gets a moment to take the run up, or to end it: the ask goes with this process.
+    """
+    is_taken = False
     for _ in range(_OFFERS):
         with db.read() as connection:
-            if processes.is_taken(connection, run_id, process):
-                return True
+            run = run_by_id(connection, run_id)
+            is_taken = processes.is_taken(connection, run_id, process)
+        if run is not None and run.state is StoredRunState.FINISHED:
+            return Ending(finished_code(run.counts.failed, run.n_rejected), None)
+        if is_taken:
+            break
         await asyncio.sleep(LOOK_S)
-    return False
-
-
-def _not_followed(db: Database, *, is_taken: bool) -> Ending:
     with db.read() as connection:
         who = holder_of(connection, db.path)
-    process = f"process {who.pid} on {who.host}" if who is not None else "another process"
+    sender = f"process {who.pid} on {who.host}" if who is not None else "another process"
     return Ending(
         ExitCode.WORK_LEFT,
         Waiting(
             reason=WaitingReason.INTERRUPTED,
             until=None,
-            detail=f"{process} sends on this database; with --no-wait it is not followed",
+            detail=f"{sender} sends on this database; with --no-wait it is not followed",
             fix=(
                 "that process has taken the run up; look with: batchrunner status"
                 if is_taken

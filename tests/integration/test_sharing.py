@@ -269,3 +269,17 @@ def test_views_work_beside_a_live_run(house: House, api: ApiServer, command: lis
     done = house.run(*command)
     assert done.out
     running.kill()
+
+
+def test_no_wait_of_a_finished_run_says_so_beside_a_sender(house: House, api: ApiServer) -> None:
+    """What is done is done, whoever sends something else: its own exit code, at once."""
+    api.script([{"contains": "say j1;", "status": 400, "body": "no"}])
+    house.jobs(2)
+    house.submit(code=1)
+    api.script([{"delay_s": 20}])
+    house.jobs(1, "other.jsonl", prefix="k")
+    sender = house.start_submit(file="other.jsonl")
+    sender.sees("run.started")
+    for done in (house.submit("--no-wait", code=1), house.resume("jobs", "--no-wait", code=1)):
+        assert done.named("run.finished")[0]["jobs"]["failed"] == 1
+    sender.kill()

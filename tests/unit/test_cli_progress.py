@@ -356,6 +356,8 @@ def test_wait_without_an_end_has_no_countdown() -> None:
     """Where only a person can end a wait, no time is promised."""
     wait = Waiting(reason=WaitingReason.AUTHENTICATION, until=None, detail="the key is refused.")
     assert waiting_words(wait, AT) == "authentication: the key is refused"
+    given_up = Waiting(reason=WaitingReason.PAUSED, until=None, detail="somebody cancelled the run")
+    assert waiting_words(given_up, AT) == "somebody cancelled the run"
 
 
 def drawn(picture: Progress | None, width: int = 80, **options: Any) -> str:
