@@ -35,7 +35,7 @@ from batchrunner.core.tokens import Counted, Expected, Seen, estimate, expect
 from batchrunner.engine.live import AUTO_MOST
 from batchrunner.models import Usage
 from batchrunner.options import LimitOptions
-from batchrunner.plan_notes import of_tokens
+from batchrunner.plan_notes import of_prices, of_tokens
 from batchrunner.planned import (
     CountView,
     EstimateView,
@@ -322,10 +322,11 @@ class Layout:
             )
         if None in self._sums:
             yield "requests that name no model: their tokens are unknown"
-        for model, part in self._sums.items():
-            if model is not None and part.cost is None:
-                lacks = part.lacks or lacking(None)
-                yield f"{lacks} of {model} is known: its {part.jobs:,} jobs are not in the cost"
+        yield from of_prices(
+            (part.lacks or lacking(None), model, part.jobs)
+            for model, part in self._sums.items()
+            if model is not None and part.cost is None
+        )
         if any(part.cost is not None for part in self._sums.values()):
             on = datetime.fromtimestamp(self._now // 1000, UTC).date()
             yield (

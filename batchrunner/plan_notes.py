@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import ceil
+from typing import Final
 
 from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.tokens import Counted, Seen
 from batchrunner.planned import PlanView
 from batchrunner.views import BudgetView
 
-__all__ = ["of_budget", "of_max_cost", "of_tokens"]
+__all__ = ["of_budget", "of_max_cost", "of_prices", "of_tokens"]
+
+#: So many models are named in a sentence, or have one each.
+_NAMED: Final = 5
+
+
+def of_prices(lacking: Iterable[tuple[str, str, int]]) -> Iterator[str]:
+    """Yield what is not in the cost; ``lacking``: what is not known, of which model, for how many jobs."""
+    models_of: dict[str, dict[str, int]] = {}
+    for what, model, n_jobs in lacking:
+        models_of.setdefault(what, {})[model] = n_jobs
+    for what, models in models_of.items():
+        n, whose = sum(models.values()), "its" if len(models) == 1 else "their"
+        jobs = "job is" if n == 1 else f"{n:,} jobs are"
+        yield f"{what} of {_named(models)} is known: {whose} {jobs} not in the cost"
+
+
+def _named(models: Collection[str]) -> str:
+    """Return the names of models, of many the first."""
+    first = ", ".join(list(models)[:_NAMED])
+    return first if len(models) <= _NAMED else f"{first} and {len(models) - _NAMED:,} more"
 
 
 def of_tokens(
@@ -23,16 +44,22 @@ def of_tokens(
             f" {count.error:.1%} in all (19 of 20 times)"
         )
     told = {name: seen.get(name, Seen()) for name in jobs if name not in counts}
-    for name, known in told.items():
-        if known.error is not None and known.mean_output is not None:
-            yield (
-                f"tokens of {name} are corrected by its latest answers here: what is sent by"
-                f" {known.factor:.3g} (job by job that was {known.error:.0%} off), answers to"
-                f" {known.mean_output:,.0f} tokens each"
-            )
+    corrected = {
+        name: known
+        for name, known in told.items()
+        if known.error is not None and known.mean_output is not None
+    }
+    for name, known in list(corrected.items())[:_NAMED]:
+        yield (
+            f"tokens of {name} are corrected by its latest answers here: what is sent by"
+            f" {known.factor:.3g} (job by job that was {known.error:.0%} off), answers to"
+            f" {known.mean_output:,.0f} tokens each"
+        )
+    if (n_more := len(corrected) - _NAMED) > 0:
+        yield f"tokens of {n_more:,} more model{'s' if n_more > 1 else ''} are corrected likewise"
     unseen = [name for name, known in told.items() if known.error is None]
     if unseen:
-        yield f"no answer of {', '.join(unseen)} was seen here yet: tokens are told from the text alone"
+        yield f"no answer of {_named(unseen)} was seen here yet: tokens are told from the text alone"
 
 
 def of_max_cost(view: PlanView, most: float | None, least: float | None) -> Iterator[str]:
