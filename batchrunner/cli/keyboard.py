@@ -74,6 +74,11 @@ class Keyboard:
         os.close(self._wake_in)
         os.close(self._wake_out)
 
+    def leave(self) -> None:
+        """Put the terminal back as it was, at once: the process is about to die."""
+        self._ends.set()
+        self._put_back()
+
     def want(self, is_wanted: bool) -> None:
         """Have keys read from now on, or the terminal as it was."""
         if is_wanted is self._is_wanted:

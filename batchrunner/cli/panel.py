@@ -6,6 +6,9 @@ nothing happens. When it closes nothing of it stays on the screen; the summary t
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self, TextIO
 
@@ -26,6 +29,8 @@ N_ERRORS: Final = 3
 #: Runs that are shown at once; ``resume --all`` may drain more.
 N_RUNS: Final = 3
 _BAR_MOST: Final = 60
+#: Signals that end a process where nobody takes them; a run takes all but the first while it lives.
+_DEADLY: Final = (signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 #: Events after which no key means anything.
 _ENDS: Final = frozenset({"run.finished", "run.halted"})
 
@@ -85,6 +90,10 @@ class Panel:
 
     def __enter__(self) -> Self:
         """Begin to draw; the cursor is hidden."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in _DEADLY:
+                if signal.getsignal(signum) is signal.SIG_DFL:
+                    signal.signal(signum, self._die)
         self._live.start()
         if self._keyboard is not None:
             self._keyboard.__enter__()
@@ -97,6 +106,19 @@ class Panel:
                 self._keyboard.__exit__()
         finally:
             self._live.stop()
+            for signum in _DEADLY:
+                if signal.getsignal(signum) == self._die:
+                    signal.signal(signum, signal.SIG_DFL)
+
+    def _die(self, signum: int, _frame: object) -> None:
+        """Die of a signal that nobody else takes, as it would have it, with the terminal as it was."""
+        signal.signal(signum, signal.SIG_DFL)
+        try:
+            if self._keyboard is not None:
+                self._keyboard.leave()
+            self._console.show_cursor()
+        finally:
+            os.kill(os.getpid(), signum)
 
     def event(self, event: Event) -> None:
         """Write the event above the panel where events are wanted."""

@@ -108,6 +108,10 @@ class Terminal:
         """Whether keys come singly and are not echoed."""
         return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO)
 
+    def has_cursor(self) -> bool:
+        """Whether the cursor is shown."""
+        return self.text.rfind("\x1b[?25h") >= self.text.rfind("\x1b[?25l")
+
     def is_as_found(self) -> bool:
         """Whether the terminal is as it was before."""
         return termios.tcgetattr(self.slave) == self.found
@@ -188,16 +192,20 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(busy: House) -> No
         assert screen.is_as_found()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, -signal.SIGQUIT)],
+)
 def test_a_terminated_process_leaves_the_terminal(
     busy: House, signum: signal.Signals, code: int
 ) -> None:
-    """SIGTERM and SIGHUP end the run and leave the terminal as it was found."""
+    """SIGTERM and SIGHUP end the run, SIGQUIT the process, and all leave the terminal as it was found."""
     with terminal(busy, *submit(busy, "-c", "4")) as screen:
         until(screen.is_raw, "keys come singly")
-        os.kill(screen.pid, signum)
+        os.killpg(screen.pid, signum)
         assert screen.ended() == code
         assert screen.is_as_found()
+        until(screen.has_cursor, "the cursor is shown")
 
 
 def test_no_input_leaves_keys_alone(busy: House) -> None:
@@ -206,5 +214,6 @@ def test_no_input_leaves_keys_alone(busy: House) -> None:
         until(lambda: "in flight" in screen.text, "the panel is there")
         assert screen.is_as_found()
         assert "+ and -" not in screen.text
-        screen.type("\x03")
-        assert screen.ended() == 130
+        screen.type("\x1c")
+        assert screen.ended() == -signal.SIGQUIT
+        until(screen.has_cursor, "the cursor is shown")
