@@ -29,7 +29,7 @@ _MOST_BITS: Final = 100_000
 #: A width of eight digits or more, in a format.
 _WIDE: Final = re.compile(r"\d{8}")
 #: A width in a format that is an argument.
-_NESTED: Final = re.compile(r":[^{}]*\{|%[^%a-zA-Z]*\*")
+_NESTED: Final = re.compile(r":[^{}:]*\{|%[^%a-zA-Z]*\*")
 
 
 class TooMuchError(Exception):
