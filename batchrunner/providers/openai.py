@@ -113,6 +113,8 @@ class _Usage(msgspec.Struct):
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: DeepSeek's own word for what it read from its cache.
+    prompt_cache_hit_tokens: int | None = None
     #: Not every server that speaks the language has the same in them.
     prompt_tokens_details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     input_tokens_details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -150,6 +152,7 @@ def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all 
         result = salvage(body, _Result)
     usage = result.usage
     sent = got = None
+    cached = None
     details = _NO_DETAILS
     if usage is not None:
         sent = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
@@ -157,6 +160,9 @@ def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all 
         details = _details(usage.prompt_tokens_details)
         if details is _NO_DETAILS:
             details = _details(usage.input_tokens_details)
+        cached = details.cached_tokens
+        if cached is None:
+            cached = usage.prompt_cache_hit_tokens
     reason = result.status
     if result.choices:
         reason = result.choices[0].finish_reason
@@ -168,7 +174,7 @@ def read(body: bytes, path: str) -> Answer:  # noqa: ARG001  # one form for all 
             finish_reason=reason,
             input_tokens=sent,
             output_tokens=got,
-            cache_read_tokens=details.cached_tokens,
+            cache_read_tokens=cached,
             cache_write_tokens=details.cache_write_tokens,
             tier=None
             if result.service_tier is msgspec.UNSET

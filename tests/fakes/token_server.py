@@ -34,6 +34,8 @@ class Taken:
     output: int
     #: What of the input was read from the cache.
     cached: int = 0
+    #: The bound on its answer; 0: none.
+    most: int = 0
     status: int = 0
     #: What it counts: (unit, tokens).
     counts: dict[str, int] = field(default_factory=dict)
@@ -74,13 +76,19 @@ class TokenServer:
             taken.counts.get(unit, 0) for taken in self.log if taken.at > now - window_s
         )
 
-    def arrive(self, body: Mapping[str, Any]) -> tuple[Taken, str]:
-        """Take or refuse a request; return it, and the limit that it passed."""
+    def parsed(self, body: Mapping[str, Any]) -> Taken:
+        """Return what a request asks for."""
         prompt, most = _asked(body)
         match = _TAKES.search(prompt)
         n_in, n_out, cached = (int(n or 0) for n in match.groups()) if match else (1, 1, 0)
-        now = time.monotonic()
-        taken = Taken(now, prompt, n_in, min(n_out, most) if most else n_out, cached)
+        return Taken(
+            time.monotonic(), prompt, n_in, min(n_out, most) if most else n_out, cached, most
+        )
+
+    def arrive(self, body: Mapping[str, Any]) -> tuple[Taken, str]:
+        """Take or refuse a request; return it, and the limit that it passed."""
+        taken = self.parsed(body)
+        now, n_in, cached, most = taken.at, taken.input, taken.cached, taken.most
         if self.way in ("anthropic", "haiku"):
             counted = n_in if self.way == "haiku" else n_in - cached
             up_front = {"itpm": counted, "otpm": 0, "tpm": counted}
@@ -126,6 +134,19 @@ class TokenServer:
             for what, value in (("limit", n), ("remaining", max(0, n - self.used(name, now))))
         }
 
+    def refusal(self, limit: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the body and the headers of a 429 for that limit."""
+        error = {
+            "type": "rate_limit_error",
+            "message": f"This request would exceed the rate limit of {self.limits[limit]:,}"
+            f" {_WORDS[limit]}.",
+        }
+        return {"type": "error", "error": error}, {"retry-after": "1"}
+
+    def details(self, taken: Taken) -> dict[str, Any]:
+        """Return what usage in OpenAI's form has besides."""
+        return {}
+
 
 def _asked(body: Mapping[str, Any]) -> tuple[str, int]:
     """Return the prompt, and the bound on its answer, 0 for none; in Gemini's form too."""
@@ -154,13 +175,7 @@ def running(server: TokenServer) -> Iterator[TokenServer]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             taken, limit = server.arrive(body)
             if taken.status == 429:
-                n = server.limits[limit]
-                error = {
-                    "type": "rate_limit_error",
-                    "message": f"This request would exceed the rate limit of {n:,}"
-                    f" {_WORDS[limit]}.",
-                }
-                self._answer(429, {"type": "error", "error": error}, {"retry-after": "1"})
+                self._answer(429, *server.refusal(limit))
             elif "/messages" in self.path:
                 usage = {
                     "input_tokens": taken.input - taken.cached,
@@ -186,6 +201,7 @@ def running(server: TokenServer) -> Iterator[TokenServer]:
                     "choices": [{"finish_reason": "stop", "message": {"content": "ok"}}],
                     "usage": {
                         "prompt_tokens": taken.input, "completion_tokens": taken.output,
+                        **server.details(taken),
                     },
                 })  # fmt: skip
 
