@@ -6,7 +6,9 @@ transaction; no job sits claimed waiting for a limiter.
 
 Where a limit counts tokens, permission is for one certain job: the next ones of a lane are looked up
 first, and claimed by name. Their order is kept: a large job at the head waits, and nothing of its lane
-goes before it. Other lanes do, for :data:`PATIENCE_MS`; then what they could take is left to it.
+goes before it. Other lanes do, for :data:`PATIENCE_MS`; then what they could take is left to it. A run
+that had less than an equal share of the tokens of late need not wait so long, and goes first. So runs of equal priority
+share the tokens, whatever the size of their jobs.
 
 The same holds for runs that go in the order of the provider's cache: jobs whose start is not in it
 yet wait for the one that warms it (:mod:`batchrunner.core.warmth`).
@@ -17,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from math import inf
+from math import exp, inf
 from typing import Final
 
 from batchrunner.core.admission import Blocked, Grant, Ledger
-from batchrunner.core.caps import ROLLING, TOKEN_LIMITS, TPD
+from batchrunner.core.caps import MINUTE_MS, ROLLING, TOKEN_LIMITS, TPD
 from batchrunner.core.counting import NO_TOKENS
 from batchrunner.engine.live import Lane, LiveRun
 from batchrunner.models import JobId, RunId, ScopeId
@@ -98,6 +100,9 @@ class Planner:
         self.to_look_up: list[tuple[LiveRun, Lane]] = []
         #: Scopes whose tokens are left to the lane that waited longest for them.
         self._kept: dict[ScopeId, tuple[Lane, Blocked]] = {}
+        #: Tokens that each run was granted of late, older ones counting less, and up to when.
+        self._taken: dict[RunId, float] = {}
+        self._taken_at = 0.0
         #: How many more each run may claim now.
         self._rooms: dict[RunId, int] = {}
 
@@ -108,6 +113,8 @@ class Planner:
         self.to_look_up.clear()
         self._kept.clear()
         self._rooms.clear()
+        if self._taken:
+            self._fade_taken(now)
         n_left = MAX_CLAIMS
         by_priority = sorted(runs, key=lambda run: -run.priority)
         for _, group in groupby(by_priority, key=lambda run: run.priority):
@@ -116,10 +123,17 @@ class Planner:
             if len(turns) == 1:
                 n_left -= self._grant_free(turns[0], plans, now, wall, n_left)
             while turns and n_left:
-                still = []
+                still: list[tuple[LiveRun, list[Lane], int]] = []
+                is_shared = bool(self._taken) and len(turns) > 1
+                if is_shared:
+                    turns.sort(key=lambda turn: self._share_of(turn[0]))
                 for run, lanes, room in turns:
                     if not n_left:
                         break
+                    if is_shared and still and self._share_of(run) > 1.0:
+                        # Whoever had less goes on first.
+                        still.append((run, lanes, room))
+                        continue
                     granted = self._grant(run, lanes, plans, now, wall)
                     n_left -= granted
                     if granted and room > 1:
@@ -199,11 +213,13 @@ class Planner:
             )
             if isinstance(grant, Blocked):
                 lane.blocked = grant
-                self._hold(lane, now)
+                self._hold(run, lane, now)
                 continue
             lane.held_since = None
             lanes.append(lane)
             key = (run.id, lane.model_id)
+            if counts:
+                self._taken[run.id] = self._taken.get(run.id, 0.0) + sum(charge)
             plan = plans.setdefault(key, LanePlan(run, lane, self._ledger.version))
             plan.grants.append(grant)
             if counts or lane.warmth is not None:
@@ -265,8 +281,25 @@ class Planner:
                 return kept[1]
         return None
 
-    def _hold(self, lane: Lane, now: float) -> None:
-        """Note that tokens hold a lane's first job back, and keep them for it once it waited long."""
+    def _fade_taken(self, now: float) -> None:
+        """Have tokens of a minute ago count a third of those of now."""
+        left = exp((self._taken_at - now) / MINUTE_MS)
+        self._taken_at = now
+        self._taken = {run: n * left for run, n in self._taken.items() if n * left >= 1.0}
+
+    def _share_of(self, run: LiveRun) -> float:
+        """Return what a run had of the tokens that were granted of late, over an equal share of them."""
+        taken = self._taken
+        total = sum(taken.values())
+        return (
+            taken.get(run.id, 0.0) * (len(taken) + (run.id not in taken)) / total if total else 0.0
+        )
+
+    def _hold(self, run: LiveRun, lane: Lane, now: float) -> None:
+        """Note that tokens hold a lane's first job back, and keep them for it.
+
+        At once where it had less than its share of late, else once it waited long.
+        """
         blocked = lane.blocked
         assert blocked is not None
         if blocked.limit not in TOKEN_LIMITS:
@@ -277,7 +310,7 @@ class Planner:
         limit = next(limit for limit in limits if limit.name == blocked.limit)
         if limit.name == TPD and limit.zone != ROLLING:
             return  # what others take of today leaves the next day as it is
-        if now - lane.held_since >= PATIENCE_MS:
+        if now - lane.held_since >= PATIENCE_MS or self._share_of(run) < 1.0:
             self._kept.setdefault(blocked.scope, (lane, blocked))
 
 

@@ -79,13 +79,13 @@ def test_token_limits_hold_and_are_used(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_neither_small_requests_starve_nor_large_ones(tmp_path: Path) -> None:
-    """Of two runs, one of the smallest and one of the largest requests, both get a part of each window."""
+    """Of two runs, one of the smallest and one of the largest requests, each gets near half the tokens."""
     played = play(TOKENS["tokens, small beside large"], tmp_path)
     tokens = Counter[str]()
     for seen in played.log:
         tokens[seen.run] += seen.tokens
     small, large = tokens["1"], tokens["2"]
-    assert min(small, large) >= 0.1 * (small + large)
+    assert min(small, large) >= 0.4 * (small + large)
     at = [seen.t for seen in played.log if seen.run == "2"]
     assert max(later - earlier for earlier, later in pairwise(at)) <= 130.0
 

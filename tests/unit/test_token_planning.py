@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
+import pytest
+
 from batchrunner.core.admission import Cap
 from batchrunner.core.counting import Charge
 from batchrunner.engine.live import LiveRun
@@ -99,6 +101,14 @@ def test_large_jobs_of_another_run_do_not_starve_small_ones() -> None:
     """Small jobs go on beside large ones: while a large one is patient, and in what it leaves."""
     sent = drain(LiveScene(TPM), {1: 100, 2: 9_000}, 600)
     assert sent[1] >= 0.1 * 10 * N
+
+
+@pytest.mark.parametrize("large", [1_500, 3_000, 6_000])
+def test_runs_of_unlike_jobs_share_the_tokens_equally(large: int) -> None:
+    """Of a run of small jobs and one of large ones each gets about half the tokens, and hardly any are lost."""
+    sent = drain(LiveScene(TPM), {1: 500, 2: large}, 1_200)
+    assert 0.4 <= sent[2] / sum(sent.values()) <= 0.6
+    assert sum(sent.values()) >= 0.9 * 20 * N
 
 
 def test_a_giant_gets_its_empty_window() -> None:
