@@ -19,6 +19,7 @@ from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, job_id
 from batchrunner.options import JobFilter
 from batchrunner.store import holder
+from batchrunner.store.asked import keep_asked
 from batchrunner.store.choose import JOB, chosen, run_range
 from batchrunner.store.codecs import Codec, codecs_of, plain_body, register_plain
 from batchrunner.store.commands import refuse_unknown_keys
@@ -205,6 +206,7 @@ def _merge_some(
     if renewed or appended:
         # The new lines lie here as they were compressed; what with goes along with the first.
         conn.execute("UPDATE dictionary SET run_id = ? WHERE run_id = ?", (run_id, loading_run_id))
+    keep_asked(conn, run_id, [old for _, old in renewed])
     conn.executemany(
         "UPDATE payload SET (shape, method, url, headers, body, codec, metadata) ="
         " (SELECT shape, method, url, headers, body, codec, metadata FROM payload WHERE job_id = ?)"
@@ -368,6 +370,7 @@ def _rewrite(
 ) -> int:
     models: dict[str | None, int] = {}
     codecs = codecs_of(conn, run_id)
+    keep_asked(conn, run_id, ids)
     n = 0
     for id_ in ids:
         body, codec = _plain(conn, codecs, id_)

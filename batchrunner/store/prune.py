@@ -23,6 +23,7 @@ import msgspec
 from batchrunner.errors import BusyError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, StoredRunState
+from batchrunner.store.asked import forget_asked
 from batchrunner.store.begun import begun_key
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import GONE
@@ -202,6 +203,7 @@ def _begin(session: WriteSession, runs: Sequence[StoredRun], *, is_bodies: bool)
                 continue
             taken.append(_Taken(run.id, run.uid, run.name))
             conn.execute("DELETE FROM meta WHERE key = ?", (f"bare.{run.id}",))
+            forget_asked(conn, run.id)
             if is_bodies:
                 conn.execute("INSERT INTO meta (key, value) VALUES (?, '1')", (f"bare.{run.id}",))
                 continue

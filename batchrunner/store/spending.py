@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from batchrunner.core.budget import DAY_MS, UNITS, Budget, month_start, span
 from batchrunner.models import JobId, ModelId, RunId
+from batchrunner.store.asked import load_asked
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import codecs_of, plain_body
 from batchrunner.store.database import Database
@@ -78,7 +79,11 @@ def lost_models(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, 
         f"SELECT DISTINCT m.id, m.name{_LOST.format(' JOIN model m ON m.id = j.model_id')}",
         run_range(run_id),
     )
-    return [(ModelId(model_id), name) for model_id, name in rows]
+    found = {ModelId(model_id): name for model_id, name in rows}
+    names = dict(conn.execute("SELECT id, name FROM model"))
+    for kept in load_asked(conn, run_id).values():
+        found |= {asked.model_id: names[asked.model_id] for asked in kept}
+    return list(found.items())
 
 
 def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer]:
@@ -86,23 +91,27 @@ def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer
 
     Those of a job's answers that came are one: their tokens are stored as a sum.
     """
-    codecs = codecs_of(conn, run_id)
+    codecs, asked = codecs_of(conn, run_id), load_asked(conn, run_id)
     rows = conn.execute(
-        "SELECT j.model_id, j.key, p.body, p.codec, s.job_id,"
+        "SELECT j.model_id, j.key, p.body, p.codec, s.job_id, s.claim,"
         " iif(s.maybe_executed, NULL, r.input_tokens), r.output_tokens"
         + _LOST.format(" JOIN payload p ON p.job_id = j.id")
         + " ORDER BY s.job_id",
         run_range(run_id),
     )
     told = None
-    for model, key, body, codec, job, n_input, n_output in rows:
+    for model, key, body, codec, job, claim, n_input, n_output in rows:
         if n_input is not None:
             if job == told:
                 continue
             told = job
-        plain = plain_body(codecs, codec, body, part="request", key=key)
         tokens = None if n_input is None else (n_input, n_output or 0)
-        yield LostAnswer(ModelId(model), key, plain, tokens)
+        then = next((one for one in asked.get(job, ()) if one.claims >= claim), None)
+        if then is not None:
+            yield LostAnswer(then.model_id, key, then.body, tokens)
+        else:
+            plain = plain_body(codecs, codec, body, part="request", key=key)
+            yield LostAnswer(ModelId(model), key, plain, tokens)
 
 
 def claimed_requests(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[JobId, LostAnswer]]:

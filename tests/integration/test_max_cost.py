@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import sqlite3
 from typing import Any
 
 import pytest
@@ -390,3 +391,27 @@ def test_the_fix_of_an_event_can_be_pasted(dear: House, api: ApiServer) -> None:
         for line in map(json.loads, (dear.folder / "log").read_text().splitlines())
     ]
     dear.run(*shlex.split(fix)[1:], code=0)
+
+
+@pytest.mark.parametrize("way", ["set", "update"])
+def test_what_was_asked_before_counts_when_it_is_replaced(
+    dear: House, api: ApiServer, way: str
+) -> None:
+    """A lost answer may have cost what its own request bounded it to, whatever the job asks for now."""
+    used = {"input_tokens": 20, "output_tokens": MOST}
+    api.script([{"n": 1, "fault": "cut", "body": answer(used, model="dear-1")}, {"status": 529}])
+    dear.jobs(12, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "1", "--max-cost", "1.50"), code=3)
+    assert len(api.requests()) == 1
+    replies(api, 10)
+    if way == "set":
+        stopped = dear.resume("--set", "max_tokens=10", code=3)
+    else:
+        dear.jobs(12, max_tokens=10)
+        stopped = dear.run(*submit(dear, "--update"), code=3)
+    assert "up to $1.0000 for answers that were lost" in stopped.error["message"]
+    assert dear.status().cost_usd == pytest.approx(0.5)
+    dear.run("cancel", dear.status().name, "-y")
+    dear.run("db", "prune", dear.status().name, "-y")
+    with sqlite3.connect(dear.db) as conn:
+        assert conn.execute("SELECT count(*) FROM meta WHERE key LIKE 'asked.%'").fetchone() == (0,)
