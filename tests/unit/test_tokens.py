@@ -178,6 +178,17 @@ def test_what_small_requests_taught_reserves_no_less_than_large_ones_tell() -> N
     assert expect(Estimate(8, 100), seen).input_high < 8
 
 
+def test_wild_corrections_have_an_end() -> None:
+    """However far answers were off, twice the likely input is reserved at most, or twice the estimate."""
+    seen = Seen()
+    for i in range(40):
+        seen = seen.after(Estimate(100, 1000), input=1 if i % 2 else 900, output=10)
+    told = expect(Estimate(100, 1000), seen)
+    assert seen.error is not None
+    assert seen.error > 0.6
+    assert told.input_high <= 2 * told.input + 1
+
+
 def test_answers_that_differ_widen_what_is_expected() -> None:
     """Where answers take 10 or 190 tokens, the most that is expected covers both."""
     seen = Seen()
