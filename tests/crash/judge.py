@@ -46,6 +46,9 @@ class Judge:
 
     scene: Scene
     crashes: int = 0
+    #: By how much the wall clock was set while a process sent (ms): of that no time is made. ``None``:
+    #: a process began after it, and what of it nobody ran the run is not known.
+    stepped_ms: float | None = 0.0
     problems: list[str] = field(default_factory=list)
     #: Committed answers, and how often the server had been asked for each by then.
     _answers: dict[str, tuple[object, ...]] = field(default_factory=dict)
@@ -190,7 +193,7 @@ class Judge:
             " FROM run r WHERE state = 'finished' AND finished_at - started_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM wait w"
             "  WHERE w.run_id = r.id AND cause = 'unrecorded' AND open_at IS NOT NULL)"
         ):
-            if abs(took - parts) > ROUNDING_MS:
+            if self.stepped_ms is not None and abs(took - self.stepped_ms - parts) > ROUNDING_MS:
                 self._say(f"{name} took {took} ms, of which {parts:.0f} are accounted for")
             if n_open:
                 self._say(f"{name} is finished, and {n_open} of its waits go on")
