@@ -9,13 +9,14 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from batchrunner.core.budget import NO_BUDGET, UNITS, Budget, Spending
+from batchrunner.core.ceiling import most_of
 from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.prices import Price, as_said, cost, lacking, saved
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.purse import WARN_AT, Purse
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.errors import UsageError
-from batchrunner.models import ModelId
+from batchrunner.models import ModelId, RunId
 from batchrunner.options import BUDGET, MAX_COST, PRICES
 from batchrunner.providers.pricing import FREE, TABLES, Listed, listed_price
 from batchrunner.store.holder import RunRow
@@ -39,6 +40,8 @@ class Costs:
         self._told: set[tuple[str, str]] = set()
         #: What all runs of the database spent; ``None``: nobody bounds it.
         self.spending: Spending | None = None
+        #: What models cost of which an answer was lost, by run.
+        self._lost: dict[tuple[RunId, ModelId], Listed] = {}
         #: The budgets that hold for runs here, and what was warned of: of which, until when.
         self._budgets: set[Budget] = set()
         self._warned: set[tuple[Budget, str, int]] = set()
@@ -71,8 +74,27 @@ class Costs:
                 self._notice(
                     f"{run.purse.words()} of --max-cost {as_bound(run.purse.most)} spent by {run.row.name}"
                 )
+            elif run.purse is None and settle.request is not None and settle.cost_usd is None:
+                await self._count_lost(settle, run)
         if self.spending is not None:
             self._spend(settles, self.spending)
+
+    async def _count_lost(self, settle: Settle, run: LiveRun) -> None:
+        """Say what an answer that was lost may have cost, of a run that nobody bounds: budgets count it."""
+        provider, model = run.row.provider, run.lanes[settle.model_id].model
+        if settle.outcome is None or settle.request is None or is_free(provider) or not model:
+            return
+        listed = self._lost.get((run.id, settle.model_id))
+        if listed is None:
+            listed = await self._listed(run.row, [model], wall=settle.sent_at or 0)
+            self._lost[run.id, settle.model_id] = listed
+        most = most_of(
+            listed.all_day, settle.request, provider=provider, model=model, is_lost=True
+        ).dollars
+        if most is None:
+            settle.uncounted = model
+        else:
+            settle.lost_usd = most
 
     def _spend(self, settles: Sequence[Settle], spending: Spending) -> None:
         """Count what these cost, and warn of budgets that are nearly used up."""

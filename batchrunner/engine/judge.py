@@ -513,6 +513,8 @@ def _settle(
         ended_at=outcome.ended_wall,
         maybe_executed=maybe_executed,
     )
+    if maybe_executed:
+        settle.request = job.body
     if decision is None:
         return settle
     if kind is not None:
@@ -525,6 +527,7 @@ def _settle(
         settle.request_id = run.wire.request_id(reply)
         if reply.fault is not None:
             settle.maybe_executed = reply.fault.maybe_executed and bool(claim.sent_at)
+            settle.request = job.body if settle.maybe_executed else None
         if claim.sent_at:
             settle.latency_ms = round(outcome.ended_at - claim.sent_at)
         if after.charged:

@@ -75,8 +75,12 @@ class Settle(msgspec.Struct, kw_only=True):
     cost_usd: float | None = None
     #: What the provider's cache saved of it; below 0 where writing cost more.
     saved_usd: float | None = None
-    #: What it may have cost where its answer was lost; ``None``: it was not, or nobody bounds it.
+    #: What it may have cost where its answer was lost; ``None``: it was not, or nobody knows.
     lost_usd: float | None = None
+    #: What was asked, where the answer was lost.
+    request: bytes | None = None
+    #: The model of a lost answer that nobody can price.
+    uncounted: str | None = None
     latency_ms: int | None = None
 
 

@@ -260,3 +260,17 @@ def test_what_nobody_can_price_is_said(dear: Dear, api: ApiServer) -> None:
     assert f"{n} answers of dear-1 may have been paid this month" in done.err
     assert '[prices."dear-1"]' in done.err
     assert dear.day().lost_usd == 0
+
+
+def test_what_a_run_without_bounds_lost_counts(dear: Dear, api: ApiServer) -> None:
+    """A broken connection may have been paid, whoever had it: a budget that comes later knows of it."""
+    (dear.folder / "batchrunner.toml").write_text(PRICES)
+    body = answer({"input_tokens": 1, "output_tokens": MOST}, model="dear-1")
+    api.script([{"n": 1, "fault": "cut", "body": body}, {"n": 2, "body": body}, {"n": 3, "fault": "cut", "body": body}, {"body": body}])  # fmt: skip
+    dear.jobs(2, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "1"), code=0)
+    n_lost = len(api.requests()) - 2
+    assert n_lost >= 1
+    dear.budget(day=50)
+    day = dear.day()
+    assert (day.spent_usd, day.lost_usd) == (pytest.approx(2.0), pytest.approx(float(n_lost)))
