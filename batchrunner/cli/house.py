@@ -88,6 +88,15 @@ class Command(click.Command):
         if own_globals:
             self.params.extend(global_options())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what was typed; whoever is refused is sent to this command's help."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            # Click's parser says nothing of where it was.
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it is refused with says how to go on with the same database."""
         try:

@@ -404,3 +404,21 @@ def test_a_number_beyond_all_numbers_is_refused(
     assert main(["submit", "f", option, "9" * 20]) == 2
     assert "999,999,999,999" in capsys.readouterr().err
     assert not app.calls
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["submit", "--rpm"], "submit"),
+        (["plan", "--compare"], "plan"),
+        (["db", "prune", "--older-than"], "db prune"),
+        (["resume", "--wait=3"], "resume"),
+        (["jobs", "--stats"], "jobs"),
+    ],
+)
+def test_a_refused_option_names_the_help_of_its_command(
+    app: FakeApplication, capsys: pytest.CaptureFixture[str], words: list[str], command: str
+) -> None:
+    """Whatever is wrong with it, the help that tells more is that of the command."""
+    assert main(words) == 2
+    assert f"fix: see batchrunner {command} --help" in capsys.readouterr().err
