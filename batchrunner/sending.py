@@ -27,7 +27,7 @@ from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.formats.lines import Rows
-from batchrunner.intake import Intake, Taken, notices_of
+from batchrunner.intake import Intake, Taken, notices_of, rejects_path
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier, webhook_address
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
@@ -260,6 +260,8 @@ async def _take(
 ) -> Taken:
     call = this.call
     check_output(this.db, run.output, call.name or name_of(files))
+    if call.skip_invalid:
+        _check_rejects(run.output, call.name or name_of(files))
     provider = run.provider or this.config.provider
     order = Order(
         files=files,
@@ -304,6 +306,15 @@ async def _take(
             fix="Submit it again.",
             kind="interrupted",
         ) from None
+
+
+def _check_rejects(output: str | None, name: str) -> None:
+    """Refuse ``-o FILE`` where the run's rejected lines go: its answers would take their place."""
+    if output is not None and Path(output).resolve() == rejects_path(name).resolve():
+        raise UsageError(
+            f"-o {output}: rejected lines go there. Nothing was stored.",
+            fix="Name another file with -o.",
+        )
 
 
 def _check_paid(

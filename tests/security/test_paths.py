@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import ApiServer
 from tests.integration.house import House
 
 BAD_LINE = '{"prompt": 1}\n{"prompt": "good", "id": "g"}\n'
@@ -219,3 +220,15 @@ def test_a_backup_takes_no_name_of_the_databases_own(house: House) -> None:
     for command in (("export", "-f", "csv", "-o"), ("report", "-o")):
         house.run(*command, "batchrunner.db-wal", "--force", code=2)
     assert house.counts().pending == 1
+
+
+def test_answers_do_not_go_where_rejected_lines_go(house: House, api: ApiServer) -> None:
+    """``-o`` that names the rejects file is refused beforehand, not when everything is paid."""
+    house.jobs(1)
+    with (house.folder / "jobs.jsonl").open("a") as file:
+        file.write("no JSON\n")
+    done = house.submit("--skip-invalid", "-o", "./jobs.rejects.jsonl", code=2)
+    assert "rejected lines go there" in done.error["message"]
+    assert not api.requests()
+    assert not house.db.exists()
+    house.submit("--skip-invalid", "-o", "jobs.out.jsonl", code=1)
