@@ -99,8 +99,9 @@ def _latency_ms(conn: sqlite3.Connection, provider: str) -> float | None:
     ).fetchall()
     for (run_id,) in runs:
         (mean,) = conn.execute(
-            "SELECT avg(latency_ms) FROM (SELECT latency_ms FROM response"
-            " WHERE job_id > ? AND job_id < ? ORDER BY job_id DESC LIMIT ?)",
+            # A refusal comes at once, and says nothing of answers.
+            "SELECT avg(latency_ms) FROM (SELECT latency_ms FROM response WHERE job_id > ?"
+            " AND job_id < ? AND http_status BETWEEN 200 AND 299 ORDER BY job_id DESC LIMIT ?)",
             (job_id(run_id, 0), job_id(RunId(run_id + 1), 0), _ANSWERS),
         ).fetchone()
         if mean is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_a_plan_has_the_contracts_keys_and_leaves_nothing(house: House, api: Api
     assert house.submit("--rpm", "60", "-n").json.keys() == told.keys()
     assert api.requests() == []
     assert [path.name for path in house.folder.iterdir()] == ["jobs.jsonl"]
+
+
+def test_refusals_are_no_quick_answers(house: House, api: ApiServer) -> None:
+    """How long an answer takes is that of answers, not of requests that were refused at once."""
+    no = {"status": 400, "body": {"error": {"message": "no"}}}
+    api.script([{"contains": "say j0;", "delay_s": 0.5}, no])
+    house.jobs(8)
+    house.submit(code=1)
+    done = house.run("plan", "jobs.jsonl", *house.to_api)
+    told = re.search(r"an answer takes ([\d.]+) s \(as of late\)", done.out + done.err)
+    assert told is not None, done
+    assert float(told[1]) >= 0.5
 
 
 def test_days_are_laid_out_by_the_limits_zone(house: House) -> None:
