@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from batchrunner.cli.entry import main
 from batchrunner.core.time_use import Kind
 from batchrunner.options import JobFilter
 from batchrunner.views import ExplainView, JobStory
@@ -243,6 +244,25 @@ def test_screens_and_json_say_the_same(house: House) -> None:
     page = house.run("report").out
     assert "Where the time went" in page
     assert "limit of requests a minute (rpm)" in page
+
+
+def test_a_life_fits_a_narrow_terminal(
+    house: House,
+    api: ApiServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a server said of a job is wrapped between words, not cut, nor left to the terminal."""
+    said = " ".join(f"reason{n}" for n in range(30))
+    api.script([{"status": 400, "body": {"error": {"message": said}}}])
+    house.jobs(1)
+    house.submit(code=1)
+    monkeypatch.setattr("batchrunner.cli.tables.terminal_width", lambda: 60)
+    assert main(["--db", str(house.db), "explain", "jobs", "j0"]) == 0
+    (_, _, life) = capsys.readouterr().out.partition("\n\n")
+    assert max(map(len, life.splitlines())) <= 60
+    assert "reason0" in life
+    assert said in " ".join(life.split())
 
 
 def test_explain_and_usage_load_neither_engine_nor_http(house: House) -> None:
