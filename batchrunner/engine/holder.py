@@ -10,43 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shlex
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Final
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import DirtySlot, Ledger
-from batchrunner.core.caching import kept_ms
-from batchrunner.core.counting import NO_TOKENS, Charge
-from batchrunner.core.warmth import Warmth
+from batchrunner.core.admission import Ledger
+from batchrunner.engine.claiming import Claiming, charge_of, note_warmth
+from batchrunner.engine.commit import Commits
 from batchrunner.engine.costs import Costs
+from batchrunner.engine.ending import Ending, Left
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
-from batchrunner.engine.judge import Judge
-from batchrunner.engine.live import CallLimits, Claim, Lane, LiveRun, Outcome, WireFactory
+from batchrunner.engine.judge import Judge, is_trouble
+from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
+from batchrunner.engine.lookout import LOOK_S, Lookout
 from batchrunner.engine.planning import LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
-from batchrunner.engine.sender import sender
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
-from batchrunner.engine.token_estimates import Ahead, TokenEstimates
-from batchrunner.engine.waits import next_look, stop_reason, what_it_waits_for
-from batchrunner.errors import BatchrunnerError, DatabaseError
+from batchrunner.engine.token_estimates import TokenEstimates
+from batchrunner.engine.waits import next_look, stop_reason
 from batchrunner.failpoints import hit
-from batchrunner.models import JobId, Request, RunId, Waiting, WaitingReason
-from batchrunner.store import holder as statements
-from batchrunner.store.codecs import DamagedBodyError
-from batchrunner.store.cycle import compress, execute, finish, prepare
-from batchrunner.store.faults import DiskFullError
+from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.store.processes import Process
-from batchrunner.store.records import Cycle, CycleResult, LaneClaim, NextJobs, Settle
+from batchrunner.store.records import Cycle, CycleResult, Settle
 from batchrunner.store.tokens import load_seen
 from batchrunner.store.writer import Writer
 
@@ -56,36 +46,8 @@ GATHER_S: Final = 0.015
 LEAST_GATHERED: Final = 8
 #: A cycle takes at most so many outcomes.
 MAX_OUTCOMES: Final = 256
-#: How often other processes' changes are looked for (seconds).
-LOOK_S: Final = 0.25
-#: A full disk is tried again each second, so often.
-DISK_TRIES: Final = 10
 #: The steady time is stored so often, for the next process's clock (milliseconds).
 SEEN_MS: Final = 1_000.0
-#: In a wait, in which nothing else is stored, where the time goes is stored so often (milliseconds).
-UNSTORED_MS: Final = 10_000.0
-#: The log is copied into the database once it has grown by so many bytes.
-CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
-#: A log of so many times that size, which a reader keeps from being emptied, is told of.
-LARGE_LOG: Final = 8
-#: A holder with nothing to send for so long gives way to a process that could (milliseconds).
-IDLE_MS: Final = 5_000.0
-#: Of several processes that all wait each holds the lock for so long (milliseconds).
-TURN_MS: Final = 60_000.0
-#: In the order of the provider's cache the next jobs are looked up anew so often: what is warm cools
-#: down (milliseconds).
-ORDER_MS: Final = 15_000.0
-#: Stands for a request that could not be made; it is never sent.
-_UNSENDABLE: Final = Request(method="", url="", headers={}, body=b"")
-
-
-class Left(StrEnum):
-    """How a holder's time ended."""
-
-    #: Its own runs are over; nobody else's were left to it.
-    DONE = "done"
-    #: Another process shall send first; follow it.
-    HANDED_OVER = "handed_over"
 
 
 class Holder:
@@ -109,11 +71,10 @@ class Holder:
         self._clock = clock
         self._feed = feed
         self._stops = stops
-        self._wal = database.with_name(database.name + "-wal")
         self._wake = asyncio.Event()
         self._ledger = Ledger()
         self._tokens = TokenEstimates()
-        self._gate = Gate(self._ledger, clock, self._charge_of)
+        self._gate = Gate(self._ledger, clock, partial(charge_of, self._tokens))
         self._judge = Judge(self._ledger, clock, rand, self._tokens)
         self._planner = Planner(self._ledger)
         self._costs = Costs(feed.notice, self._tokens)
@@ -130,20 +91,40 @@ class Holder:
             costs=self._costs,
             give_up=self._give_up,
         )
+        self._claiming = Claiming(
+            ledger=self._ledger,
+            clock=clock,
+            tokens=self._tokens,
+            gate=self._gate,
+            hand_over=self._hand_over,
+            give_up=self._give_up,
+            ended=self._sender_ended,
+        )
+        self._commits = Commits(
+            writer=writer,
+            roster=self._roster,
+            ledger=self._ledger,
+            more=self._more_settles,
+            damaged=self._note_defect,
+        )
+        self._lookout = Lookout(
+            writer=writer,
+            clock=clock,
+            roster=self._roster,
+            scopes=self._scopes,
+            gate=self._gate,
+            feed=feed,
+            stops=stops,
+            database=database,
+        )
+        self._ending = Ending(roster=self._roster, stops=stops, clock=clock, gate=self._gate)
         self._outcomes: list[Outcome] = []
         #: Judged, and to be stored with the next cycle.
         self._settles: list[Settle] = []
         self._defect: BaseException | None = None
-        #: A cycle could not be stored: nothing more is tried.
-        self._is_broken = False
         self._gather: asyncio.TimerHandle | None = None
-        self._looked_at = 0.0
         #: When the steady time was last stored.
         self._seen_at = float("-inf")
-        self._version = -1
-        #: The log's size that was told last, and may be passed by twice as much, in CHECKPOINT_BYTES.
-        self._log_told = LARGE_LOG
-        self._began_at = clock.now()
 
     @property
     def roster(self) -> Roster:
@@ -165,23 +146,22 @@ class Holder:
                 await self._cycle()
                 self._note_times()
                 await self._end_runs()
-                left = self._is_over()
+                left = self._ending.left()
                 if left is Left.HANDED_OVER:
                     for run in self._roster.live:
                         # Whoever sends next sees until when these wait.
-                        await self._show(run)
+                        await self._lookout.show(run)
                 if left is not None:
                     return left
                 await self._rest()
-                await self._look()
+                await self._lookout.look()
         finally:
             await self._leave()
 
     # --- the cycle
 
     async def _cycle(self) -> None:
-        settles = self._judge_outcomes()
-        await self._costs.count(settles, self._roster)
+        settles = await self._more_settles()
         now, wall = self._clock.now(), self._clock.wall()
         self._costs.look(wall)
         plans = self._plan(now, wall)
@@ -219,14 +199,14 @@ class Holder:
             ]
         if plans:
             hit("claim.begin")
-        result = await self._commit(cycle, plans)
+        result = await self._commits.store(cycle, plans)
         if settles:
             hit("settle.committed")
         if plans:
             hit("claim.committed")
         self._note_settled(cycle.settles, result)
-        self._note_claimed(plans, result)
-        self._note_next(looked_up, result)
+        self._claiming.note_claimed(plans, result)
+        self._claiming.note_next(looked_up, result)
         await self._roster.learn_codecs(cycle.settles)
         if self._scopes.rebinds:
             await self._roster.rebind()
@@ -244,7 +224,7 @@ class Holder:
         for outcome in taken:
             outcome.claim.run.outstanding -= 1
             self._settles += self._judge.judge(outcome)
-            _note_warmth(outcome)
+            note_warmth(outcome)
             if outcome.reply is not None and outcome.reply.status is not None:
                 self._scopes.learn(outcome.claim, outcome.reply)
         if self._judge.n_changes != was_held:
@@ -271,55 +251,21 @@ class Holder:
                 settle.finished_at = wall
         return settles
 
+    async def _more_settles(self) -> list[Settle]:
+        """Return what came back since, counted."""
+        settles = self._judge_outcomes()
+        await self._costs.count(settles, self._roster)
+        return settles
+
+    def _note_defect(self, error: BaseException) -> None:
+        self._defect = error
+
     def _plan(self, now: float, wall: float) -> list[LanePlan]:
         if self._stops.asked or self._roster.is_leaving or self._defect is not None:
             self._planner.to_look_up.clear()
             return []
         runs = [run for run in self._roster.live if not run.is_stopping]
         return self._planner.plan(runs, now, wall)
-
-    async def _commit(self, cycle: Cycle, plans: Sequence[LanePlan]) -> CycleResult:
-        for tries in range(DISK_TRIES + 1):
-            try:
-                prepared = prepare(cycle)
-                executed = await self._writer.transact(
-                    lambda conn: execute(conn, prepared),  # noqa: B023 (awaited here)
-                    before=partial(compress, prepared),
-                )
-                return finish(executed)
-            except DiskFullError as error:
-                # Claim nothing more, keep the answers in memory, and see whether space comes back.
-                self._give_back(cycle, plans)
-                if tries == DISK_TRIES:
-                    self._is_broken = True
-                    raise self._roster.unstored(error, cycle.settles) from error
-                # What is in the log already may fit where the log can't grow.
-                with suppress(DatabaseError):
-                    await self._writer.checkpoint("TRUNCATE")
-                await asyncio.sleep(1.0)
-                more = self._judge_outcomes()
-                await self._costs.count(more, self._roster)
-                cycle.settles = [*cycle.settles, *more]
-                cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
-            except DamagedBodyError as error:
-                # A request can't be read back: what came meanwhile is stored, then the call ends.
-                self._give_back(cycle, plans)
-                self._defect = error
-            except DatabaseError as error:
-                self._is_broken = True
-                raise self._roster.unstored(error, cycle.settles) from error
-        raise AssertionError("the loop returns or raises")
-
-    def _give_back(self, cycle: Cycle, plans: Sequence[LanePlan]) -> None:
-        """Claim nothing in this cycle, and give its permissions back."""
-        for plan in plans:
-            for grant in plan.grants:
-                self._ledger.release(grant)
-            plan.grants.clear()
-            _forget_leads(plan.lane, plan.jobs)
-            plan.lane.forget_ahead()
-        cycle.asks, cycle.planned, cycle.looks = (), (), ()
-        cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:
         for run_id, delta in result.deltas.items():
@@ -339,96 +285,6 @@ class Holder:
                     lane.forget_ahead()
         self._feed.settled(settles, self._roster)
 
-    def _note_claimed(self, plans: Sequence[LanePlan], result: CycleResult) -> None:
-        for plan, claimed in zip(plans, result.lanes, strict=False):
-            run, lane = plan.run, plan.lane
-            n = len(claimed.jobs)
-            if plan.jobs:
-                self._keep_grants(plan, claimed)
-            for grant in reversed(plan.grants[n:]):
-                self._ledger.release(grant)
-            if n < len(plan.grants) and not claimed.cut and not plan.jobs:
-                lane.fresh = False
-            if plan.looks_due:
-                lane.next_due = claimed.next_due
-            if claimed.jobs:
-                # One of each claim is enough to know about how large they are.
-                n_bytes, seen = float(len(claimed.jobs[0].body)), run.request_bytes
-                run.request_bytes = 0.9 * seen + 0.1 * n_bytes if seen else n_bytes
-            run.outstanding += n
-            request, put, version = run.wire.request, run.queue.put, plan.version
-            for job, grant in zip(claimed.jobs, plan.grants, strict=False):
-                try:
-                    made = request(job)
-                except BatchrunnerError as error:
-                    # A variable that a header wants is not set: the gate sends nothing more.
-                    made = _UNSENDABLE
-                    run.stop = run.stop or _lacking(run, error)
-                claim = Claim(
-                    run=run, lane=lane, job=job, request=made, grant=grant, version=version
-                )
-                if run.purse is None or run.purse.reserve(
-                    job.job_id, job.key, lane.model_id, job.body
-                ):
-                    put(claim)
-                else:
-                    self._give_up(claim)
-            self._staff(run)
-
-    def _keep_grants(self, plan: LanePlan, claimed: LaneClaim) -> None:
-        """Put the grants of the jobs that were claimed first, in their order."""
-        if len(claimed.jobs) == len(plan.jobs):
-            return
-        # Some are no longer pending, or too large together: whoever comes next is looked up.
-        plan.lane.forget_ahead()
-        grants = dict(zip(plan.jobs, plan.grants, strict=True))
-        kept = [grants.pop(job.job_id) for job in claimed.jobs]
-        _forget_leads(plan.lane, grants)
-        plan.grants[:] = [*kept, *grants.values()]
-
-    def _note_next(self, looked_up: Sequence[tuple[LiveRun, Lane]], result: CycleResult) -> None:
-        """Take what is next in lanes whose tokens are limited."""
-        for (run, lane), following in zip(looked_up, result.next_jobs, strict=False):
-            lane.ahead_is_charged = self._ledger.counts_tokens(run.account.id, lane.pool.id)
-            starts = following.starts or repeat(0)
-            lane.ahead = deque(
-                Ahead(job_id, self._reckoned(run, lane, job_id, body), start)
-                for (job_id, body), start in zip(following.jobs, starts, strict=False)
-            )
-            lane.next_due, lane.ahead_until = following.next_due, following.due_later
-            if lane.warmth is not None:
-                self._note_order(lane, lane.warmth, following)
-            elif not lane.ahead:
-                lane.fresh = False
-
-    def _reckoned(self, run: LiveRun, lane: Lane, job_id: JobId, body: bytes) -> Charge:
-        if not lane.ahead_is_charged:
-            return NO_TOKENS
-        return self._tokens.charge(job_id, lane.model, body, run.wire.counting)
-
-    def _note_order(self, lane: Lane, warmth: Warmth, following: NextJobs) -> None:
-        """Have a lane that goes in the cache's order wait for its leads, or look again soon."""
-        for start in following.gone:
-            warmth.forget(start)
-        if not lane.ahead:
-            # What is left waits for leads, or there is nothing left.
-            warmth.is_stalled = lane.fresh = warmth.n_leads > 0
-        soon = self._clock.now() + ORDER_MS
-        lane.ahead_until = min(lane.ahead_until or soon, soon)
-
-    def _charge_of(self, claim: Claim) -> Charge:
-        return self._tokens.charge(
-            claim.job.job_id, claim.lane.model, claim.request.body, claim.run.wire.counting
-        )
-
-    def _staff(self, run: LiveRun) -> None:
-        """Have as many senders as may be in flight, and no more."""
-        while len(run.senders) - run.n_leaving < min(run.outstanding, run.in_flight_bound()):
-            task = asyncio.create_task(sender(run, self._gate, self._clock, self._hand_over))
-            run.senders.add(task)
-            task.add_done_callback(run.sender_left)
-            task.add_done_callback(self._sender_ended)
-
     # --- waking
 
     def _kick(self) -> None:
@@ -437,7 +293,7 @@ class Holder:
 
     def _hand_over(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        if _is_trouble(outcome):
+        if is_trouble(outcome):
             self._judge_now()
         n = len(self._outcomes)
         run = outcome.claim.run
@@ -480,53 +336,6 @@ class Holder:
                 pass
         self._wake.clear()
 
-    async def _look(self) -> None:
-        """See what other processes changed, and show where the runs stand."""
-        now = self._clock.now()
-        if now - self._looked_at < LOOK_S * 1000.0 and not self._stops.asked:
-            return
-        self._looked_at = now
-        if self._stops.abort:
-            for run in self._roster.live:
-                for task in run.senders:
-                    task.cancel()
-        if (size := _size(self._wal)) > CHECKPOINT_BYTES:
-            is_copied = await self._writer.checkpoint("PASSIVE")
-            if not is_copied and size > self._log_told * CHECKPOINT_BYTES:
-                self._tell_large_log(size)
-        version = await self._writer.data_version()
-        if version != self._version:
-            self._version = version
-            await self._roster.reload(is_taking=not self._stops.asked)
-            self._gate.wake()
-        for run in self._roster.live:
-            await self._show(run)
-        await self._roster.store_times(longer_than_ms=UNSTORED_MS)
-
-    def _tell_large_log(self, size: int) -> None:
-        """Say that the log can't be emptied: at 128 MB, and each time it has doubled."""
-        while size > self._log_told * CHECKPOINT_BYTES:
-            self._log_told *= 2
-        path = shlex.quote(str(self._wal))
-        self._feed.notice(
-            f"The database's log has grown to {size / 1e6:,.0f} MB, since another program keeps reading an"
-            f" old state of it (a browser of SQLite, a backup). Close that; who it is tells: lsof {path}"
-        )
-
-    async def _show(self, run: LiveRun) -> None:
-        now, wall = self._clock.now(), self._clock.wall()
-        waiting = None if run.is_stopping else what_it_waits_for(run, now, wall)
-        if _changed(run.waiting, waiting):
-            run.waiting = waiting
-            cause = cause_of(run, now, wall)
-            await self._writer.transact(
-                lambda conn: statements.set_waiting(
-                    conn, run.id, waiting, cause=cause, wall=int(wall)
-                )
-            )
-            self._feed.waiting(run)
-        self._feed.picture(run, self._scopes, is_draining=self._stops.asked)
-
     # --- ends
 
     async def _end_runs(self) -> None:
@@ -565,37 +374,6 @@ class Holder:
             )
         )  # fmt: skip
 
-    def _is_over(self) -> Left | None:
-        roster = self._roster
-        if roster.own_left:
-            return Left.HANDED_OVER if self._shall_hand_over() else None
-        if not roster.live:
-            return Left.DONE
-        if self._stops.asked or roster.askers_live():
-            # The askers of what is left take it over.
-            if not roster.is_leaving:
-                roster.is_leaving = True
-                for run in roster.live:
-                    run.is_left = True
-                self._gate.wake()
-            if not any(run.outstanding or run.counts.running for run in roster.live):
-                return Left.DONE
-        return None
-
-    def _shall_hand_over(self) -> bool:
-        """Whether nothing goes out for 5 s here while an attached process could send.
-
-        Now and then the lock also goes to one whose run waits: its limits may have been raised.
-        """
-        now = self._clock.now()
-        may_wait = now - self._began_at >= TURN_MS
-        by = float("inf") if may_wait else self._clock.wall() + IDLE_MS
-        if self._stops.asked or not self._roster.untaken_live(by=by):
-            return False
-        return not any(
-            run.outstanding or next_look(run, now) - now < IDLE_MS for run in self._roster.live
-        )
-
     async def _leave(self) -> None:
         """Let go of what was taken up; cancel senders that are still there (a defect, a full disk)."""
         tasks = [task for run in self._roster.every for task in run.senders]
@@ -608,7 +386,7 @@ class Holder:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._gather is not None:
             self._gather.cancel()
-        if self._is_broken:
+        if self._commits.is_broken:
             # What failed is told; the next process rescues what was in flight.
             return
         self._roster.is_leaving = True
@@ -616,58 +394,3 @@ class Holder:
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
         await self._roster.leave()
-
-
-def _note_warmth(outcome: Outcome) -> None:
-    """Note what an answer tells of the provider's cache."""
-    claim = outcome.claim
-    if (warmth := claim.lane.warmth) is None:
-        return
-    status = outcome.reply.status if outcome.reply is not None else None
-    is_read = status is not None and 200 <= status < 300
-    warmth.back(
-        claim.job.job_id,
-        sent_at=claim.sent_at,
-        kept_ms=kept_ms(claim.request.body) if is_read else None,
-    )
-
-
-def _forget_leads(lane: Lane, jobs: Iterable[JobId]) -> None:
-    """Take back that jobs go which were not claimed after all."""
-    if lane.warmth is not None:
-        for job in jobs:
-            lane.warmth.back(job, sent_at=0.0, kept_ms=None)
-
-
-def _lacking(run: LiveRun, error: BatchrunnerError) -> Waiting:
-    """Return the halt of a run whose jobs want a credential that this process lacks."""
-    return Waiting(
-        reason=WaitingReason.AUTHENTICATION,
-        until=None,
-        detail=error.message,
-        fix=error.fix or f"then: batchrunner resume {run.typed_name}",
-    )
-
-
-def _is_trouble(outcome: Outcome) -> bool:
-    """Whether it may mean that nothing more should go out."""
-    reply = outcome.reply
-    return reply is not None and (reply.status is None or reply.status >= 300)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _latest(rows: Sequence[DirtySlot]) -> list[DirtySlot]:
-    """Keep the last count of each slot."""
-    return list({row[:4]: row for row in rows}.values())
-
-
-def _changed(old: Waiting | None, new: Waiting | None) -> bool:
-    if old is None or new is None:
-        return old is not new
-    return old.reason != new.reason or abs((old.until or 0) - (new.until or 0)) > 1_500

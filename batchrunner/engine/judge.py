@@ -8,58 +8,42 @@ is given and touches neither the database nor the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import Ledger, Limit
+from batchrunner.core.admission import Ledger
 from batchrunner.core.backoff import retry_delay_ms
-from batchrunner.core.caps import WORDS
-from batchrunner.core.counting import NO_TOKENS, after_answer
-from batchrunner.core.lifecycle import JobEvent, after_failure, step
+from batchrunner.core.lifecycle import JobEvent, after_failure
 from batchrunner.core.outage import FAULTS
 from batchrunner.core.outcomes import HALTS
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
-from batchrunner.core.said import with_used_up
 from batchrunner.core.wordings import OTHER_MODEL
 from batchrunner.engine import in_flight
 from batchrunner.engine.live import Claim, LiveRun, Outcome, Refused
+from batchrunner.engine.settling import given_back_as, settle_of
 from batchrunner.engine.token_estimates import TokenEstimates
+from batchrunner.engine.token_use import count_tokens
+from batchrunner.engine.verdict_words import (
+    ASK_PLAINLY,
+    TOO_LARGE_REFUSALS,
+    fix_of_all,
+    too_large,
+    words_of,
+)
 from batchrunner.engine.waits import too_many_failures
 from batchrunner.models import (
     Decision,
     ErrorKind,
-    JobState,
     Verdict,
     Waiting,
     WaitingReason,
 )
-from batchrunner.providers.fixes import SHORTEN
 from batchrunner.store.records import Hold, Settle
 
 #: So many distinct jobs ending alike, before any completed, stop the run.
 SAME_ERROR_JOBS: Final = 10
-#: A job larger than a whole token limit, sent when nothing else counts, and refused so often will
-#: never be taken.
-TOO_LARGE_REFUSALS: Final = 2
-#: Statuses with which a provider refuses a request that no model has read.
-_UNREAD: Final = frozenset(range(400, 500)) - {408, 499}
-#: The send log's word for what is given back, by kind; ``halted`` for the rest.
-GIVEN_BACK: Final[Mapping[ErrorKind, str]] = {
-    ErrorKind.RATE_LIMITED: "rate_limited",
-    ErrorKind.DAILY_LIMIT: "daily_limit",
-    ErrorKind.SPEND_LIMIT: "daily_limit",
-    ErrorKind.INTERRUPTED: "interrupted",
-    ErrorKind.MODEL_NOT_FOUND: "held",
-}
-#: Failures that no change of the requests mends.
-_NOT_THE_REQUESTS: Final = frozenset({*FAULTS, ErrorKind.BAD_RESPONSE})
-#: What helps where answers are not the JSON that the run expects.
-_ASK_PLAINLY: Final = (
-    "see an answer with batchrunner show; ask more plainly for JSON (--set), or correct what is"
-    " expected"
-)
 
 
 class Judge:
@@ -96,11 +80,11 @@ class Judge:
         claim = outcome.claim
         if outcome.fate == "unsent":
             self._give_back(claim)
-            return [_settle(outcome, JobEvent.GIVE_BACK, None, outcome_word=None)]
+            return [settle_of(outcome, JobEvent.GIVE_BACK, None, outcome_word=None)]
         if outcome.fate == "interrupted":
             kind = ErrorKind.INTERRUPTED
             return [
-                _settle(
+                settle_of(
                     outcome,
                     JobEvent.INTERRUPT,
                     Decision(
@@ -124,12 +108,12 @@ class Judge:
             # Paid for, and so counted, but no answer: it is asked for again.
             decision = msgspec.structs.replace(
                 decision, verdict=Verdict.RETRY, kind=ErrorKind.BAD_RESPONSE,
-                message=run.wire.secrets.hide(outcome.unmet), fix=_ASK_PLAINLY,
+                message=run.wire.secrets.hide(outcome.unmet), fix=ASK_PLAINLY,
             )  # fmt: skip
         if outcome.reply.status is not None:
             run.streak.answered()
         settles = self._verdicts[decision.verdict](outcome, decision)
-        self._count_tokens(outcome, decision)
+        count_tokens(outcome, decision, self._ledger, self._tokens)
         return settles
 
     def flush(self, run: LiveRun) -> list[Settle]:
@@ -161,36 +145,6 @@ class Judge:
             for outcome, decision in run.streak.take_open()
         ]
 
-    def _count_tokens(self, outcome: Outcome, decision: Decision) -> None:
-        """Have the send count the tokens it took, in place of what was reserved for it."""
-        claim, reply = outcome.claim, outcome.reply
-        counting, reserved = claim.run.wire.counting, claim.grant.charge
-        usage = decision.usage
-        if usage is not None and usage.input_tokens is not None:
-            took = after_answer(
-                reserved,
-                counting,
-                input=usage.input_tokens,
-                output=usage.output_tokens or 0,
-                cached=usage.cache_read_tokens or 0,
-                model=claim.lane.model,
-            )
-            self._tokens.learn(
-                claim.job.job_id,
-                claim.lane.model,
-                claim.request.body,
-                usage,
-                now=outcome.ended_at,
-                is_asked=reserved != NO_TOKENS,
-            )
-        elif reply is not None and reply.status in _UNREAD and not counting.refused:
-            took = NO_TOKENS
-        else:
-            # It may have been executed: what was reserved stays.
-            return
-        self._ledger.correct(claim.grant, took)
-        claim.grant = claim.grant._replace(charge=took)
-
     # --- one method a verdict
 
     def _complete(self, outcome: Outcome, decision: Decision) -> list[Settle]:
@@ -208,7 +162,7 @@ class Judge:
         for scope in (pool, run.account):
             if scope.pause.level:
                 scope.pause = on_success(scope.pause, sent_at=outcome.claim.sent_at)
-        settles.append(_settle(outcome, JobEvent.COMPLETE, decision, outcome_word="completed"))
+        settles.append(settle_of(outcome, JobEvent.COMPLETE, decision, outcome_word="completed"))
         return settles
 
     def _retry(self, outcome: Outcome, decision: Decision) -> list[Settle]:
@@ -250,7 +204,7 @@ class Judge:
         if run.refused[claim.job.job_id].n >= TOO_LARGE_REFUSALS and (
             limit := self._ledger.larger_than(claim.grant)
         ):
-            return self._fail(outcome, _too_large(claim, decision, limit))
+            return self._fail(outcome, too_large(claim, decision, limit))
         scope.pause = on_rate_limited(
             scope.pause,
             sent_at=claim.sent_at,
@@ -259,7 +213,7 @@ class Judge:
             hint_until_wall=decision.retry_at,
             rand=self._rand(),
             reason=HALTS[decision.kind or ErrorKind.RATE_LIMITED].reason,
-            detail=_words_of(outcome, decision),
+            detail=words_of(outcome, decision),
         )
         in_flight.refused(outcome, decision, scope.pause, wall=self._clock.wall())
         settle = self._uncharged(outcome, decision)
@@ -288,14 +242,14 @@ class Judge:
                 hint_until_wall=None,
                 rand=self._rand(),
                 reason=reason,
-                detail=_words_of(outcome, decision),
+                detail=words_of(outcome, decision),
             )
         else:
             scope.pause = begin(
                 scope.pause,
                 until=until,
                 reason=reason,
-                detail=_words_of(outcome, decision),
+                detail=words_of(outcome, decision),
                 now=outcome.ended_at,
                 wall=outcome.ended_wall,
             )
@@ -306,7 +260,7 @@ class Judge:
         settles = self._streak_over(run)
         run.proved = True
         in_flight.served(outcome)
-        settles.append(_settle(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
+        settles.append(settle_of(outcome, JobEvent.FAIL, decision, outcome_word="failed"))
         self._note_failure(outcome, decision)
         return settles
 
@@ -372,14 +326,14 @@ class Judge:
         event = after_failure(claim.job.attempts, claim.run.max_attempts)
         if event is JobEvent.FAIL:
             self._note_failure(outcome, decision)
-            return _settle(outcome, event, decision, outcome_word="failed")
+            return settle_of(outcome, event, decision, outcome_word="failed")
         delay = retry_delay_ms(claim.job.attempts + 1, self._rand())
         if decision.retry_at is not None:
             delay = max(delay, decision.retry_at - outcome.ended_wall)
         claim.run.recent_errors.append(
             (outcome.ended_wall, claim.job.key, str(decision.kind), decision.message)
         )
-        return _settle(
+        return settle_of(
             outcome,
             event,
             decision,
@@ -391,10 +345,8 @@ class Judge:
         return max(1, int(self._clock.now() + delay_ms))
 
     def _uncharged(self, outcome: Outcome, decision: Decision, *, not_before: int = 0) -> Settle:
-        word = "outage" if decision.kind in FAULTS else "halted"
-        if decision.kind is not None:
-            word = GIVEN_BACK.get(decision.kind, word)
-        return _settle(
+        word = given_back_as(decision.kind)
+        return settle_of(
             outcome, JobEvent.GIVE_BACK, decision, outcome_word=word, not_before=not_before
         )
 
@@ -434,129 +386,11 @@ class Judge:
                 until=None,
                 detail=f"the first {SAME_ERROR_JOBS} jobs all failed alike ({decision.kind.value}"
                 f"{f', HTTP {status}' if status else ''}): {decision.message}",
-                fix=_fix_of_all(decision, run.typed_name),
+                fix=fix_of_all(decision, run.typed_name),
             )
 
 
-def _fix_of_all(decision: Decision, run: str) -> str:
-    """Return what helps where all jobs failed alike."""
-    resume = f"batchrunner resume {run}"
-    if decision.fix is _ASK_PLAINLY:
-        return f"{_ASK_PLAINLY}: {resume} --expect-json SCHEMA"
-    if decision.meant_base:
-        return f"correct the base URL: {resume} --base-url {decision.meant_base}"
-    if decision.kind in _NOT_THE_REQUESTS:
-        return f"check the base URL and what answers there, then: {resume}"
-    return (
-        "mend what they share (a wrong field can be replaced with --set FIELD=VALUE), then:"
-        f" {resume}"
-    )
-
-
-def _words_of(outcome: Outcome, decision: Decision) -> str:
-    """Return what a pause is for, the tokens or requests that ran out included."""
-    assert outcome.reply is not None
-    return with_used_up(decision.message, outcome.reply.headers, at_wall=outcome.ended_wall)
-
-
-def _too_large(claim: Claim, decision: Decision, limit: Limit) -> Decision:
-    """Return the failure of a job that no waiting can help."""
-    tokens = sum(claim.grant.charge)
-    return msgspec.structs.replace(
-        decision,
-        verdict=Verdict.FAIL_JOB,
-        kind=ErrorKind.REQUEST_TOO_LARGE,
-        message=(
-            f"the request takes about {tokens:,} tokens, more than the limit of {limit.n:,.0f}"
-            f" {WORDS[limit.name]}; it was sent alone and refused {TOO_LARGE_REFUSALS} times:"
-            f" {decision.message}"
-        )[:500],
-        fix=SHORTEN,
-    )
-
-
-def _settle(
-    outcome: Outcome,
-    event: JobEvent,
-    decision: Decision | None,
-    *,
-    outcome_word: str | None,
-    not_before: int = 0,
-    maybe_executed: bool = False,
-) -> Settle:
-    claim, reply = outcome.claim, outcome.reply
-    run, job = claim.run, claim.job
-    kind = decision.kind if decision else None
-    after = _STEPS[event] if kind is None else _words(event, kind)
-    if run.is_sample and after.state == JobState.PENDING.value:
-        # What comes back stays one of the sample.
-        not_before = max(1, not_before)
-    settle = Settle(
-        job_id=job.job_id,
-        key=job.key,
-        attempts=job.attempts + after.charged,
-        started_at=job.started_at or claim.sent_wall or None,
-        claim=job.claim,
-        run_id=run.row.id,
-        model_id=claim.lane.model_id,
-        account_id=run.account.id,
-        pool_id=claim.lane.pool.id,
-        planned_at=int(claim.grant.instant),
-        state=after.state,
-        charged=after.charged,
-        not_before=not_before,
-        wait_reason=after.wait_reason,
-        # Only final states have one; the cycle that stores it says when.
-        finished_at=outcome.ended_wall if after.state in _FINAL else None,
-        outcome=outcome_word,
-        sent_at=claim.sent_wall or None,
-        ended_at=outcome.ended_wall,
-        maybe_executed=maybe_executed,
-    )
-    if maybe_executed:
-        settle.request = job.body
-    if decision is None:
-        return settle
-    if kind is not None:
-        settle.kind = kind.value
-        settle.message = decision.message
-        if after.charged:
-            settle.error_kind = kind.value
-    if reply is not None:
-        settle.http_status = reply.status
-        settle.request_id = run.wire.request_id(reply)
-        if reply.fault is not None:
-            settle.maybe_executed = reply.fault.maybe_executed and bool(claim.sent_at)
-            settle.request = job.body if settle.maybe_executed else None
-        if claim.sent_at:
-            settle.latency_ms = round(outcome.ended_at - claim.sent_at)
-        if after.charged:
-            settle.is_attempt = True
-            settle.body = reply.body or None
-    if (usage := decision.usage) is not None:
-        settle.model = usage.model
-        settle.finish_reason = usage.finish_reason
-        settle.input_tokens = usage.input_tokens
-        settle.output_tokens = usage.output_tokens
-        settle.usage = usage
-    return settle
-
-
-class _Words(NamedTuple):
-    """A step in the words that are stored."""
-
-    state: str
-    charged: int
-    wait_reason: str | None
-
-
-def _words(event: JobEvent, kind: ErrorKind | None = None) -> _Words:
-    after = step(JobState.RUNNING, event, kind)
-    return _Words(
-        after.state.value, after.charged, after.wait_reason.value if after.wait_reason else None
-    )
-
-
-_FINAL: Final = frozenset({JobState.COMPLETED.value, JobState.FAILED.value})
-#: Steps of sends that met no failure, looked up for each of them.
-_STEPS: Final = {event: _words(event) for event in (JobEvent.COMPLETE, JobEvent.GIVE_BACK)}
+def is_trouble(outcome: Outcome) -> bool:
+    """Whether it may mean that nothing more should go out."""
+    reply = outcome.reply
+    return reply is not None and (reply.status is None or reply.status >= 300)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from batchrunner.clock import SystemClock
+from batchrunner.engine.ending import Left
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.follow import LOOK_S, PATIENCE_S, Follower
-from batchrunner.engine.holder import Holder, Left
+from batchrunner.engine.holder import Holder
 from batchrunner.engine.live import CallLimits, WireFactory
 from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops

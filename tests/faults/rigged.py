@@ -5,7 +5,7 @@ The rig is a JSON object; each key is one thing that is not as it should be:
     "disk":   fields of :class:`tests.faults.sick_disk.Sickness`
     "clock":  a file with the wall clock's error in seconds, read at each look at the clock
     "names":  {"host": NAME, "gone": FILE}: NAME is this machine, while FILE is not there
-    "engine": {NAME: VALUE} constants of ``batchrunner.engine.holder``, for shorter tests
+    "engine": {NAME: VALUE} constants of ``batchrunner.engine.lookout``, for shorter tests
 
 Everything else is the real program: nothing of this ships with it.
 """
@@ -54,9 +54,9 @@ def _rig_names(told: Mapping[str, str]) -> None:
 
 
 def _rig_engine(told: Mapping[str, Any]) -> None:
-    from batchrunner.engine import holder  # noqa: PLC0415 (the clock and the disk come first)
+    from batchrunner.engine import lookout  # noqa: PLC0415 (the clock and the disk come first)
 
-    vars(holder).update(told)
+    vars(lookout).update(told)
 
 
 _RIGS = {"disk": _rig_disk, "clock": _rig_clock, "names": _rig_names, "engine": _rig_engine}
