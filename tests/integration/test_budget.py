@@ -89,7 +89,8 @@ def test_all_runs_share_it(dear: Dear, api: ApiServer) -> None:
     dear.jobs(30, max_tokens=MOST, prefix="l")
     dear.run(*submit(dear, "--name", "three", "--no-run"), code=0)
     dear.run("resume", "--all", "--no-wait", code=3)
-    assert 9.0 < billed(api, 20) <= 10.0
+    # At 9.0 the next one's worst case is what is left, give or take a rounding.
+    assert 9.0 <= round(billed(api, 20), 6) <= 10.0
 
 
 def test_a_crash_does_not_pass_it(dear: Dear, api: ApiServer) -> None:
