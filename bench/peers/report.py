@@ -154,7 +154,7 @@ def _explanation(sizes: Sizes) -> str:
     return (
         f"Medians of {sizes.rounds} rounds, in turns. Speed: {sizes.n:,} jobs of 1 kB, {CONCURRENCY} in"
         " flight, a canned nginx; jobs/s from the first answer to the last, processor time without"
-        " that of a start with two jobs, memory the most that the process ever had. Lost and"
+        " that of a start with two jobs just before, memory the most that the process ever had. Lost and"
         f" repeated: {sizes.n_killed:,} jobs, {KILL_CONCURRENCY} in flight, answers after"
         f" {LATENCY_S * 500:.0f} to {LATENCY_S * 1500:.0f} ms; kill -9 early, in the middle and late, then the same command again."
         " Lost is what the server had answered and the disk did not have, answers on their way"
