@@ -12,7 +12,6 @@ account has a limit, a request is left out while one does; without a limit it go
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from batchrunner.models import RunId, ScopeId
 from batchrunner.store import errands, holder, scopes
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
 from batchrunner.store.limits import limits_of_account
 from batchrunner.store.locks import FileLock, sender_lock_path
@@ -186,7 +186,7 @@ class Allowance:
             _store(conn, ledger, scopes, clock)
         return _Booked(db, ledger, scopes, clock, grant)
 
-    def _account_of(self, conn: sqlite3.Connection) -> ScopeId | None:
+    def _account_of(self, conn: DriverConnection) -> ScopeId | None:
         if self._account is None:
             self._account = errands.known_account(conn, self._provider, self.key)
         if self._account is None and self._makes_account:
@@ -195,9 +195,7 @@ class Allowance:
             )
         return self._account
 
-    def _pool(
-        self, conn: sqlite3.Connection, account: ScopeId, model: str | None
-    ) -> ScopeId | None:
+    def _pool(self, conn: DriverConnection, account: ScopeId, model: str | None) -> ScopeId | None:
         if model is None:
             return None
         return scopes.scope_id(
@@ -227,7 +225,7 @@ class Allowance:
         return ""
 
 
-def _store(conn: sqlite3.Connection, ledger: Ledger, scopes: Scopes, clock: SystemClock) -> None:
+def _store(conn: DriverConnection, ledger: Ledger, scopes: Scopes, clock: SystemClock) -> None:
     run_cycle(
         conn,
         Cycle(

@@ -5,7 +5,6 @@ Only read: an account that is not known is not made.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -14,6 +13,7 @@ from batchrunner.core.token_use import SlotRow
 from batchrunner.models import RunId, ScopeId, job_id
 from batchrunner.store import scopes
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.runs import driver
 
 __all__ = ["Allowances", "ScopeNow", "allowances", "allowances_of"]
@@ -55,7 +55,7 @@ def allowances(db: Database, provider: str, key: str | None, *, now_ms: int) -> 
 
 
 def allowances_of(
-    conn: sqlite3.Connection, provider: str, account: ScopeId | None, *, now_ms: int
+    conn: DriverConnection, provider: str, account: ScopeId | None, *, now_ms: int
 ) -> Allowances:
     """Return what is known of an account (``None``: it is not), but for what waits for it."""
     latency_ms = _latency_ms(conn, provider)
@@ -71,7 +71,7 @@ def allowances_of(
     )
 
 
-def _account(conn: sqlite3.Connection, provider: str, key: str | None) -> ScopeId | None:
+def _account(conn: DriverConnection, provider: str, key: str | None) -> ScopeId | None:
     rows = conn.execute(
         "SELECT id, key, organization FROM scope WHERE kind = 'account' AND provider = ?",
         (provider,),
@@ -86,13 +86,13 @@ def _account(conn: sqlite3.Connection, provider: str, key: str | None) -> ScopeI
     return None
 
 
-def _now(conn: sqlite3.Connection, scope: ScopeId, now_ms: int) -> ScopeNow:
+def _now(conn: DriverConnection, scope: ScopeId, now_ms: int) -> ScopeNow:
     state = scopes.load_scope(conn, scope)
     slots = scopes.load_usage(conn, scope, now=now_ms, wall=now_ms)
     return ScopeNow(tuple(Cap(*cap) for cap in state.caps), tuple(slots), state.pause_until)
 
 
-def _latency_ms(conn: sqlite3.Connection, provider: str) -> float | None:
+def _latency_ms(conn: DriverConnection, provider: str) -> float | None:
     """Return what answers of the provider's latest runs took, from the first that has any."""
     runs = conn.execute(
         "SELECT id FROM run WHERE provider = ? ORDER BY id DESC LIMIT ?", (provider, _LATEST)
@@ -109,7 +109,7 @@ def _latency_ms(conn: sqlite3.Connection, provider: str) -> float | None:
     return None
 
 
-def _n_left(conn: sqlite3.Connection, account: ScopeId) -> int:
+def _n_left(conn: DriverConnection, account: ScopeId) -> int:
     """Return how many jobs of runs that go on have the account."""
     (n,) = conn.execute(
         "SELECT coalesce(sum(n_pending), 0) FROM run WHERE account_id = ? AND state = 'ready'",

@@ -6,7 +6,6 @@ what earlier answers had taught of tokens. Written once, before the first reques
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +16,7 @@ from batchrunner.core.token_use import DAY_GRAIN, SlotRow
 from batchrunner.core.tokens import Seen
 from batchrunner.models import RunId, ScopeId
 from batchrunner.store.allowances import Allowances, ScopeNow, allowances_of
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.tokens import load_seen
 
 __all__ = ["Begun", "begun_key", "load_begun", "note_begun"]
@@ -45,7 +45,7 @@ def begun_key(run_id: RunId) -> str:
 
 
 def note_begun(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     run_id: RunId,
     *,
     provider: str,
@@ -66,12 +66,12 @@ def note_begun(
     )
     conn.execute(
         "INSERT INTO meta (key, value) VALUES (?, ?)"
-        " ON CONFLICT DO UPDATE SET value = excluded.value",
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         (begun_key(run_id), msgspec.json.encode(begun).decode()),
     )
 
 
-def load_begun(conn: sqlite3.Connection, run_id: RunId) -> Begun | None:
+def load_begun(conn: DriverConnection, run_id: RunId) -> Begun | None:
     """Return what was known when a run began; ``None``: an earlier version began it."""
     row = conn.execute("SELECT value FROM meta WHERE key = ?", (begun_key(run_id),)).fetchone()
     return None if row is None else _decode(row[0])

@@ -16,6 +16,7 @@ from batchrunner.models import RunId
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import GONE, codecs_of, plain_body
 from batchrunner.store.database import Database
+from batchrunner.store.run_options import put_option
 from batchrunner.store.runs import DriverConnection, driver
 
 __all__ = ["ORDERED", "Ordered", "order_jobs"]
@@ -64,11 +65,7 @@ def order_jobs(
             after = last
         with session.transaction() as connection:
             conn = driver(connection)
-            conn.execute(
-                "UPDATE run SET options = iif(?2, json_set(options, '$.' || ?3, json('true')),"
-                " json_remove(options, '$.' || ?3)) WHERE id = ?1",
-                (run_id, start_of is not None, ORDERED),
-            )
+            put_option(conn, run_id, ORDERED, None if start_of is None else True)
             n_shared, n_starts = conn.execute(_SHARED, (low, high)).fetchone()
     return Ordered(found.total(), n_shared, n_starts, found[Found.SHORT], found[Found.UNMARKED])
 

@@ -6,7 +6,6 @@ configuration file ``config``. What is used of them is told by :mod:`batchrunner
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
@@ -16,6 +15,7 @@ from batchrunner.models import ScopeId
 from batchrunner.options import LimitOptions, LimitValue
 from batchrunner.store import scopes
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.runs import driver
 
 __all__ = [
@@ -138,7 +138,7 @@ def typed_limits(db: Database, scope: ScopeId) -> frozenset[str]:
         return frozenset(_said(driver(connection), scope))
 
 
-def _of_organization(conn: sqlite3.Connection, scope: ScopeId) -> list[ScopeId]:
+def _of_organization(conn: DriverConnection, scope: ScopeId) -> list[ScopeId]:
     """Return an account, and those of its organization's other keys."""
     rows = conn.execute(
         "SELECT other.id FROM scope s JOIN scope other ON other.id = s.id OR"
@@ -178,7 +178,7 @@ class _Said(NamedTuple):
         return "none" if self.value is None else int(self.value)
 
 
-def _said(conn: sqlite3.Connection, scope: ScopeId, source: str = "flag") -> dict[str, _Said]:
+def _said(conn: DriverConnection, scope: ScopeId, source: str = "flag") -> dict[str, _Said]:
     return {
         name: _Said(value, zone)
         for name, value, zone in conn.execute(
@@ -189,7 +189,7 @@ def _said(conn: sqlite3.Connection, scope: ScopeId, source: str = "flag") -> dic
 
 
 def _say(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     scope: ScopeId,
     limit: str,
     said: _Said,
@@ -217,9 +217,7 @@ def _say(
     )
 
 
-def _unsay(
-    conn: sqlite3.Connection, scope: ScopeId, limit: str, source: str = "flag"
-) -> LimitChange:
+def _unsay(conn: DriverConnection, scope: ScopeId, limit: str, source: str = "flag") -> LimitChange:
     old = _said(conn, scope, source).get(limit)
     conn.execute(
         "DELETE FROM cap WHERE scope_id = ? AND limit_name = ? AND source = ?",

@@ -7,13 +7,13 @@ stored, and goes with its run.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from batchrunner.core.bodies import FEWEST, DamagedError, compressed, dictionary_of, restored
 from batchrunner.errors import DatabaseError
 from batchrunner.models import RunId
+from batchrunner.store.driver import DriverConnection
 
 __all__ = [
     "GONE",
@@ -77,12 +77,12 @@ class Answers:
         self._seen = []
 
 
-def codecs_of(conn: sqlite3.Connection, run_id: RunId) -> dict[int, bytes]:
+def codecs_of(conn: DriverConnection, run_id: RunId) -> dict[int, bytes]:
     """Return the dictionaries of a run by their ids."""
     return dict(conn.execute("SELECT id, bytes FROM dictionary WHERE run_id = ?", (run_id,)))
 
 
-def codec_of_answers(conn: sqlite3.Connection, run_id: RunId) -> Codec | None:
+def codec_of_answers(conn: DriverConnection, run_id: RunId) -> Codec | None:
     """Return the dictionary that a run's answers are written with, if it has one."""
     row = conn.execute(
         "SELECT id, bytes FROM dictionary WHERE run_id = ? AND part = 'response' ORDER BY id",
@@ -91,15 +91,14 @@ def codec_of_answers(conn: sqlite3.Connection, run_id: RunId) -> Codec | None:
     return Codec(*row) if row is not None else None
 
 
-def made_codec(
-    conn: sqlite3.Connection, run_id: RunId, part: Part, bodies: Sequence[bytes]
-) -> Codec:
+def made_codec(conn: DriverConnection, run_id: RunId, part: Part, bodies: Sequence[bytes]) -> Codec:
     """Store a dictionary made of a run's first bodies, and return it."""
     dictionary = dictionary_of(bodies)
-    cursor = conn.execute(
-        "INSERT INTO dictionary (run_id, part, bytes) VALUES (?, ?, ?)", (run_id, part, dictionary)
-    )
-    return Codec(cursor.lastrowid or 0, dictionary)
+    (made,) = conn.execute(
+        "INSERT INTO dictionary (run_id, part, bytes) VALUES (?, ?, ?) RETURNING id",
+        (run_id, part, dictionary),
+    ).fetchone()
+    return Codec(made, dictionary)
 
 
 def plain_body(
@@ -124,7 +123,7 @@ def damaged(part: Part, key: str, why: str) -> DamagedBodyError:
     )
 
 
-def register_plain(conn: sqlite3.Connection) -> Callable[[], None]:
+def register_plain(conn: DriverConnection) -> Callable[[], None]:
     """Give SQL the function ``plain(key, codec, body)`` for requests on this connection.
 
     Returns what raises :class:`DamagedBodyError` afterwards, where the function met damage: SQLite

@@ -8,7 +8,6 @@ be given while a holder sends.
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from batchrunner.store.caps import (
 from batchrunner.store.choose import JOB, PAYLOAD, chosen
 from batchrunner.store.codecs import GONE
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.processes import (
     Process,
     ask,
@@ -210,7 +210,7 @@ def n_pruned(db: Database, run: StoredRun, jobs: JobFilter, *, states: Sequence[
         return int(connection.scalar(count) or 0)
 
 
-def _refuse_deleted(conn: sqlite3.Connection, run_id: RunId) -> None:
+def _refuse_deleted(conn: DriverConnection, run_id: RunId) -> None:
     found = conn.execute("SELECT 1 FROM run WHERE id = ? AND state != 'loading'", (run_id,))
     if found.fetchone() is None:
         raise UsageError("The run was deleted meanwhile.", fix="Submit the file again.")
@@ -238,15 +238,18 @@ def _pages(db: Database, run_id: RunId, jobs: JobFilter) -> Iterator[list[int]]:
         left = None if left is None else left - len(ids)
 
 
-def _put_back(conn: sqlite3.Connection, run_id: RunId, ids: list[int]) -> int:
-    changed = dict.fromkeys(RETRIED, 0)
-    for state in RETRIED:
-        changed[state] = conn.executemany(
+def _put_back(conn: DriverConnection, run_id: RunId, ids: list[int]) -> int:
+    these = msgspec.json.encode(ids).decode()
+    changed = {
+        state: conn.execute(
             "UPDATE job SET state = 'pending', attempts = 0, not_before = 0, wait_reason = NULL,"
-            " finished_at = NULL, error_kind = NULL WHERE id = ? AND state = ? AND NOT EXISTS"
-            " (SELECT 1 FROM payload WHERE job_id = job.id AND codec = ?)",
-            [(id_, state, GONE) for id_ in ids],
+            " finished_at = NULL, error_kind = NULL WHERE state = ? AND NOT EXISTS"
+            " (SELECT 1 FROM payload WHERE job_id = job.id AND codec = ?)"
+            " AND id IN (SELECT value FROM json_each(?))",
+            (state, GONE, these),
         ).rowcount
+        for state in RETRIED
+    }
     n = sum(changed.values())
     conn.execute(
         "UPDATE run SET n_pending = n_pending + ?, n_failed = n_failed - ?,"

@@ -11,7 +11,6 @@ can't overwrite a newer claim.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ import msgspec
 from batchrunner.failpoints import hit
 from batchrunner.models import JobId
 from batchrunner.store.codecs import Codec
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.next_jobs import CHOSEN, DUE, FRESH, NEXT_DUE, Budget, look
 from batchrunner.store.records import (
     Ask,
@@ -56,7 +56,7 @@ _INSERT_SIZES: Final = (1, 4, 16, 64, 128, 256)
 # Jobs that settle alike in one statement; the fence is the claim they have in common.
 _SETTLE_JOBS = """
     UPDATE job SET state = ?1, not_before = ?2, wait_reason = ?3, attempts = attempts + ?4,
-                   finished_at = ?5, error_kind = iif(?4, ?6, error_kind)
+                   finished_at = ?5, error_kind = CASE WHEN ?4 > 0 THEN ?6 ELSE error_kind END
     WHERE state = 'running' AND claims = ?7 AND id IN (SELECT value FROM json_each(?8))"""
 _SEND = f"INSERT INTO send ({', '.join(_SEND_COLUMNS)})"
 # Tokens and cost are sums over all attempts; the other fields are the last attempt's.
@@ -65,12 +65,12 @@ _RESPONSE_AGAIN = """
     ON CONFLICT (job_id) DO UPDATE SET
         http_status = excluded.http_status, error_message = excluded.error_message,
         model = excluded.model, finish_reason = excluded.finish_reason,
-        input_tokens = CASE WHEN excluded.input_tokens IS NULL THEN input_tokens
-                            ELSE coalesce(input_tokens, 0) + excluded.input_tokens END,
-        output_tokens = CASE WHEN excluded.output_tokens IS NULL THEN output_tokens
-                             ELSE coalesce(output_tokens, 0) + excluded.output_tokens END,
-        cost_usd = CASE WHEN excluded.cost_usd IS NULL THEN cost_usd
-                        ELSE coalesce(cost_usd, 0) + excluded.cost_usd END,
+        input_tokens = coalesce(response.input_tokens + excluded.input_tokens,
+                                response.input_tokens, excluded.input_tokens),
+        output_tokens = coalesce(response.output_tokens + excluded.output_tokens,
+                                 response.output_tokens, excluded.output_tokens),
+        cost_usd = coalesce(response.cost_usd + excluded.cost_usd, response.cost_usd,
+                            excluded.cost_usd),
         latency_ms = excluded.latency_ms, request_id = excluded.request_id, body = excluded.body,
         codec = excluded.codec"""
 # The usual claim in two steps: all rows as one text, if not too large, and the claim of the same rows.
@@ -101,15 +101,17 @@ _CLAIM = """
                    claimed_at = ?
     WHERE state = 'pending' AND id IN (SELECT value FROM json_each(?))"""
 _USAGE = "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
-_USAGE_AGAIN = " ON CONFLICT DO UPDATE SET n = excluded.n"
+_USAGE_AGAIN = " ON CONFLICT (scope_id, unit, grain, slot) DO UPDATE SET n = excluded.n"
 _META = "INSERT INTO meta (key, value)"
-_META_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value"
+_META_AGAIN = " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _HOLD = "INSERT INTO hold (run_id, model_id, kind, message, fix, set_at)"
 _HOLD_AGAIN = """
-    ON CONFLICT DO UPDATE SET kind = excluded.kind, message = excluded.message,
+    ON CONFLICT (run_id, model_id) DO UPDATE SET kind = excluded.kind, message = excluded.message,
                               fix = excluded.fix, set_at = excluded.set_at"""
 _CAP = "INSERT INTO cap (scope_id, limit_name, value, source, set_at)"
-_CAP_AGAIN = " ON CONFLICT DO UPDATE SET value = excluded.value, set_at = excluded.set_at"
+_CAP_AGAIN = """
+    ON CONFLICT (scope_id, limit_name, source) DO UPDATE
+    SET value = excluded.value, set_at = excluded.set_at"""
 _ORGANIZATION = "UPDATE scope SET organization = ? WHERE id = ?"
 _SAID = "UPDATE scope SET headers = ?, headers_at = ? WHERE id = ?"
 _SCOPE = """
@@ -121,17 +123,17 @@ _DAY = """
                            input_tokens, output_tokens, cache_read_tokens,
                            cache_write_tokens, cost_usd, cache_saved_usd)"""
 _DAY_AGAIN = """
-    ON CONFLICT DO UPDATE SET
-        requests = requests + excluded.requests,
-        rate_limited = rate_limited + excluded.rate_limited,
-        input_tokens = input_tokens + excluded.input_tokens,
-        output_tokens = output_tokens + excluded.output_tokens,
-        cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens,
-        cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
-        cost_usd = CASE WHEN excluded.cost_usd IS NULL THEN cost_usd
-                        ELSE coalesce(cost_usd, 0) + excluded.cost_usd END,
-        cache_saved_usd = CASE WHEN excluded.cache_saved_usd IS NULL THEN cache_saved_usd
-                               ELSE coalesce(cache_saved_usd, 0) + excluded.cache_saved_usd END"""
+    ON CONFLICT (day, account_id, model_id, run_id) DO UPDATE SET
+        requests = usage_day.requests + excluded.requests,
+        rate_limited = usage_day.rate_limited + excluded.rate_limited,
+        input_tokens = usage_day.input_tokens + excluded.input_tokens,
+        output_tokens = usage_day.output_tokens + excluded.output_tokens,
+        cache_read_tokens = usage_day.cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = usage_day.cache_write_tokens + excluded.cache_write_tokens,
+        cost_usd = coalesce(usage_day.cost_usd + excluded.cost_usd, usage_day.cost_usd,
+                            excluded.cost_usd),
+        cache_saved_usd = coalesce(usage_day.cache_saved_usd + excluded.cache_saved_usd,
+                                   usage_day.cache_saved_usd, excluded.cache_saved_usd)"""
 _MS_A_DAY: Final = 86_400_000
 
 _COUNTERS: Final = (
@@ -145,14 +147,14 @@ _RUN = (
     + ", ".join(f"{name} = {name} + ?" for name in _COUNTERS)
     + ", "
     + ", ".join(
-        f"{name} = CASE WHEN ? IS NULL THEN {name} ELSE coalesce({name}, 0) + ? END"
+        f"{name} = coalesce({name} + ?, {name}, ?)"
         for name in _SUMS
     )
     + " WHERE id = ?"
 )
 
 
-def run_cycle(conn: sqlite3.Connection, cycle: Cycle) -> CycleResult:
+def run_cycle(conn: DriverConnection, cycle: Cycle) -> CycleResult:
     """Settle, claim and book, in this order, and return what was claimed."""
     prepared = prepare(cycle)
     compress(prepared)
@@ -229,7 +231,7 @@ def compress(prepared: Prepared) -> None:
         prepared.late.extend(_responses(prepared.answers))
 
 
-def execute(conn: sqlite3.Connection, prepared: Prepared) -> Executed:
+def execute(conn: DriverConnection, prepared: Prepared) -> Executed:
     """Settle, claim and book in the transaction that is open and has done nothing else.
 
     Where a settle no longer applies, which only a defect or another holder could bring about, the
@@ -285,14 +287,12 @@ _COUNTED: Final = {
 }
 
 
-def _settle(conn: sqlite3.Connection, values: tuple[object, ...]) -> int:
+def _settle(conn: DriverConnection, values: tuple[object, ...]) -> int:
     """Settle jobs that settle alike; return how many still were what they were claimed as."""
     return conn.execute(_SETTLE_JOBS, values).rowcount
 
 
-def _settle_singly(
-    conn: sqlite3.Connection, prepared: Prepared
-) -> tuple[Prepared, Sequence[Settle]]:
+def _settle_singly(conn: DriverConnection, prepared: Prepared) -> tuple[Prepared, Sequence[Settle]]:
     """Settle job by job; return the cycle without what no longer applies, and that."""
     lost = [
         settle
@@ -404,7 +404,7 @@ def _count(s: Settle, delta: Delta) -> None:
 
 
 def _claim(
-    conn: sqlite3.Connection, ask: Ask, now: int, planned: Sequence[int]
+    conn: DriverConnection, ask: Ask, now: int, planned: Sequence[int]
 ) -> tuple[LaneClaim | bytes, int]:
     """Claim jobs of one lane; return them, or packed as the database wrote them, and how many."""
     if ask.jobs:
@@ -435,9 +435,7 @@ def _claim(
     return LaneClaim(jobs, budget.spent, next_due), len(jobs)
 
 
-def _claim_these(
-    conn: sqlite3.Connection, ask: Ask, planned: Sequence[int]
-) -> tuple[LaneClaim, int]:
+def _claim_these(conn: DriverConnection, ask: Ask, planned: Sequence[int]) -> tuple[LaneClaim, int]:
     """Claim the jobs that permission was taken for, as far as they still wait."""
     jobs: list[ClaimedJob] = []
     budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
@@ -447,7 +445,7 @@ def _claim_these(
     return LaneClaim(jobs, budget.spent, None), len(jobs)
 
 
-def _note_claims(conn: sqlite3.Connection, claims: Iterable[tuple[ClaimedJob, int]]) -> None:
+def _note_claims(conn: DriverConnection, claims: Iterable[tuple[ClaimedJob, int]]) -> None:
     """Have jobs run, each from its planned instant: a statement for all that share one."""
     by_instant: dict[int, list[int]] = {}
     for job, planned_at in claims:

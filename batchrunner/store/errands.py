@@ -7,11 +7,11 @@ be counted, where no limit is in force (:func:`count_beside`).
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
 from batchrunner.models import RunId, ScopeId
 from batchrunner.store import scopes
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.load import model_id
 
 __all__ = [
@@ -29,7 +29,7 @@ _MS_A_MINUTE: Final = 60_000
 _SLOTS_OVER: Final = 2
 
 
-def known_account(conn: sqlite3.Connection, provider: str, key: str) -> ScopeId | None:
+def known_account(conn: DriverConnection, provider: str, key: str) -> ScopeId | None:
     """Return the account of a credential, or of its organization; ``None`` where none was used here."""
     row = conn.execute(
         "SELECT id, organization FROM scope WHERE kind = 'account' AND provider = ? AND key = ?",
@@ -43,7 +43,7 @@ def known_account(conn: sqlite3.Connection, provider: str, key: str) -> ScopeId 
     return scopes.account_of_organization(conn, provider, organization) or scope
 
 
-def last_orphan_at(conn: sqlite3.Connection) -> int | None:
+def last_orphan_at(conn: DriverConnection) -> int | None:
     """Return the latest planned instant (steady ms) of a job that a crash left in flight.
 
     Until the next holder rescues it, what it used may be booked earlier than it was sent.
@@ -55,17 +55,18 @@ def last_orphan_at(conn: sqlite3.Connection) -> int | None:
 
 
 def count_request(
-    conn: sqlite3.Connection, *, account: ScopeId, model: str | None, run: RunId | None, wall: int
+    conn: DriverConnection, *, account: ScopeId, model: str | None, run: RunId | None, wall: int
 ) -> None:
     """Count one request in the day's usage; ``run`` is ``None`` where none is behind it."""
     conn.execute(
         "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
-        " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
+        " VALUES (?, ?, ?, ?, 1) ON CONFLICT (day, account_id, model_id, run_id)"
+        " DO UPDATE SET requests = usage_day.requests + 1",
         (wall // _MS_A_DAY, account, model_id(conn, model), run or 0),
     )
 
 
-def count_beside(conn: sqlite3.Connection, *, scope: ScopeId, wall: int) -> None:
+def count_beside(conn: DriverConnection, *, scope: ScopeId, wall: int) -> None:
     """Count one request in the day's slots of a scope whose ledger another process has in memory.
 
     It goes into a minute that is over, for a minute that goes on would be written over. So it does
@@ -73,26 +74,26 @@ def count_beside(conn: sqlite3.Connection, *, scope: ScopeId, wall: int) -> None
     """
     conn.execute(
         "INSERT INTO usage_slot (scope_id, unit, grain, slot, n) VALUES (?, 'requests', ?, ?, 1)"
-        " ON CONFLICT DO UPDATE SET n = n + 1",
+        " ON CONFLICT (scope_id, unit, grain, slot) DO UPDATE SET n = usage_slot.n + 1",
         (scope, _MS_A_MINUTE, wall // _MS_A_MINUTE - _SLOTS_OVER),
     )
 
 
-def begin_advice(conn: sqlite3.Connection, run: RunId) -> bool:
+def begin_advice(conn: DriverConnection, run: RunId) -> bool:
     """Note that models are asked about since a run halted; return whether nobody did before.
 
     A later halt is told by the requests that led to it.
     """
     (n_sent,) = conn.execute("SELECT n_sent FROM run WHERE id = ?", (run,)).fetchone()
     cursor = conn.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE"
-        " SET value = excluded.value WHERE value != excluded.value",
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE"
+        " SET value = excluded.value WHERE meta.value != excluded.value",
         (f"advised.{run}", str(n_sent)),
     )
     return cursor.rowcount == 1
 
 
-def mend_stop(conn: sqlite3.Connection, run: RunId, fix: str) -> bool:
+def mend_stop(conn: DriverConnection, run: RunId, fix: str) -> bool:
     """Replace what helps a stopped run, unless somebody took it up meanwhile; return whether.
 
     What keeps its models back is told the same.

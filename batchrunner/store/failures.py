@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from batchrunner.core.causes import cause_of
 from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection
 from batchrunner.store.runs import StoredRun
 from batchrunner.views import Cause, ErrorGroup
 
@@ -112,7 +111,7 @@ def _least(one: int | None, other: int | None) -> int | None:
 
 
 def _group(
-    connection: sa.Connection,
+    connection: Connection,
     kind: str,
     http_status: int | None,
     found: _Gathered,
@@ -136,12 +135,12 @@ def _group(
     )
 
 
-def _key(connection: sa.Connection, alike: _Alike) -> str:
+def _key(connection: Connection, alike: _Alike) -> str:
     row = connection.exec_driver_sql("SELECT key FROM job WHERE id = ?", (alike.example,))
     return str(row.scalar_one())
 
 
-def _held(connection: sa.Connection, run: StoredRun) -> Iterator[ErrorGroup]:
+def _held(connection: Connection, run: StoredRun) -> Iterator[ErrorGroup]:
     """Yield the models whose jobs a hold keeps back; those jobs are pending, none has failed."""
     for row in connection.exec_driver_sql(_HELD, (run.id,)):
         if row.n:

@@ -7,7 +7,6 @@ transaction that somebody else began and will commit.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -18,6 +17,7 @@ from batchrunner.failpoints import hit
 from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waiting
 from batchrunner.store import scopes, waits
 from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import TimeSum
 from batchrunner.store.spending import COUNT_LOST, SaidPrices, lost_row, said_prices, uncounted_row
 from batchrunner.views import RequestCounts
@@ -81,7 +81,7 @@ class Rescued:
     runs: Mapping[RunId, int]
 
 
-def last_seen(conn: sqlite3.Connection) -> LastSeen:
+def last_seen(conn: DriverConnection) -> LastSeen:
     """Return what former processes stored of steady time."""
     stored = dict(
         conn.execute("SELECT key, value FROM meta WHERE key IN ('seen_at', 'clock')").fetchall()
@@ -90,7 +90,7 @@ def last_seen(conn: sqlite3.Connection) -> LastSeen:
     return LastSeen(float(stored.get("seen_at", 0.0)), offset, boot)
 
 
-def go_on_from(conn: sqlite3.Connection, *, is_alone: bool) -> SystemClock:
+def go_on_from(conn: DriverConnection, *, is_alone: bool) -> SystemClock:
     """Return the clock of a process that begins, and store what the next one goes on from.
 
     ``is_alone`` is false where another sends.
@@ -100,7 +100,7 @@ def go_on_from(conn: sqlite3.Connection, *, is_alone: bool) -> SystemClock:
     if clock.boot and (clock.offset, clock.boot) != last[1:]:
         conn.executemany(
             "INSERT INTO meta (key, value) VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET value = excluded.value",
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             [
                 ("clock", json.dumps([clock.offset, clock.boot])),
                 ("seen_at", str(int(clock.now()))),
@@ -120,7 +120,7 @@ def unpriced(_provider: str, _model: str, _body: bytes, _said: SaidPrices) -> fl
 
 
 def rescue(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     *,
     now: int,
     wall: int,
@@ -174,7 +174,8 @@ def rescue(
         )
         conn.execute(
             "INSERT INTO usage_day (day, account_id, model_id, run_id, requests)"
-            " VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
+            " VALUES (?, ?, ?, ?, 1) ON CONFLICT (day, account_id, model_id, run_id)"
+            " DO UPDATE SET requests = usage_day.requests + 1",
             ((planned_at + wall - now) // _MS_A_DAY, account, model_id, run_id),
         )
     hit("rescue.inside")
@@ -194,7 +195,7 @@ def rescue(
     return Rescued(n_jobs=len(orphans), runs=runs)
 
 
-def _body(conn: sqlite3.Connection, run_id: RunId, job_id: int) -> bytes:
+def _body(conn: DriverConnection, run_id: RunId, job_id: int) -> bytes:
     """Return what was sent; one that can't be read back is as good as none."""
     row = conn.execute("SELECT codec, body FROM payload WHERE job_id = ?", (job_id,)).fetchone()
     if row is None:
@@ -206,7 +207,7 @@ def _body(conn: sqlite3.Connection, run_id: RunId, job_id: int) -> bytes:
 
 
 def _move_usage(
-    conn: sqlite3.Connection, pool_id: int, grain: int, planned_at: int, latest: int
+    conn: DriverConnection, pool_id: int, grain: int, planned_at: int, latest: int
 ) -> None:
     old, new = planned_at // grain, latest // grain
     if old == new:
@@ -228,7 +229,8 @@ def _move_usage(
             "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
             " SELECT scope_id, unit, grain, ?4, (n + ?5 - 1) / ?5 FROM usage_slot"
             " WHERE scope_id = ?1 AND grain = ?2 AND slot = ?3 AND n > 0"
-            " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            " ON CONFLICT (scope_id, unit, grain, slot)"
+            " DO UPDATE SET n = usage_slot.n + excluded.n",
             (scope_id, grain, old, new, n_there[0]),
         )
         conn.execute(
@@ -244,7 +246,7 @@ _RUN_COLUMNS = (
 )
 
 
-def load_run(conn: sqlite3.Connection, run_id: RunId) -> RunRow | None:
+def load_run(conn: DriverConnection, run_id: RunId) -> RunRow | None:
     """Return a run, or ``None`` where it is gone."""
     row = conn.execute(f"SELECT {_RUN_COLUMNS} FROM run WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 (a constant)
     if row is None:
@@ -268,7 +270,7 @@ def load_run(conn: sqlite3.Connection, run_id: RunId) -> RunRow | None:
     )
 
 
-def load_lanes(conn: sqlite3.Connection, run_id: RunId) -> list[LaneRow]:
+def load_lanes(conn: DriverConnection, run_id: RunId) -> list[LaneRow]:
     """Return the lanes of a run that have pending jobs: a loose scan of the two claim indexes."""
     models: dict[int, list[Any]] = {}
     for model_id in _next_models(conn, run_id, "job_fresh", "not_before = 0"):
@@ -288,7 +290,7 @@ def load_lanes(conn: sqlite3.Connection, run_id: RunId) -> list[LaneRow]:
 
 
 def _next_models(
-    conn: sqlite3.Connection, run_id: RunId, index: str, held_back: str
+    conn: DriverConnection, run_id: RunId, index: str, held_back: str
 ) -> Iterator[int]:
     last = -1
     while True:
@@ -303,17 +305,17 @@ def _next_models(
         last = model_id
 
 
-def clear_holds(conn: sqlite3.Connection, run_id: RunId) -> None:
+def clear_holds(conn: DriverConnection, run_id: RunId) -> None:
     """Let the jobs of every held model go again: somebody asked for the run anew."""
     conn.execute("DELETE FROM hold WHERE run_id = ?", (run_id,))
 
 
-def set_account(conn: sqlite3.Connection, run_id: RunId, account: ScopeId) -> None:
+def set_account(conn: DriverConnection, run_id: RunId, account: ScopeId) -> None:
     """Bind a run to the account whose limits it uses."""
     conn.execute("UPDATE run SET account_id = ? WHERE id = ?", (account, run_id))
 
 
-def take_up(conn: sqlite3.Connection, run_id: RunId, process_id: int, *, wall: int) -> None:
+def take_up(conn: DriverConnection, run_id: RunId, process_id: int, *, wall: int) -> None:
     """Note that this process drains the run, which has an account, from now on."""
     waits.arrive(conn, run_id, wall=wall)
     conn.execute(
@@ -326,7 +328,7 @@ def take_up(conn: sqlite3.Connection, run_id: RunId, process_id: int, *, wall: i
 
 
 def set_waiting(
-    conn: sqlite3.Connection, run_id: RunId, waiting: Waiting | None, *, cause: str, wall: int
+    conn: DriverConnection, run_id: RunId, waiting: Waiting | None, *, cause: str, wall: int
 ) -> None:
     """Note what a live run waits for, or that it waits no more; ``cause`` is what its time goes into."""
     if waiting is None:
@@ -341,7 +343,7 @@ def set_waiting(
 
 
 def end_run(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     run_id: RunId,
     stop: Waiting | None,
     *,
@@ -369,13 +371,13 @@ def end_run(
         )
     conn.execute(
         "UPDATE ask SET taken_by = NULL,"
-        " note = CASE WHEN ?2 IS NULL OR process_id = ?2 THEN 'ended' END WHERE run_id = ?1",
+        " note = CASE WHEN process_id = coalesce(?2, process_id) THEN 'ended' END WHERE run_id = ?1",
         (run_id, only_for),
     )
 
 
 def let_go(
-    conn: sqlite3.Connection, run_id: RunId, *, wall: int, times: Sequence[TimeSum] = ()
+    conn: DriverConnection, run_id: RunId, *, wall: int, times: Sequence[TimeSum] = ()
 ) -> None:
     """Leave a run to whoever takes it up next; it stays as it is."""
     waits.leave(conn, run_id, HANDED_OVER, wall=wall, times=times)
@@ -383,7 +385,7 @@ def let_go(
     conn.execute("UPDATE ask SET taken_by = NULL, note = NULL WHERE run_id = ?", (run_id,))
 
 
-def cancel_some(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> int:
+def cancel_some(conn: DriverConnection, run_id: RunId, *, wall: int) -> int:
     """Cancel some pending jobs of a run that was given up; return how many, 0 once none is left."""
     n = 0
     for held_back in ("not_before = 0", "not_before > 0"):
@@ -401,7 +403,7 @@ def cancel_some(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> int:
 
 
 def load_totals(
-    conn: sqlite3.Connection, run_id: RunId
+    conn: DriverConnection, run_id: RunId
 ) -> tuple[RequestCounts, int | None, int | None, float | None]:
     """Return a run's sends by outcome, its tokens and its cost so far."""
     row = conn.execute(
@@ -419,7 +421,7 @@ def _stop_columns(stop: Waiting | None) -> tuple[str | None, int | None, str | N
     return (stop.reason.value, stop.until, stop.detail, stop.fix)
 
 
-def load_asks(conn: sqlite3.Connection) -> list[AskRow]:
+def load_asks(conn: DriverConnection) -> list[AskRow]:
     """Return what attached processes ask for, oldest process first."""
     return [
         AskRow(row[0], row[1], json.loads(row[2]), *row[3:])
@@ -431,14 +433,14 @@ def load_asks(conn: sqlite3.Connection) -> list[AskRow]:
     ]
 
 
-def note_ask(conn: sqlite3.Connection, run_id: RunId, process_id: int, note: str) -> None:
+def note_ask(conn: DriverConnection, run_id: RunId, process_id: int, note: str) -> None:
     """Tell an asker why its run is not taken up."""
     conn.execute(
         "UPDATE ask SET note = ? WHERE run_id = ? AND process_id = ?", (note, run_id, process_id)
     )
 
 
-def put_back(conn: sqlite3.Connection, run_id: RunId, job_ids: Sequence[JobId]) -> int:
+def put_back(conn: DriverConnection, run_id: RunId, job_ids: Sequence[JobId]) -> int:
     """Make failed jobs pending again with attempts from 0; return how many."""
     n = 0
     for job in job_ids:

@@ -21,6 +21,7 @@ from batchrunner.options import JobFilter
 from batchrunner.store import holder
 from batchrunner.store.choose import JOB, chosen
 from batchrunner.store.database import Database, standing_of
+from batchrunner.store.driver import Connection, DriverConnection
 from batchrunner.store.faults import translated
 from batchrunner.store.filesystem import network_file_system
 from batchrunner.store.locks import is_alive, sender_lock_path
@@ -106,7 +107,7 @@ def _read_through(db: Database, facts: DatabaseFacts, within_s: float) -> Databa
         )
 
 
-def _quick_check(conn: sqlite3.Connection, within_s: float) -> tuple[list[str], bool]:
+def _quick_check(conn: DriverConnection, within_s: float) -> tuple[list[str], bool]:
     try:
         with _interrupted_after(conn, within_s):
             rows = conn.execute(f"PRAGMA quick_check({_LISTED})").fetchall()
@@ -120,7 +121,7 @@ def _quick_check(conn: sqlite3.Connection, within_s: float) -> tuple[list[str], 
 
 
 @contextmanager
-def _interrupted_after(conn: sqlite3.Connection, seconds: float) -> Iterator[None]:
+def _interrupted_after(conn: DriverConnection, seconds: float) -> Iterator[None]:
     timer = threading.Timer(seconds, conn.interrupt)
     timer.daemon = True
     timer.start()
@@ -131,9 +132,9 @@ def _interrupted_after(conn: sqlite3.Connection, seconds: float) -> Iterator[Non
         timer.join()
 
 
-def holder_of(connection: sa.Connection, path: Path) -> Runner | None:
+def holder_of(connection: Connection, path: Path) -> Runner | None:
     rows = connection.exec_driver_sql(
-        "SELECT pid, host, user, since, lock_file FROM process WHERE role = 'holder'"
+        "SELECT pid, host, \"user\", since, lock_file FROM process WHERE role = 'holder'"
     ).all()
     for row in rows:
         if process_is_alive(path, row.lock_file):

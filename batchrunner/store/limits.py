@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
-import sqlalchemy as sa
 
 from batchrunner.core.caps import (
     DAILY,
@@ -33,6 +32,7 @@ from batchrunner.core.days import day_start, next_reset
 from batchrunner.core.said import said
 from batchrunner.models import ScopeId
 from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection
 from batchrunner.views import LimitView, SaidView
 
 __all__ = [
@@ -99,7 +99,7 @@ class _Scope(NamedTuple):
 
 
 def limits_of_account(
-    connection: sa.Connection, account: ScopeId, now_ms: int, day_zone: DayZone
+    connection: Connection, account: ScopeId, now_ms: int, day_zone: DayZone
 ) -> list[LimitView]:
     """Return the limits in force of one account and of its pools."""
     rows = connection.exec_driver_sql(
@@ -119,7 +119,7 @@ def limits_of_account(
     return views
 
 
-def _caps(connection: sa.Connection, scope: ScopeId) -> list[Cap]:
+def _caps(connection: Connection, scope: ScopeId) -> list[Cap]:
     return [
         Cap(*row)
         for row in connection.exec_driver_sql(
@@ -129,7 +129,7 @@ def _caps(connection: sa.Connection, scope: ScopeId) -> list[Cap]:
 
 
 def _limits_of_scope(
-    connection: sa.Connection, scope: _Scope, caps: list[Cap], now_ms: int, day_zone: DayZone
+    connection: Connection, scope: _Scope, caps: list[Cap], now_ms: int, day_zone: DayZone
 ) -> Iterable[LimitView]:
     in_force = effective_caps(caps, day_zone(scope.provider))
     for limit in in_force:
@@ -161,7 +161,7 @@ def _limits_of_scope(
 
 
 def _used(
-    connection: sa.Connection, scope: _Scope, limit: str, zone: str | None, now_ms: int
+    connection: Connection, scope: _Scope, limit: str, zone: str | None, now_ms: int
 ) -> tuple[int | None, int | None]:
     """Return what is used of a limit, and when some of it comes back."""
     if limit not in METERS:
@@ -192,7 +192,7 @@ class _Slots(NamedTuple):
 
 
 def _window(
-    connection: sa.Connection, slots: _Slots, since: int, length: int
+    connection: Connection, slots: _Slots, since: int, length: int
 ) -> tuple[int, int | None]:
     """Sum the slots that end after ``since``, and say when the first of them drops out."""
     grain, used, first = slots.grain, 0, None
@@ -208,7 +208,7 @@ def _window(
     return used, None if first is None else (first + 1) * grain + length
 
 
-def requests_in_last_minute(connection: sa.Connection, account: ScopeId, now_ms: int) -> int:
+def requests_in_last_minute(connection: Connection, account: ScopeId, now_ms: int) -> int:
     """Return how many requests an account has sent in the last 60 s."""
     row = connection.exec_driver_sql(
         "SELECT coalesce(sum(n), 0) FROM usage_slot WHERE scope_id = ? AND unit = 'requests'"

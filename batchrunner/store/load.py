@@ -24,6 +24,7 @@ from batchrunner.failpoints import hit
 from batchrunner.models import SEQ_BITS, JobLine, LineFault, RunId, job_id
 from batchrunner.store.codecs import Codec, made_codec
 from batchrunner.store.database import Database, WriteSession
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import (
     StoredRun,
@@ -198,7 +199,7 @@ class Loader:
     def _sync(self, how: str) -> None:
         self._session.driver().execute(f"PRAGMA synchronous = {how}")
 
-    def _store(self, conn: sqlite3.Connection, jobs: Sequence[JobLine]) -> list[LineFault]:
+    def _store(self, conn: DriverConnection, jobs: Sequence[JobLine]) -> list[LineFault]:
         run_id, models = self.run_id, self._models
         for model in {job.model for job in jobs}.difference(models):
             models[model] = model_id(conn, model)
@@ -236,7 +237,7 @@ class Loader:
         return (job.body, None) if self._codec is None else self._codec.row(job.body)
 
     def _store_apart(
-        self, conn: sqlite3.Connection, jobs: Sequence[JobLine]
+        self, conn: DriverConnection, jobs: Sequence[JobLine]
     ) -> tuple[list[JobLine], list[LineFault]]:
         """Store a piece that holds a duplicate one by one: the jobs stored, and the faults."""
         stored: list[JobLine] = []
@@ -254,9 +255,7 @@ class Loader:
                 places[job.key] = job
         return stored, faults
 
-    def _duplicate(
-        self, conn: sqlite3.Connection, job: JobLine, first: JobLine | None
-    ) -> LineFault:
+    def _duplicate(self, conn: DriverConnection, job: JobLine, first: JobLine | None) -> LineFault:
         if first is not None:
             where = f"{first.file}:{first.line}"
         else:
@@ -283,25 +282,27 @@ class Loader:
             sender.release(unlink=True)
 
 
-def model_id(conn: sqlite3.Connection, model: str | None) -> int:
+def model_id(conn: DriverConnection, model: str | None) -> int:
     """Return the id of a model, made where it did not exist; no model is the name ``''``."""
     name = model or ""
-    conn.execute("INSERT OR IGNORE INTO model (name) VALUES (?)", (name,))
+    conn.execute("INSERT INTO model (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (name,))
     (found,) = conn.execute("SELECT id FROM model WHERE name = ?", (name,)).fetchone()
     return int(found)
 
 
-def _begin_run(conn: sqlite3.Connection, row: tuple[object, ...]) -> RunId:
+def _begin_run(conn: DriverConnection, row: tuple[object, ...]) -> RunId:
     # An id is not used again while its usage is kept: it would be counted as another run's.
-    cursor = conn.execute(
+    (last,) = conn.execute(
+        "SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM run UNION ALL"
+        " SELECT max(run_id) FROM usage_day UNION ALL SELECT max(run_id) FROM time_day) used"
+    ).fetchone()
+    conn.execute(
         "INSERT INTO run"
         " (id, uid, name, state, provider, options, priority, loader_id, created_at)"
-        " SELECT 1 + max(coalesce((SELECT max(id) FROM run), 0),"
-        " coalesce((SELECT max(run_id) FROM usage_day), 0),"
-        " coalesce((SELECT max(run_id) FROM time_day), 0)), ?, ?, 'loading', ?, ?, ?, ?, ?",
-        row,
+        " VALUES (?, ?, ?, 'loading', ?, ?, ?, ?, ?)",
+        (last + 1, *row),
     )
-    return RunId(cursor.lastrowid or 0)
+    return RunId(last + 1)
 
 
 def delete_run(db: Database, run_id: RunId) -> None:

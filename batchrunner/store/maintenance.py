@@ -14,6 +14,7 @@ from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.store.codecs import GONE, DamagedBodyError, Part, plain_body
 from batchrunner.store.database import Database, copy_database, sync
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
 from batchrunner.store.locks import FileLock, is_alive, is_part, sender_lock_path
 from batchrunner.store.runs import driver
@@ -60,7 +61,7 @@ def check(db: Database) -> list[str]:
         return list(_problems(driver(connection)))
 
 
-def _problems(conn: sqlite3.Connection) -> Iterator[str]:
+def _problems(conn: DriverConnection) -> Iterator[str]:
     try:
         yield from (
             f"the file is damaged: {row[0]}"
@@ -78,7 +79,7 @@ def _problems(conn: sqlite3.Connection) -> Iterator[str]:
         yield f"the file is damaged: {error}"
 
 
-def _unreadable(conn: sqlite3.Connection) -> Iterator[str]:
+def _unreadable(conn: DriverConnection) -> Iterator[str]:
     """Read every compressed body back."""
     codecs = dict(conn.execute("SELECT id, bytes FROM dictionary"))
     parts: tuple[Part, ...] = ("request", "response")
@@ -94,7 +95,7 @@ def _unreadable(conn: sqlite3.Connection) -> Iterator[str]:
                 yield f"run {name}: {error.message}"
 
 
-def _wrong_counters(conn: sqlite3.Connection) -> Iterator[str]:
+def _wrong_counters(conn: DriverConnection) -> Iterator[str]:
     counted: dict[int, dict[str, int]] = {}
     for run_id, state, n in conn.execute(
         "SELECT run_id, state, count(*) FROM job GROUP BY run_id, state"

@@ -24,6 +24,7 @@ from batchrunner.store.choose import JOB, chosen, run_range
 from batchrunner.store.codecs import Codec, codecs_of, plain_body, register_plain
 from batchrunner.store.commands import refuse_unknown_keys
 from batchrunner.store.database import Database, WriteSession
+from batchrunner.store.driver import Connection, DriverConnection
 from batchrunner.store.load import model_id
 from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import StoredRun, driver, refuse_live, run_by_id
@@ -136,8 +137,8 @@ def merge_update(
             conn.execute(
                 "UPDATE run SET digest = ?, stop_reason = NULL, stop_until = NULL,"
                 " stop_detail = NULL, stop_fix = NULL,"
-                " generated_keys = generated_keys OR"
-                " (SELECT generated_keys FROM run WHERE id = ?) WHERE id = ?",
+                " generated_keys = CASE WHEN generated_keys = 1 THEN 1 ELSE"
+                " (SELECT generated_keys FROM run WHERE id = ?) END WHERE id = ?",
                 (digest, loading_run_id, run_id),
             )
             conn.execute(
@@ -178,7 +179,7 @@ def rescue_orphans(
         sender.release(unlink=True)
 
 
-def _refuse_busy(connection: sa.Connection, db: Database, run_id: RunId) -> None:
+def _refuse_busy(connection: Connection, db: Database, run_id: RunId) -> None:
     run = run_by_id(connection, run_id)
     if run is None:
         raise UsageError("The run was deleted meanwhile.", fix="Submit the file again.")
@@ -191,7 +192,7 @@ def _refuse_busy(connection: sa.Connection, db: Database, run_id: RunId) -> None
 
 
 def _merge_some(
-    conn: sqlite3.Connection, run_id: RunId, loading_run_id: RunId, after: int, high: int
+    conn: DriverConnection, run_id: RunId, loading_run_id: RunId, after: int, high: int
 ) -> int | None:
     """Merge the next chunk of the new content; return its last id, ``None`` at the end."""
     rows = conn.execute(
@@ -362,7 +363,7 @@ def _plain(
 
 
 def _rewrite(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     run_id: RunId,
     ids: list[int],
     replace: Callable[[bytes], bytes],

@@ -7,7 +7,6 @@ the claim has, and none sorts.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Final
@@ -17,6 +16,7 @@ import msgspec
 from batchrunner.core.caching import FAMILY_SHIFT
 from batchrunner.core.warmth import Order
 from batchrunner.store.codecs import plain_body
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import ClaimedJob, Look, NextJobs
 
 __all__ = ["CHOSEN", "DUE", "FRESH", "NEXT_DUE", "Budget", "look"]
@@ -74,9 +74,9 @@ _FIRST_OF_STARTS: Final = f"""
         UNION ALL
         SELECT (SELECT min(start) FROM job INDEXED BY job_fresh
                 WHERE run_id = ?1 AND model_id = ?2 AND state = 'pending' AND not_before = 0
-                  AND start > iif(walk.start >> {FAMILY_SHIFT} IN (SELECT family FROM waiting),
-                                  (((walk.start >> {FAMILY_SHIFT}) + 1) << {FAMILY_SHIFT}) - 1,
-                                  walk.start))
+                  AND start > CASE WHEN walk.start >> {FAMILY_SHIFT} IN (SELECT family FROM waiting)
+                                   THEN (((walk.start >> {FAMILY_SHIFT}) + 1) << {FAMILY_SHIFT}) - 1
+                                   ELSE walk.start END)
         FROM walk WHERE walk.start IS NOT NULL
         LIMIT ?5 + json_array_length(?3) + json_array_length(?4) + 2)
     SELECT (SELECT min(id) FROM job INDEXED BY job_fresh
@@ -95,7 +95,7 @@ _DUE_THAT_MAY_GO: Final = f"""{_COLUMNS}
 _STARTS: Final = "SELECT id, start FROM job WHERE id IN (SELECT value FROM json_each(?))"
 
 
-def look(conn: sqlite3.Connection, asked: Look, now: int) -> NextJobs:
+def look(conn: DriverConnection, asked: Look, now: int) -> NextJobs:
     """Return the jobs of one lane that come next: retries that are due and fresh ones in turn."""
     if asked.order is not None:
         return _look_in_order(conn, asked, asked.order, now)
@@ -114,7 +114,7 @@ def look(conn: sqlite3.Connection, asked: Look, now: int) -> NextJobs:
     )
 
 
-def _look_in_order(conn: sqlite3.Connection, asked: Look, order: Order, now: int) -> NextJobs:
+def _look_in_order(conn: DriverConnection, asked: Look, order: Order, now: int) -> NextJobs:
     """Return the jobs that come next in the order of the provider's cache.
 
     Those whose start is warm, then the first of one that is cold, so that it warms up meanwhile, then
@@ -164,7 +164,7 @@ def _json(values: Sequence[int]) -> str:
 class Budget:
     """Takes jobs until their payloads reach a bound; the first always fits."""
 
-    def __init__(self, conn: sqlite3.Connection, n_bytes: int, codecs: Mapping[int, bytes]) -> None:
+    def __init__(self, conn: DriverConnection, n_bytes: int, codecs: Mapping[int, bytes]) -> None:
         """Take the bound, and the dictionaries of the run."""
         self._conn = conn
         self._left = n_bytes

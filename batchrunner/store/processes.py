@@ -11,15 +11,13 @@ import json
 import os
 import secrets
 import socket
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import sqlalchemy as sa
-
 from batchrunner.models import RunId
 from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection, DriverConnection
 from batchrunner.store.locks import FileLock, ProcessLock, process_lock_files
 from batchrunner.store.runs import driver, process_is_alive
 
@@ -56,7 +54,7 @@ def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
     try:
         with db.write() as connection:
             driver(connection).execute(
-                "INSERT INTO process (id, pid, host, user, since, role, lock_file)"
+                "INSERT INTO process (id, pid, host, \"user\", since, role, lock_file)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (process_id, os.getpid(), socket.gethostname(), _user(), now_ms, role,
                  lock.path.name),
@@ -98,7 +96,7 @@ def sweep_dead_processes(db: Database) -> int:
     return len(dead)
 
 
-def _forget(conn: sqlite3.Connection, process_id: int) -> None:
+def _forget(conn: DriverConnection, process_id: int) -> None:
     conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (process_id,))
     conn.execute("DELETE FROM process WHERE id = ?", (process_id,))
 
@@ -116,7 +114,7 @@ def ask(db: Database, run_id: RunId, process: Process, options: Mapping[str, Any
     with db.write() as connection:
         driver(connection).execute(
             "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET options = excluded.options, note = NULL",
+            " ON CONFLICT (run_id, process_id) DO UPDATE SET options = excluded.options, note = NULL",
             (run_id, process.id, json.dumps(dict(options))),
         )
 
@@ -129,7 +127,7 @@ def unask(db: Database, run_id: RunId, process: Process) -> None:
         )
 
 
-def note_on(connection: sa.Connection, run_id: RunId, process: Process) -> str | None:
+def note_on(connection: Connection, run_id: RunId, process: Process) -> str | None:
     """Return what the holder has written on the process's ask; ``None`` where it wrote nothing."""
     row = (
         driver(connection)
@@ -139,7 +137,7 @@ def note_on(connection: sa.Connection, run_id: RunId, process: Process) -> str |
     return row[0] if row else None
 
 
-def is_taken(connection: sa.Connection, run_id: RunId, process: Process) -> bool:
+def is_taken(connection: Connection, run_id: RunId, process: Process) -> bool:
     """Return whether the holder has taken up what the process asked for."""
     row = (
         driver(connection)

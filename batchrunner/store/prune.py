@@ -13,7 +13,6 @@ death broke off.
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,6 +27,7 @@ from batchrunner.store.begun import begun_key
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import GONE
 from batchrunner.store.database import Database, WriteSession
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
 from batchrunner.store.load import delete_jobs
 from batchrunner.store.locks import FileLock, sender_lock_path
@@ -113,12 +113,12 @@ def _ended_at(run: StoredRun) -> int:
     return run.created_at if run.finished_at is None else run.finished_at
 
 
-def _sized(conn: sqlite3.Connection, run: StoredRun, *, is_bodies: bool) -> PrunedRun:
+def _sized(conn: DriverConnection, run: StoredRun, *, is_bodies: bool) -> PrunedRun:
     """Count what is there to go; ``length`` reads no body that lies on pages of its own."""
     low, high = run_range(run.id)
     n_jobs, requests = conn.execute(
         "SELECT count(*), coalesce(sum(length(body) + coalesce(length(headers), 0)), 0)"
-        " FROM payload WHERE job_id > ? AND job_id < ? AND (? OR codec IS NOT ?)",
+        " FROM payload WHERE job_id > ? AND job_id < ? AND (? = 1 OR codec IS NOT ?)",
         (low, high, not is_bodies, GONE),
     ).fetchone()
     (answers,) = conn.execute(
@@ -219,14 +219,14 @@ def _begin(session: WriteSession, runs: Sequence[StoredRun], *, is_bodies: bool)
         note = msgspec.json.encode(_Note(is_bodies, taken)).decode()
         conn.execute(
             "INSERT INTO meta (key, value) VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET value = excluded.value",
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (_NOTE, note),
         )
     hit("prune.begun")
     return taken
 
 
-def _is_over(conn: sqlite3.Connection, run_id: RunId, uid: str) -> bool:
+def _is_over(conn: DriverConnection, run_id: RunId, uid: str) -> bool:
     row = conn.execute("SELECT state FROM run WHERE id = ? AND uid = ?", (run_id, uid)).fetchone()
     return row is not None and row[0] in _OVER
 
@@ -281,7 +281,7 @@ def _strip(session: WriteSession, run_id: RunId, after_each: Callable[[], None])
         )
 
 
-def _strip_some(conn: sqlite3.Connection, after: int, high: int) -> int | None:
+def _strip_some(conn: DriverConnection, after: int, high: int) -> int | None:
     """Take a chunk's; return its last job, ``None`` where there is none left."""
     (last,) = conn.execute(
         "SELECT max(id) FROM (SELECT id FROM job WHERE id > ? AND id < ? ORDER BY id LIMIT ?)",

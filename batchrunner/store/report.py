@@ -41,7 +41,8 @@ _ROWS: Final = """
     SELECT job_id, claim, sent_at, coalesce(ended_at, sent_at), outcome, kind FROM send
     WHERE (job_id, claim) > (?, ?) AND job_id < ? ORDER BY job_id, claim LIMIT ?"""
 _MODELS: Final = """
-    SELECT coalesce(m.name, ''), count(*), sum(j.state = 'completed'), sum(j.state = 'failed'),
+    SELECT coalesce(m.name, ''), count(*), count(*) FILTER (WHERE j.state = 'completed'),
+           count(*) FILTER (WHERE j.state = 'failed'),
            sum(r.input_tokens), sum(r.output_tokens), sum(r.cost_usd)
     FROM job j JOIN model m ON m.id = j.model_id LEFT JOIN response r ON r.job_id = j.id
     WHERE j.id > ? AND j.id < ? GROUP BY j.model_id ORDER BY 2 DESC, 1 LIMIT ?"""

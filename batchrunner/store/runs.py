@@ -7,16 +7,16 @@ stored says so, since a process that is killed can't take its word back.
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from batchrunner.errors import BusyError, UsageError
 from batchrunner.models import JobCounts, RunId, RunState, ScopeId, StoredRunState, WaitingReason
 from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection, DriverConnection, driver
 from batchrunner.store.locks import is_alive
 from batchrunner.views import Runner
 
@@ -96,14 +96,6 @@ _RUN: Final = sa.table(
 )
 _SELECT: Final = sa.select(_RUN)
 
-#: The plain driver's connection; the engine only hands it from the writer to the statements.
-DriverConnection = sqlite3.Connection
-
-
-def driver(connection: sa.Connection) -> DriverConnection:
-    """Return the plain driver's connection, for statements that run a million times."""
-    return cast("DriverConnection", connection.connection.driver_connection)
-
 
 def _stored(row: Mapping[Any, Any]) -> StoredRun:
     values = {name: row[name] for name in _FIELDS}
@@ -113,7 +105,7 @@ def _stored(row: Mapping[Any, Any]) -> StoredRun:
     return StoredRun(**values, counts=counts)
 
 
-def all_runs(connection: sa.Connection) -> list[StoredRun]:
+def all_runs(connection: Connection) -> list[StoredRun]:
     """Return every run but those being read in, newest first."""
     rows = connection.execute(
         _SELECT.where(_RUN.c.state != StoredRunState.LOADING.value).order_by(
@@ -123,7 +115,7 @@ def all_runs(connection: sa.Connection) -> list[StoredRun]:
     return [_stored(row) for row in rows.mappings()]
 
 
-def run_by_id(connection: sa.Connection, run_id: RunId) -> StoredRun | None:
+def run_by_id(connection: Connection, run_id: RunId) -> StoredRun | None:
     """Return one run, whatever its state."""
     row = connection.execute(_SELECT.where(_RUN.c.id == run_id)).mappings().first()
     return _stored(row) if row is not None else None
@@ -204,19 +196,19 @@ def process_is_alive(database: Path, lock_file: str) -> bool:
     return is_alive(database.with_name(lock_file))
 
 
-def runner_of(connection: sa.Connection, database: Path, run: StoredRun) -> Runner | None:
+def runner_of(connection: Connection, database: Path, run: StoredRun) -> Runner | None:
     """Return the live process that drains ``run``."""
     if run.runner_id is None:
         return None
     row = connection.exec_driver_sql(
-        "SELECT pid, host, user, since, lock_file FROM process WHERE id = ?", (run.runner_id,)
+        "SELECT pid, host, \"user\", since, lock_file FROM process WHERE id = ?", (run.runner_id,)
     ).first()
     if row is None or not process_is_alive(database, row.lock_file):
         return None
     return Runner(pid=row.pid, host=row.host, user=row.user, since=row.since)
 
 
-def refuse_live(connection: sa.Connection, database: Path, run: StoredRun, deed: str) -> None:
+def refuse_live(connection: Connection, database: Path, run: StoredRun, deed: str) -> None:
     """Raise :class:`BusyError` where a live process drains ``run``."""
     runner = runner_of(connection, database, run)
     if runner is not None:

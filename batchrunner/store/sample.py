@@ -12,6 +12,7 @@ import msgspec
 from batchrunner.models import RunId
 from batchrunner.store.choose import run_range
 from batchrunner.store.database import Database
+from batchrunner.store.run_options import put_option
 from batchrunner.store.runs import DriverConnection, StoredRun, driver
 
 __all__ = ["begin_sample", "end_sample", "mark_claimed"]
@@ -42,10 +43,7 @@ def begin_sample(db: Database, run: StoredRun, n: int) -> int:
             " AND id IN (SELECT value FROM json_each(?))",
             (msgspec.json.encode([row[0] for row in chosen]),),
         ).rowcount
-        conn.execute(
-            "UPDATE run SET options = json_set(options, '$.sample', ?) WHERE id = ?",
-            (marked, run.id),
-        )
+        put_option(conn, run.id, "sample", marked)
     return int(marked)
 
 
@@ -60,8 +58,8 @@ def mark_claimed(conn: DriverConnection, run_id: RunId) -> None:
 
 def end_sample(conn: DriverConnection, run_id: RunId, *, is_paused: bool) -> None:
     """Let the rest be sent, after somebody resumes the run where it is to be paused."""
-    conn.execute(
-        "UPDATE run SET options = json_remove(options, '$.sample'),"
-        " state = iif(? AND state = 'ready', 'paused', state) WHERE id = ?",
-        (is_paused, run_id),
-    )
+    put_option(conn, run_id, "sample", None)
+    if is_paused:
+        conn.execute(
+            "UPDATE run SET state = 'paused' WHERE id = ? AND state = 'ready'", (run_id,)
+        )

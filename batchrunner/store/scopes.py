@@ -6,11 +6,11 @@ somebody else began and will commit.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final, NamedTuple
 
 from batchrunner.core.admission import SlotRow
 from batchrunner.models import ScopeId
+from batchrunner.store.driver import DriverConnection
 
 _GRAIN_MS: Final = 250
 _MINUTE_MS: Final = 60_000
@@ -37,7 +37,7 @@ class ScopeState(NamedTuple):
 
 
 def scope_id(
-    conn: sqlite3.Connection, *, kind: str, provider: str, key: str, parent_id: ScopeId | None
+    conn: DriverConnection, *, kind: str, provider: str, key: str, parent_id: ScopeId | None
 ) -> ScopeId:
     """Return the id of a scope, made where it did not exist."""
     row = conn.execute(
@@ -47,14 +47,14 @@ def scope_id(
     ).fetchone()
     if row:
         return ScopeId(row[0])
-    cursor = conn.execute(
-        "INSERT INTO scope (kind, provider, key, parent_id) VALUES (?, ?, ?, ?)",
+    (made,) = conn.execute(
+        "INSERT INTO scope (kind, provider, key, parent_id) VALUES (?, ?, ?, ?) RETURNING id",
         (kind, provider, key, parent_id),
-    )
-    return ScopeId(cursor.lastrowid or 0)
+    ).fetchone()
+    return ScopeId(made)
 
 
-def load_scope(conn: sqlite3.Connection, scope: ScopeId) -> ScopeState:
+def load_scope(conn: DriverConnection, scope: ScopeId) -> ScopeState:
     """Return a scope with its caps."""
     row = conn.execute(
         "SELECT id, kind, parent_id, key, organization, next_send_at, last_send_at, pause_set_at,"
@@ -68,7 +68,7 @@ def load_scope(conn: sqlite3.Connection, scope: ScopeId) -> ScopeState:
     return ScopeState._make((*row, tuple(caps)))
 
 
-def load_usage(conn: sqlite3.Connection, scope: ScopeId, *, now: int, wall: int) -> list[SlotRow]:
+def load_usage(conn: DriverConnection, scope: ScopeId, *, now: int, wall: int) -> list[SlotRow]:
     """Return the usage slots of a scope that any window may still look at."""
     return [
         SlotRow(*row)
@@ -80,7 +80,7 @@ def load_usage(conn: sqlite3.Connection, scope: ScopeId, *, now: int, wall: int)
     ]
 
 
-def prune_usage(conn: sqlite3.Connection, *, now: int, wall: int) -> None:
+def prune_usage(conn: DriverConnection, *, now: int, wall: int) -> None:
     """Drop the usage slots that no window looks at any more."""
     conn.execute(
         "DELETE FROM usage_slot WHERE (grain = 250 AND slot < ?) OR (grain = 60000 AND slot < ?)",
@@ -89,7 +89,7 @@ def prune_usage(conn: sqlite3.Connection, *, now: int, wall: int) -> None:
 
 
 def set_cap(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     *,
     scope: ScopeId,
     limit: str,
@@ -101,31 +101,32 @@ def set_cap(
     """Store a limit of a scope from one source."""
     conn.execute(
         "INSERT INTO cap (scope_id, limit_name, value, zone, source, set_at)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value,"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (scope_id, limit_name, source)"
+        " DO UPDATE SET value = excluded.value,"
         " zone = excluded.zone, set_at = excluded.set_at",
         (scope, limit, value, zone, source, wall),
     )
 
 
-def carry_typed_caps(conn: sqlite3.Connection, old: ScopeId, new: ScopeId) -> None:
+def carry_typed_caps(conn: DriverConnection, old: ScopeId, new: ScopeId) -> None:
     """Have what a person typed for one account hold for another, unless it has a later word."""
     conn.execute(
         "INSERT INTO cap (scope_id, limit_name, value, zone, source, set_at)"
         " SELECT ?, limit_name, value, zone, source, set_at FROM cap"
         " WHERE scope_id = ? AND source IN ('flag', 'config')"
-        " ON CONFLICT DO UPDATE SET value = excluded.value, zone = excluded.zone,"
-        " set_at = excluded.set_at WHERE excluded.set_at >= set_at",
+        " ON CONFLICT (scope_id, limit_name, source) DO UPDATE SET value = excluded.value,"
+        " zone = excluded.zone, set_at = excluded.set_at WHERE excluded.set_at >= cap.set_at",
         (new, old),
     )
 
 
-def set_organization(conn: sqlite3.Connection, scope: ScopeId, organization: str) -> None:
+def set_organization(conn: DriverConnection, scope: ScopeId, organization: str) -> None:
     """Remember which organization an account's responses name."""
     conn.execute("UPDATE scope SET organization = ? WHERE id = ?", (organization, scope))
 
 
 def account_of_organization(
-    conn: sqlite3.Connection, provider: str, organization: str
+    conn: DriverConnection, provider: str, organization: str
 ) -> ScopeId | None:
     """Return the account whose responses named this organization."""
     row = conn.execute(

@@ -19,6 +19,7 @@ from batchrunner.store.asked import load_asked
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import codecs_of, plain_body
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Settle
 from batchrunner.store.runs import driver
 from batchrunner.views import BudgetView
@@ -52,13 +53,14 @@ SaidPrices = Mapping[str, Mapping[str, float | None]]
 #: Takes what :func:`lost_row` returns.
 COUNT_LOST: Final = (
     "INSERT INTO meta (key, value) VALUES (?, ?)"
-    " ON CONFLICT DO UPDATE SET value = value + excluded.value"
+    " ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(meta.value AS DOUBLE PRECISION)"
+    " + CAST(excluded.value AS DOUBLE PRECISION) AS TEXT)"
 )
 
 #: Sends that may have been acted on, their answer lost, and answers without a cost.
 _LOST: Final = (
     " FROM send s JOIN job j ON j.id = s.job_id LEFT JOIN response r ON r.job_id = j.id{}"
-    " WHERE s.job_id > ? AND s.job_id < ? AND (s.maybe_executed"
+    " WHERE s.job_id > ? AND s.job_id < ? AND (s.maybe_executed = 1"
     " OR (s.http_status BETWEEN 200 AND 299 AND r.cost_usd IS NULL))"
 )
 
@@ -73,7 +75,7 @@ class LostAnswer(NamedTuple):
     tokens: tuple[int, int] | None = None
 
 
-def lost_models(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, str]]:
+def lost_models(conn: DriverConnection, run_id: RunId) -> list[tuple[ModelId, str]]:
     """Return the models, with their names, that a run's lost answers were asked of."""
     rows = conn.execute(
         f"SELECT DISTINCT m.id, m.name{_LOST.format(' JOIN model m ON m.id = j.model_id')}",
@@ -86,7 +88,7 @@ def lost_models(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[ModelId, 
     return list(found.items())
 
 
-def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer]:
+def lost_answers(conn: DriverConnection, run_id: RunId) -> Iterator[LostAnswer]:
     """Yield each request of a run that may have been paid and whose cost nobody knows.
 
     Those of a job's answers that came are one: their tokens are stored as a sum.
@@ -114,7 +116,7 @@ def lost_answers(conn: sqlite3.Connection, run_id: RunId) -> Iterator[LostAnswer
             yield LostAnswer(ModelId(model), key, plain, tokens)
 
 
-def claimed_requests(conn: sqlite3.Connection, run_id: RunId) -> list[tuple[JobId, LostAnswer]]:
+def claimed_requests(conn: DriverConnection, run_id: RunId) -> list[tuple[JobId, LostAnswer]]:
     """Return what a run has claimed and not settled: its answers may be lost, and paid, as well."""
     codecs = codecs_of(conn, run_id)
     rows = conn.execute(
@@ -195,7 +197,7 @@ def load_spending(conn: sqlite3.Connection, wall: float) -> dict[int, float]:
 
 
 def _by_day(
-    conn: sqlite3.Connection, wall: float
+    conn: DriverConnection, wall: float
 ) -> tuple[defaultdict[int, float], defaultdict[int, float]]:
     """Return what answers cost, and what lost ones may have."""
     first = month_start(wall) // DAY_MS
@@ -208,7 +210,7 @@ def _by_day(
         )
     )
     for key, dollars in conn.execute(
-        "SELECT key, CAST(value AS REAL) FROM meta WHERE key >= ? AND key < ?",
+        "SELECT key, CAST(value AS DOUBLE PRECISION) FROM meta WHERE key >= ? AND key < ?",
         (f"{_KEY}{first:08}", f"{_KEY[:-1]};"),
     ):
         lost[int(key.removeprefix(_KEY))] = dollars

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
@@ -10,6 +9,7 @@ import msgspec
 
 from batchrunner.core.tokens import Seen
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.runs import driver
 
 __all__ = ["load_seen", "seen_row", "seen_tokens"]
@@ -19,7 +19,7 @@ _KEY: Final = "tokens:"
 _decode: Final = msgspec.json.Decoder(Seen).decode
 
 
-def load_seen(conn: sqlite3.Connection) -> dict[str, Seen]:
+def load_seen(conn: DriverConnection) -> dict[str, Seen]:
     """Return what is known of each model's tokens."""
     rows: Iterable[tuple[str, str]] = conn.execute(
         "SELECT key, value FROM meta WHERE key >= ? AND key < ?", (_KEY, _KEY[:-1] + ";")

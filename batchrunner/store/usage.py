@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 
-import sqlalchemy as sa
-
 from batchrunner.core.time_use import WAITS, kind_of
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId
 from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection
 from batchrunner.views import UsageView
 
 __all__ = ["GROUPINGS", "Chosen", "usage"]
@@ -91,7 +90,7 @@ def usage(db: Database, by: Sequence[str], chosen: Chosen = EVERYTHING) -> list[
 
 
 def _rows(
-    connection: sa.Connection, statement: str, by: Sequence[str], chosen: Chosen, *, has_model: bool
+    connection: Connection, statement: str, by: Sequence[str], chosen: Chosen, *, has_model: bool
 ) -> Iterable[Any]:
     """Return the rows of a statement, its keys named, its conditions filled in."""
     conditions: list[tuple[str, object]] = [
@@ -122,7 +121,7 @@ def _named(key: tuple[Any, ...], by: Sequence[str]) -> dict[str, Any]:
     return named
 
 
-def _refuse_unknown_model(connection: sa.Connection, model: str) -> None:
+def _refuse_unknown_model(connection: Connection, model: str) -> None:
     names = list(
         connection.exec_driver_sql(
             "SELECT DISTINCT m.name FROM usage_day u JOIN model m ON m.id = u.model_id"

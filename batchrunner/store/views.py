@@ -19,6 +19,7 @@ from batchrunner.options import JobFilter
 from batchrunner.store.choose import JOB, PAYLOAD, RESPONSE, chosen
 from batchrunner.store.codecs import GONE, codecs_of, plain_body
 from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection
 from batchrunner.store.limits import (
     DayZone,
     limits,
@@ -64,7 +65,7 @@ def status(db: Database, name: str | None, *, now_ms: int, day_zone: DayZone = u
 
 
 def run_view(
-    connection: sa.Connection,
+    connection: Connection,
     db: Database,
     run: StoredRun,
     *,
@@ -119,7 +120,7 @@ def _waiting(run: StoredRun) -> Waiting | None:
     )
 
 
-def _holds(connection: sa.Connection, run_id: RunId) -> dict[str, str]:
+def _holds(connection: Connection, run_id: RunId) -> dict[str, str]:
     rows = connection.exec_driver_sql(
         "SELECT m.name, h.message FROM hold h JOIN model m ON m.id = h.model_id"
         " WHERE h.run_id = ? ORDER BY m.name",

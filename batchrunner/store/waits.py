@@ -8,12 +8,12 @@ whoever did has died. So the parts always sum to the whole, whatever was killed 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
 from batchrunner.core.time_use import DIED, is_nobody
 from batchrunner.models import RunId, ScopeId, Waiting
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import TimeSum
 
 __all__ = [
@@ -28,19 +28,21 @@ __all__ = [
 ]
 
 TIME: Final = "INSERT INTO time_day (run_id, day, account_id, cause, ms)"
-TIME_AGAIN: Final = " ON CONFLICT DO UPDATE SET ms = ms + excluded.ms"
+TIME_AGAIN: Final = (
+    " ON CONFLICT (run_id, day, account_id, cause) DO UPDATE SET ms = time_day.ms + excluded.ms"
+)
 #: Waits of one cause with less time between them are one row, so that a pause of a second that comes
 #: again for an hour is not thousands.
 TOGETHER_MS: Final = 60_000
 _MS_A_DAY: Final = 86_400_000
 
 
-def book(conn: sqlite3.Connection, sums: Iterable[TimeSum]) -> None:
+def book(conn: DriverConnection, sums: Iterable[TimeSum]) -> None:
     """Add what a run's time went into."""
     conn.executemany(f"{TIME} VALUES (?, ?, ?, ?, ?){TIME_AGAIN}", list(sums))
 
 
-def accounted_until(conn: sqlite3.Connection, run_id: RunId, started_at: int) -> int:
+def accounted_until(conn: DriverConnection, run_id: RunId, started_at: int) -> int:
     """Return up to when (wall ms) it is known where a run's time went."""
     (ms,) = conn.execute(
         "SELECT coalesce(sum(ms), 0) FROM time_day WHERE run_id = ?", (run_id,)
@@ -49,7 +51,7 @@ def accounted_until(conn: sqlite3.Connection, run_id: RunId, started_at: int) ->
 
 
 def begin_wait(
-    conn: sqlite3.Connection, run_id: RunId, cause: str, waiting: Waiting, *, wall: int
+    conn: DriverConnection, run_id: RunId, cause: str, waiting: Waiting, *, wall: int
 ) -> None:
     """Note that a live run waits from now on, or that its wait has another end than it had."""
     told = (waiting.detail, waiting.until)
@@ -69,17 +71,18 @@ def begin_wait(
     _begin(conn, run_id, cause, waiting, wall)
 
 
-def end_wait(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> None:
+def end_wait(conn: DriverConnection, run_id: RunId, *, wall: int) -> None:
     """Note that whatever a run waited for is over."""
     conn.execute(
-        "UPDATE wait SET ended_at = max(?1, open_at), ms = ms + max(?1 - open_at, 0), open_at = NULL"
+        "UPDATE wait SET ended_at = CASE WHEN open_at > ?1 THEN open_at ELSE ?1 END,"
+        " ms = ms + CASE WHEN open_at > ?1 THEN 0 ELSE ?1 - open_at END, open_at = NULL"
         " WHERE run_id = ?2 AND open_at IS NOT NULL",
         (wall, run_id),
     )
 
 
 def leave(
-    conn: sqlite3.Connection,
+    conn: DriverConnection,
     run_id: RunId,
     cause: str,
     stop: Waiting | None = None,
@@ -93,7 +96,7 @@ def leave(
     _begin(conn, run_id, cause, stop, wall)
 
 
-def arrive(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> None:
+def arrive(conn: DriverConnection, run_id: RunId, *, wall: int) -> None:
     """Account for the time since somebody last ran a run; call it before the run is taken up."""
     started_at, account = conn.execute(
         "SELECT started_at, account_id FROM run WHERE id = ?", (run_id,)
@@ -118,7 +121,7 @@ def arrive(conn: sqlite3.Connection, run_id: RunId, *, wall: int) -> None:
 
 
 def _begin(
-    conn: sqlite3.Connection, run_id: RunId, cause: str, waiting: Waiting | None, wall: int
+    conn: DriverConnection, run_id: RunId, cause: str, waiting: Waiting | None, wall: int
 ) -> None:
     conn.execute(
         "INSERT INTO wait (run_id, cause, detail, began_at, open_at, until_at)"

@@ -1,0 +1,92 @@
+"""Where a database is: a file, or a schema on a PostgreSQL server.
+
+A server is told by its scheme (``postgresql+asyncpg://``, ``postgresql://``, ``postgres://``). Its
+password, if the address has one, is kept for the connection and never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from batchrunner.errors import UsageError
+
+__all__ = ["Place", "Server", "place_of"]
+
+#: The schema where an address names none.
+DEFAULT_SCHEMA: Final = "batchrunner"
+_SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
+#: What is a server and no file, and begins so, whatever comes after it.
+_ADDRESS: Final = re.compile(r"(?i)^(postgres(?:ql)?(?:\+\w+)?)://")
+#: As PostgreSQL keeps a name that is not quoted.
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A schema of a PostgreSQL database."""
+
+    #: What the driver connects to; it may hold a password.
+    dsn: str
+    schema: str
+    #: The address as it may be shown, and typed again where it had no password.
+    shown: str
+    has_password: bool
+
+    def __str__(self) -> str:
+        """Return what may be shown."""
+        return self.shown
+
+    def __repr__(self) -> str:
+        """Show no password either."""
+        return f"Server({self.shown!r})"
+
+
+Place = Path | Server
+
+
+def place_of(said: str | Path) -> Place:
+    """Return where a database is, as it was typed. Raises :class:`UsageError`."""
+    text = str(said)
+    found = _ADDRESS.match(text)
+    return Path(said) if found is None else _server(text, found[1].lower())
+
+
+def _server(text: str, scheme: str) -> Server:
+    if scheme not in _SCHEMES:
+        raise UsageError(
+            f"--db {scheme}://…: batchrunner reaches PostgreSQL by asyncpg alone.",
+            fix="Write postgresql+asyncpg://USER@HOST:PORT/DATABASE.",
+        )
+    parts = urlsplit(text)
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _unusable("its port is no number") from None
+    if not parts.path.strip("/"):
+        raise _unusable("it names no database")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    schema = dict(options).get("schema", DEFAULT_SCHEMA)
+    if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
+        raise _unusable(f"schema={schema} is no name of a schema (small letters, digits and _)")
+    query = urlencode([(name, value) for name, value in options if name != "schema"])
+    passes = [value for name, value in options if name == "password"]
+    shown_query = urlencode([(name, value) for name, value in options if name != "password"])
+    user = "" if parts.username is None else f"{quote(unquote(parts.username), safe='')}@"
+    netloc = user + parts.netloc.rpartition("@")[2]
+    return Server(
+        dsn=urlunsplit(("postgresql", parts.netloc, parts.path, query, "")),
+        schema=schema,
+        shown=urlunsplit(("postgresql+asyncpg", netloc or host or "", parts.path, shown_query, "")),
+        has_password=parts.password is not None or bool(passes),
+    )
+
+
+def _unusable(why: str) -> UsageError:
+    return UsageError(
+        f"The address of the database can't be used: {why}.",
+        fix="Write postgresql+asyncpg://USER@HOST:PORT/DATABASE, with ?schema=NAME for one of several queues.",
+    )
