@@ -44,6 +44,7 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
+from batchrunner.places import Place, Server, place_of
 from batchrunner.planned import CompareView, PlanView
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.credentials import (
@@ -66,6 +67,7 @@ from batchrunner.store import usage as store_usage
 from batchrunner.store import views as store_views
 from batchrunner.store.accounts import find_account, sentence
 from batchrunner.store.database import Database
+from batchrunner.store.opening import open_database
 from batchrunner.store.runs import find_run
 from batchrunner.views import (
     BudgetView,
@@ -97,7 +99,7 @@ class Batchrunner:
 
     def __init__(
         self,
-        db: Path | str = "batchrunner.db",
+        db: Place | str = "batchrunner.db",
         *,
         environ: Mapping[str, str] | None = None,
         config: Config = EMPTY,
@@ -108,7 +110,7 @@ class Batchrunner:
         """Name the database; it is opened by each verb.
 
         Args:
-            db: its path.
+            db: its path, or the address of a PostgreSQL server (``postgresql+asyncpg://…``).
             environ: holds keys and proxies; ``None``: the process's own.
             config: what holds where neither an option nor ``environ`` says otherwise; no file is
                 looked for unless the caller has done so with :func:`batchrunner.config.load_config`.
@@ -116,7 +118,7 @@ class Batchrunner:
             secrets: learns each key that is found, for a caller who writes what it is told.
             notice: is told in a sentence what a verb without a listener did besides.
         """
-        self.path = Path(db)
+        self.place = db if isinstance(db, Server) else place_of(db)
         self._environ = os.environ if environ is None else environ
         self._config = config
         self._providers = config.providers if providers is None else providers
@@ -358,7 +360,7 @@ class Batchrunner:
         from batchrunner.planning import Asked  # noqa: PLC0415 (no other view needs it)
 
         return Asked(
-            path=self.path, files=files, stdin=stdin, run=run, limits=limits, call=call,
+            place=self.place, files=files, stdin=stdin, run=run, limits=limits, call=call,
             environ=self._environ, config=self._config, providers=self._providers,
         )  # fmt: skip
 
@@ -551,7 +553,7 @@ class Batchrunner:
 
         check_options(run, LimitOptions(), self._providers)
         return await examine(
-            self.path,
+            self.place,
             typed=run,
             is_live=is_live,
             environ=self._environ,
@@ -569,7 +571,7 @@ class Batchrunner:
         """
         written = write_starter(folder)
         try:
-            Database.open(self.path, create=True)
+            open_database(self.place, create=True)
         except BatchrunnerError:
             for path in written:
                 path.unlink(missing_ok=True)
@@ -578,9 +580,9 @@ class Batchrunner:
 
     def db_upgrade(self) -> str:
         """Bring the schema up to date after a copy beside it; return what was done."""
-        said = [f"{self.path} is up to date"]
-        Database.open(
-            self.path, create=False, upgraded=lambda copy: said.append(self._upgraded(copy))
+        said = [f"{self.place} is up to date"]
+        open_database(
+            self.place, create=False, upgraded=lambda copy: said.append(self._upgraded(copy))
         )
         return said[-1]
 
@@ -625,13 +627,13 @@ class Batchrunner:
         from batchrunner.sending import Target  # noqa: PLC0415 (as above)
 
         return Target(
-            path=self.path, environ=self._environ, config=self._config,
+            place=self.place, environ=self._environ, config=self._config,
             providers=self._providers, secrets=self._secrets, call=self._bounded(call),
             listener=listener, upgraded=lambda copy: self._say(listener, self._upgraded(copy)),
         )  # fmt: skip
 
     def _upgraded(self, copy: Path) -> str:
-        return f"{self.path} was upgraded to this version's schema; the old one is kept as {copy}"
+        return f"{self.place} was upgraded to this version's schema; the old one is kept as {copy}"
 
     def _say(self, listener: Listener | None, text: str) -> None:
         if listener is not None:
@@ -650,8 +652,8 @@ class Batchrunner:
         )
 
     def _open(self) -> Database:
-        return Database.open(
-            self.path,
+        return open_database(
+            self.place,
             create=False,
             upgraded=lambda copy: self._say(None, self._upgraded(copy)),
         )

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from batchrunner.errors import UsageError
 
-__all__ = ["Place", "Server", "place_of"]
+__all__ = ["Place", "Server", "place_of", "shown"]
 
 #: The schema where an address names none.
 DEFAULT_SCHEMA: Final = "batchrunner"
@@ -46,6 +46,11 @@ class Server:
 
 
 Place = Path | Server
+
+
+def shown(place: Place) -> str:
+    """Return where a database is, for a person: an absolute path, or an address without password."""
+    return str(place.absolute() if isinstance(place, Path) else place)
 
 
 def place_of(said: str | Path) -> Place:

@@ -30,6 +30,7 @@ from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.layout import Layout, Sum, price_now, told_of
 from batchrunner.models import LineFault
 from batchrunner.options import MAX_COST, CallOptions, LimitOptions, RunOptions, in_force
+from batchrunner.places import Place
 from batchrunner.plan_notes import of_budget, of_max_cost
 from batchrunner.planned import PlanView
 from batchrunner.preparing import account_of, address_of, fill_of, stored_options
@@ -38,8 +39,8 @@ from batchrunner.reading import LISTED, Endless, Order, Reading, rows_of
 from batchrunner.routes import check_routes
 from batchrunner.store.allowances import Allowances, allowances
 from batchrunner.store.database import Database
-from batchrunner.store.inspection import open_current
 from batchrunner.store.keys import SeenKeys
+from batchrunner.store.opening import open_if_current
 from batchrunner.store.runs import StoredRun
 from batchrunner.store.spending import budget_views
 from batchrunner.store.tokens import seen_tokens
@@ -51,7 +52,7 @@ __all__ = ["Asked", "Sample", "plan", "sample"]
 class Asked:
     """What a plan is asked for, as ``submit`` is."""
 
-    path: Path
+    place: Place
     files: Sequence[str]
     stdin: BinaryIO | None
     run: RunOptions
@@ -191,7 +192,7 @@ def sample(asked: Asked, n: int) -> Sample:
     reader = _Reader(_order(asked), is_stopped=lambda: False)
     known, _, _ = reader.sums(asked.call.sets, lambda _provider, _model: None, {}, {}, draw=draw)
     options = in_force(stored_options({}, asked.run), asked.config.run_defaults(known.name))
-    return Sample(known, options, open_current(asked.path), draw.jobs(), draw.n_of)
+    return Sample(known, options, open_if_current(asked.place), draw.jobs(), draw.n_of)
 
 
 def plan(
@@ -200,7 +201,7 @@ def plan(
     """Return what the files would take from now on; ``counts`` are the provider's own, by model."""
     _check(asked)
     run, config = asked.run, asked.config
-    db = open_current(asked.path)
+    db = open_if_current(asked.place)
     seen = {} if db is None else seen_tokens(db)
     order = replace(_order(asked), endless=partial(_endless, asked, now_ms))
     reader = _Reader(order, is_stopped=lambda: False)

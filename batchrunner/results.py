@@ -109,7 +109,7 @@ def _without_bodies(n: int, run: StoredRun) -> str:
 
 def refuse_database(db: Database, output: Path) -> None:
     """Refuse an output that would take the place of the database in use, or of a file beside it."""
-    if is_part(db.path, output):
+    if db.is_file and is_part(db.path, output):
         raise UsageError(
             f"-o {output}: the database is there, or what belongs to it; nothing is written over it.",
             fix="Name another file.",

@@ -31,6 +31,7 @@ from batchrunner.intake import Intake, Taken, notices_of, rejects_path
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier, webhook_address
 from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
+from batchrunner.places import Place
 from batchrunner.preparing import (
     address_of,
     check_sets,
@@ -49,6 +50,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.discard import discard_unused
 from batchrunner.store.inspection import models_left, models_of
 from batchrunner.store.load import rescind_run, sweep_loading
+from batchrunner.store.opening import open_database
 from batchrunner.store.runs import StoredRun, find_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
 from batchrunner.views import Listener, RunResult
@@ -60,7 +62,7 @@ __all__ = ["Target", "resume", "retry", "submit"]
 class Target:
     """Which database a call works on, how, and who watches."""
 
-    path: Path
+    place: Place
     environ: Mapping[str, str]
     config: Config
     providers: Providers
@@ -190,7 +192,7 @@ async def _drained(this: Call, run_ids: list[RunId]) -> RunResult:
 @asynccontextmanager
 async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> AsyncIterator[Call]:
     """Be known to other processes on the database, and take signals, while the context lasts."""
-    is_new = create and not target.path.exists()
+    is_new = create and isinstance(target.place, Path) and not target.place.exists()
     stops = Stops()
     with stops.installed():
         db, process = _attached(target, create=create)
@@ -231,7 +233,7 @@ def _notifier(target: Target, run: RunOptions, db: Database, stops: Stops) -> No
     told = notifying.Target(
         command=command,
         webhook=webhook,
-        db=str(db.path),
+        db=db.name,
         environ=target.environ,
         key_variables=frozenset(name for variables in names for name in variables),
         secrets=target.secrets,
@@ -244,13 +246,13 @@ def _notifier(target: Target, run: RunOptions, db: Database, stops: Stops) -> No
 def _attached(target: Target, *, create: bool) -> tuple[Database, processes.Process]:
     """Open the database and be known on it."""
     while True:
-        db = Database.open(target.path, create=create, upgraded=target.upgraded)
+        db = open_database(target.place, create=create, upgraded=target.upgraded)
         try:
             processes.sweep_dead_processes(db)
             sweep_loading(db)
             return db, processes.register_process(db, "follower", now_ms=wall_ms())
         except DatabaseError:
-            if db.path.exists() or not create:
+            if not db.is_file or db.path.exists() or not create:
                 raise
             # Another call had made it for a file that was refused, and took it away meanwhile.
 

@@ -27,9 +27,7 @@ from batchrunner.store import errands, holder, scopes
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.faults import translated
 from batchrunner.store.limits import limits_of_account
-from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.records import Cycle
 from batchrunner.store.runs import driver
 from batchrunner.transport import Aborted
@@ -144,9 +142,8 @@ class Allowance:
 
     async def _turn_of(self, db: Database, errand: Errand) -> str:
         """Return why the errand may not go; empty once it may."""
-        lock = FileLock(sender_lock_path(db.path))
-        with translated(db.path):
-            is_free = lock.try_acquire()
+        lock = db.sender_lock()
+        is_free = lock.try_acquire()
         if not is_free:
             return await asyncio.to_thread(self._count_beside, db, errand)
         try:

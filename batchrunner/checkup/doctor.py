@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from batchrunner.checkup.allowance import Allowance
 from batchrunner.checkup.case import Case
@@ -18,13 +17,14 @@ from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
 from batchrunner.errors import BatchrunnerError, UsageError
 from batchrunner.options import RunOptions, several
+from batchrunner.places import Place
 from batchrunner.providers import Providers, pool_of
 from batchrunner.providers.keyring import Look, Ring
 from batchrunner.routes import base_urls
 from batchrunner.store import errands
 from batchrunner.store.database import Database
-from batchrunner.store.inspection import open_current
 from batchrunner.store.limits import limits_of_account
+from batchrunner.store.opening import open_if_current
 from batchrunner.store.runs import driver
 from batchrunner.views import CheckView, LimitView
 from batchrunner.wiring import Wiring
@@ -33,7 +33,7 @@ __all__ = ["examine"]
 
 
 async def examine(
-    path: Path,
+    place: Place,
     *,
     typed: RunOptions,
     is_live: bool,
@@ -48,7 +48,7 @@ async def examine(
 
     Raises :class:`~batchrunner.errors.UsageError` where nothing tells which provider is meant.
     """
-    db = _usable(path)
+    db = _usable(place)
     subject = choose(typed, db=db, config=config, providers=providers, environ=environ)
     turn, ring = asyncio.Lock(), Ring()
     async with _simulator(subject) as simulator_url:
@@ -72,7 +72,7 @@ async def examine(
             )
         )
     # Afterwards, since a request that is booked holds the database's locks for a moment.
-    examined.append(await examine_machine(path))
+    examined.append(await examine_machine(place))
     return [check for checks in examined for check in checks]
 
 
@@ -138,9 +138,9 @@ def _addresses(
         return several(subject.options.get("base_url")) or (None,)
 
 
-def _usable(path: Path) -> Database | None:
+def _usable(place: Place) -> Database | None:
     try:
-        return open_current(path)
+        return open_if_current(place)
     except BatchrunnerError:
         # Its own check says what is wrong with it.
         return None

@@ -6,15 +6,16 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from batchrunner.checkup.probes import Stopwatch
 from batchrunner.checkup.sheet import MACHINE, Sheet
 from batchrunner.errors import DatabaseError
 from batchrunner.models import ExitCode
+from batchrunner.places import Place, Server, shown
 from batchrunner.store.filesystem import network_file_system
-from batchrunner.store.inspection import DatabaseFacts, inspect
+from batchrunner.store.inspection import DatabaseFacts
+from batchrunner.store.opening import inspect_at
 from batchrunner.store.schema import Standing
 from batchrunner.views import CheckStatus, CheckView
 
@@ -55,26 +56,26 @@ _STANDINGS: Final[Mapping[Standing, tuple[CheckStatus, str, str]]] = {
 }
 
 
-async def examine_machine(path: Path) -> list[CheckView]:
-    """Return the checks of the database at ``path`` and of its disk."""
+async def examine_machine(place: Place) -> list[CheckView]:
+    """Return the checks of the database at ``place`` and of its disk."""
     sheet = Sheet(None, MACHINE)
     watch = Stopwatch()
     try:
-        facts = await asyncio.to_thread(inspect, path, within_s=READ_S)
+        facts = await asyncio.to_thread(inspect_at, place, within_s=READ_S)
     except DatabaseError as error:
         sheet.put(
             "database", CheckStatus.FAIL, error.message, fix=error.fix, took_ms=watch.ms,
             exit_code=error.exit_code,
         )  # fmt: skip
     else:
-        _put_database(sheet, path, facts, watch.ms)
-    _put_disk(sheet, path)
+        _put_database(sheet, place, facts, watch.ms)
+    _put_disk(sheet, place)
     return sheet.checks()
 
 
-def _put_database(sheet: Sheet, path: Path, facts: DatabaseFacts | None, took_ms: float) -> None:
+def _put_database(sheet: Sheet, place: Place, facts: DatabaseFacts | None, took_ms: float) -> None:
     if facts is None:
-        _put_none_yet(sheet, path)
+        _put_none_yet(sheet, place)
         return
     status, what, fix = CheckStatus.OK, "", ""
     if facts.network is not None:
@@ -96,7 +97,7 @@ def _put_database(sheet: Sheet, path: Path, facts: DatabaseFacts | None, took_ms
         what += f", {size(facts.n_bytes)}, {runs}; {_users(facts)}"
         fix = "" if facts.is_read_whole else "batchrunner db check reads all of it."
     sheet.put(
-        "database", status, f"{path.absolute()} {what}", fix=fix, took_ms=took_ms,
+        "database", status, f"{shown(place)} {what}", fix=fix, took_ms=took_ms,
         exit_code=ExitCode.DATABASE,
     )  # fmt: skip
 
@@ -107,8 +108,12 @@ def _users(facts: DatabaseFacts) -> str:
     return "a process sends on it now" if facts.is_sent_from else "nobody sends on it"
 
 
-def _put_none_yet(sheet: Sheet, path: Path) -> None:
-    place, here = path.absolute(), path.absolute().parent
+def _put_none_yet(sheet: Sheet, place: Place) -> None:
+    if isinstance(place, Server):
+        sheet.put("database", CheckStatus.OK, f"there is none yet at {place}; submit makes it")
+        return
+    place = place.absolute()
+    here = place.parent
     network = network_file_system(here) if here.is_dir() else None
     if not here.is_dir() or not os.access(here, os.W_OK) or network is not None:
         why = "is on a network file system, where locks can't be trusted"
@@ -123,8 +128,11 @@ def _put_none_yet(sheet: Sheet, path: Path) -> None:
     sheet.put("database", CheckStatus.OK, f"there is none yet at {place}; submit makes it")
 
 
-def _put_disk(sheet: Sheet, path: Path) -> None:
-    here = next(place for place in path.absolute().parents if place.is_dir())
+def _put_disk(sheet: Sheet, place: Place) -> None:
+    if isinstance(place, Server):
+        sheet.put("disk", CheckStatus.SKIP, "the database is on a server, which has its own")
+        return
+    here = next(folder for folder in place.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(here).free
     status, fix = CheckStatus.OK, ""
     if free < LOW_BYTES:

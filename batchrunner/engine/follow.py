@@ -13,7 +13,7 @@ from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import STOP_CODES
 from batchrunner.models import ExitCode, RunId, RunState, Waiting, WaitingReason
 from batchrunner.store.database import Database
-from batchrunner.store.locks import FileLock
+from batchrunner.store.driver import Lock
 from batchrunner.store.processes import Process, note_on
 from batchrunner.store.runs import run_by_id
 from batchrunner.store.views import run_view
@@ -32,7 +32,7 @@ class Follower:
         self,
         *,
         db: Database,
-        lock: FileLock,
+        lock: Lock,
         process: Process,
         own: Mapping[RunId, CallLimits],
         clock: Clock,

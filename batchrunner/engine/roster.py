@@ -39,9 +39,9 @@ from batchrunner.store import holder as statements
 from batchrunner.store import sample, scopes, waits
 from batchrunner.store.accounts import account_to_send_with
 from batchrunner.store.codecs import Answers, Codec, codec_of_answers, codecs_of, made_codec
+from batchrunner.store.database import Database
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.holder import RunRow
-from batchrunner.store.locks import is_alive
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Settle
 from batchrunner.store.runs import DriverConnection
@@ -94,7 +94,7 @@ class Roster:
         own: Mapping[RunId, CallLimits],
         scopes: Scopes,
         feed: Feed,
-        database: Path,
+        database: Database,
         costs: Costs,
         give_up: Callable[[Claim], None],
     ) -> None:
@@ -143,18 +143,15 @@ class Roster:
     def askers_live(self) -> bool:
         """Whether somebody is there to take over every run that is left."""
         return all(
-            any(is_alive(self._lock(name)) for name in self._askers.get(run.id, ()))
+            any(self._database.is_alive(name) for name in self._askers.get(run.id, ()))
             for run in self.live
         )
 
     def untaken_live(self, *, by: float) -> bool:
         """Whether a live process could send, by then (wall ms), a run that can't be drained here."""
         return any(
-            until <= by and is_alive(self._lock(name)) for name, until in self._untaken.items()
+            until <= by and self._database.is_alive(name) for name, until in self._untaken.items()
         )
-
-    def _lock(self, name: str) -> Path:
-        return self._database.parent / name
 
     async def start(self) -> None:
         """Rescue what a dead holder left, then take up what is asked for."""
@@ -221,7 +218,7 @@ class Roster:
             return
         self._untaken = {}
         for ask in asks:
-            if ask.process_id == self._process.id or not is_alive(self._lock(ask.lock_file)):
+            if ask.process_id == self._process.id or not self._database.is_alive(ask.lock_file):
                 continue
             kept = self._runs.get(ask.run_id)
             if (kept is not None and not kept.ended) or ask.note == "ended":

@@ -22,7 +22,6 @@ from batchrunner.store import processes
 from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from
 from batchrunner.store.inspection import holder_of
-from batchrunner.store.locks import FileLock, is_alive, sender_lock_path
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver, run_by_id
 from batchrunner.views import Listener, Runner
@@ -50,7 +49,7 @@ async def run_session(
     held as long as the caller holds it.
     """
     with db.write() as connection:
-        is_alone = not is_alive(sender_lock_path(db.path))
+        is_alone = not db.is_sent_from()
         clock = go_on_from(driver(connection), is_alone=is_alone)
     deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
     longest_s = call.longest_wait_s
@@ -63,7 +62,7 @@ async def run_session(
         asked = {**of_run, WAY: ways[run_id]}
         processes.ask(db, run_id, process, {**bounds, "defaults": asked})
     endings: dict[RunId, Ending] = {}
-    lock = FileLock(sender_lock_path(db.path))
+    lock = db.sender_lock()
     patience_s = 0.0
     try:
         while True:
@@ -120,7 +119,7 @@ async def _hold(
             own=own,
             feed=Feed(listener, clock, me),
             stops=stops,
-            database=db.path,
+            database=db,
         )
         left = await holder.drain()
         endings |= holder.roster.endings

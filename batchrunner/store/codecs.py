@@ -7,6 +7,7 @@ stored, and goes with its run.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -123,7 +124,7 @@ def damaged(part: Part, key: str, why: str) -> DamagedBodyError:
     )
 
 
-def register_plain(conn: DriverConnection) -> Callable[[], None]:
+def register_plain(conn: sqlite3.Connection) -> Callable[[], None]:
     """Give SQL the function ``plain(key, codec, body)`` for requests on this connection.
 
     Returns what raises :class:`DamagedBodyError` afterwards, where the function met damage: SQLite

@@ -146,10 +146,7 @@ _RUN = (
     "UPDATE run SET "  # noqa: S608 (column names from the tables above)
     + ", ".join(f"{name} = {name} + ?" for name in _COUNTERS)
     + ", "
-    + ", ".join(
-        f"{name} = coalesce({name} + ?, {name}, ?)"
-        for name in _SUMS
-    )
+    + ", ".join(f"{name} = coalesce({name} + ?, {name}, ?)" for name in _SUMS)
     + " WHERE id = ?"
 )
 

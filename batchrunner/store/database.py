@@ -28,10 +28,12 @@ from sqlalchemy.pool import NullPool
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
 from batchrunner.failpoints import hit
 from batchrunner.store import schema
+from batchrunner.store.driver import Connection, Lock
 from batchrunner.store.faults import DiskFullError, translated
 from batchrunner.store.filesystem import network_file_system
 from batchrunner.store.locks import (
     FileLock,
+    ProcessLock,
     held_by_this_thread,
     is_alive,
     process_lock_files,
@@ -112,8 +114,50 @@ class Database:
             upgraded(copy)
         return cls(path)
 
+    @property
+    def name(self) -> str:
+        """The database as a person is told of it."""
+        return str(self.path)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a file, which can be copied and shrunk."""
+        return True
+
+    @property
+    def log(self) -> Path | None:
+        """The file that a checkpoint empties; ``None``: there is none."""
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    # --- who is on it
+
+    def sender_lock(self) -> Lock:
+        """Return the lock of whoever sends, not yet taken."""
+        return FileLock(sender_lock_path(self.path))
+
+    def is_sent_from(self) -> bool:
+        """Return whether a process holds the sender lock now."""
+        return is_alive(sender_lock_path(self.path))
+
+    def process_lock(self) -> Lock:
+        """Take a lock of this process's own, for its life."""
+        return ProcessLock.create(self.path)
+
+    def is_alive(self, name: str) -> bool:
+        """Return whether the process whose own lock has this name lives."""
+        return is_alive(self.path.with_name(name))
+
+    def sweep_locks(self) -> None:
+        """Remove what dead processes left of their locks."""
+        for path in process_lock_files(self.path):
+            lock = FileLock(path)
+            if lock.try_acquire():
+                lock.release(unlink=True)
+
+    # --- transactions
+
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> Iterator[Connection]:
         """Give a connection that can't write, in one read transaction (one snapshot)."""
         with translated(self.path), _closing_under_lock(self.path, self._reader) as connection:
             snapshot = connection.begin()
@@ -124,7 +168,7 @@ class Database:
                 snapshot.rollback()
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self) -> Iterator[Connection]:
         """Give a connection in one short writing transaction, committed at the end.
 
         Rolled back where the block raises. The OS write lock is held from before the transaction
@@ -160,7 +204,7 @@ class WriteSession:
         self._path = path
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Iterator[Connection]:
         """Run a block as one transaction under the write lock."""
         with translated(self._path), write_lock(self._path), self._connection.begin():
             yield self._connection
@@ -168,6 +212,30 @@ class WriteSession:
     def driver(self) -> sqlite3.Connection:
         """Return the driver's connection, for what must stand outside a transaction."""
         return cast("sqlite3.Connection", self._connection.connection.driver_connection)
+
+    def relax(self) -> None:
+        """Have commits be durable together with the first one after :meth:`insist`."""
+        self.driver().execute("PRAGMA synchronous = NORMAL")
+
+    def insist(self) -> None:
+        """Have each commit be durable when it returns, as it is unless :meth:`relax` was called."""
+        self.driver().execute("PRAGMA synchronous = FULL")
+
+    def overwrite(self) -> None:
+        """Have what is deleted be overwritten with zeros from now on."""
+        self.driver().execute("PRAGMA secure_delete = ON")
+
+    def relieve(self) -> bool:
+        """Copy the log into the database if nobody sends; return whether that is done with."""
+        # Without the sender's lock a holder might commit at the same time (see above).
+        sender = FileLock(sender_lock_path(self._path))
+        if not sender.try_acquire():
+            return False
+        try:
+            self.checkpoint()
+        finally:
+            sender.release(unlink=True)
+        return True
 
     def checkpoint(self) -> None:
         """Copy the log into the database; only while the caller holds the sender lock."""

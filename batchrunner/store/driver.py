@@ -14,7 +14,15 @@ from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
 
-__all__ = ["DUPLICATE", "Connection", "Cursor", "DriverConnection", "DuplicateError", "driver"]
+__all__ = [
+    "DUPLICATE",
+    "Connection",
+    "Cursor",
+    "DriverConnection",
+    "DuplicateError",
+    "Lock",
+    "driver",
+]
 
 
 class Cursor(Protocol):
@@ -58,11 +66,13 @@ class Connection(Protocol):
         """Has the driver's connection as ``driver_connection``."""
         ...
 
-    def execute(self, statement: Any, /) -> sa.Result[Any]:
+    def execute(self, statement: Any, /) -> sa.Result[*tuple[Any, ...]]:
         """Execute a statement that SQLAlchemy made."""
         ...
 
-    def exec_driver_sql(self, statement: str, parameters: Any = ..., /) -> sa.Result[Any]:
+    def exec_driver_sql(
+        self, statement: str, parameters: Any = ..., /
+    ) -> sa.Result[*tuple[Any, ...]]:
         """Execute a text."""
         ...
 
@@ -72,6 +82,28 @@ class Connection(Protocol):
 
     def scalar(self, statement: Any, /) -> Any:
         """Execute a statement and return the first value, ``None`` where there is none."""
+        ...
+
+
+class Lock(Protocol):
+    """Held by one process at a time, and given up by its death."""
+
+    @property
+    def name(self) -> str:
+        """What others on the database call this lock."""
+        ...
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this instance holds it."""
+        ...
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; return whether this instance holds it now."""
+        ...
+
+    def release(self, *, unlink: bool = False) -> None:
+        """Give it up; does nothing where it is not held."""
         ...
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import sqlalchemy as sa
 
@@ -21,11 +21,10 @@ from batchrunner.options import JobFilter
 from batchrunner.store import holder
 from batchrunner.store.choose import JOB, chosen
 from batchrunner.store.database import Database, standing_of
-from batchrunner.store.driver import Connection, DriverConnection
+from batchrunner.store.driver import Connection
 from batchrunner.store.faults import translated
 from batchrunner.store.filesystem import network_file_system
-from batchrunner.store.locks import is_alive, sender_lock_path
-from batchrunner.store.runs import StoredRun, all_runs, driver, process_is_alive
+from batchrunner.store.runs import StoredRun, all_runs, driver
 from batchrunner.store.schema import Standing
 from batchrunner.views import Runner
 
@@ -96,18 +95,18 @@ def _looked_into(db: Database, facts: DatabaseFacts, within_s: float) -> Databas
 
 def _read_through(db: Database, facts: DatabaseFacts, within_s: float) -> DatabaseFacts:
     with db.read() as connection:
-        damage, is_whole = _quick_check(driver(connection), within_s)
+        damage, is_whole = _quick_check(cast("sqlite3.Connection", driver(connection)), within_s)
         return replace(
             facts,
             damage=tuple(damage),
             is_read_whole=is_whole,
-            is_sent_from=is_alive(sender_lock_path(db.path)),
-            holder=holder_of(connection, db.path),
+            is_sent_from=db.is_sent_from(),
+            holder=holder_of(connection, db),
             n_runs=len(all_runs(connection)) if not damage else 0,
         )
 
 
-def _quick_check(conn: DriverConnection, within_s: float) -> tuple[list[str], bool]:
+def _quick_check(conn: sqlite3.Connection, within_s: float) -> tuple[list[str], bool]:
     try:
         with _interrupted_after(conn, within_s):
             rows = conn.execute(f"PRAGMA quick_check({_LISTED})").fetchall()
@@ -121,7 +120,7 @@ def _quick_check(conn: DriverConnection, within_s: float) -> tuple[list[str], bo
 
 
 @contextmanager
-def _interrupted_after(conn: DriverConnection, seconds: float) -> Iterator[None]:
+def _interrupted_after(conn: sqlite3.Connection, seconds: float) -> Iterator[None]:
     timer = threading.Timer(seconds, conn.interrupt)
     timer.daemon = True
     timer.start()
@@ -132,12 +131,12 @@ def _interrupted_after(conn: DriverConnection, seconds: float) -> Iterator[None]
         timer.join()
 
 
-def holder_of(connection: Connection, path: Path) -> Runner | None:
+def holder_of(connection: Connection, db: Database) -> Runner | None:
     rows = connection.exec_driver_sql(
         "SELECT pid, host, \"user\", since, lock_file FROM process WHERE role = 'holder'"
     ).all()
     for row in rows:
-        if process_is_alive(path, row.lock_file):
+        if db.is_alive(row.lock_file):
             return Runner(pid=row.pid, host=row.host, user=row.user, since=row.since)
     return None
 

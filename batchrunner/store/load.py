@@ -9,7 +9,6 @@ be larger than memory.
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,15 +23,13 @@ from batchrunner.failpoints import hit
 from batchrunner.models import SEQ_BITS, JobLine, LineFault, RunId, job_id
 from batchrunner.store.codecs import Codec, made_codec
 from batchrunner.store.database import Database, WriteSession
-from batchrunner.store.driver import DriverConnection
-from batchrunner.store.locks import FileLock, sender_lock_path
+from batchrunner.store.driver import DUPLICATE, DriverConnection
 from batchrunner.store.runs import (
     StoredRun,
     driver,
     find_by_digest,
     find_by_name,
     free_name,
-    process_is_alive,
 )
 
 __all__ = [
@@ -108,7 +105,7 @@ class Loader:
                     driver(connection),
                     (uid, uid, provider, options_json, priority, loader_process_id, now_ms),
                 )
-            self._sync("NORMAL")
+            self._session.relax()
         except BaseException:
             self._stack.close()
             raise
@@ -163,7 +160,7 @@ class Loader:
 
         Raises :class:`UsageError` where another run took the name meanwhile.
         """
-        self._sync("FULL")
+        self._session.insist()
         hit("submit.finish")
         try:
             with self._session.transaction() as connection:
@@ -174,7 +171,7 @@ class Loader:
                     (self._name, digest, self._n_jobs + 1, self._n_jobs, n_rejected,
                      self._generated, self.run_id),
                 )  # fmt: skip
-        except sqlite3.IntegrityError as error:
+        except DUPLICATE as error:
             raise UsageError(
                 f"Another run took the name {self._name!r} meanwhile.",
                 fix="Submit again with another --name.",
@@ -196,9 +193,6 @@ class Loader:
         self._is_open = False
         self._stack.close()
 
-    def _sync(self, how: str) -> None:
-        self._session.driver().execute(f"PRAGMA synchronous = {how}")
-
     def _store(self, conn: DriverConnection, jobs: Sequence[JobLine]) -> list[LineFault]:
         run_id, models = self.run_id, self._models
         for model in {job.model for job in jobs}.difference(models):
@@ -210,7 +204,7 @@ class Loader:
                 _INSERT_JOB,
                 [(id_, run_id, job.key, models[job.model]) for id_, job in enumerate(jobs, first)],
             )
-        except sqlite3.IntegrityError:
+        except DUPLICATE:
             conn.execute("ROLLBACK TO piece")
             jobs, faults = self._store_apart(conn, jobs)
         else:
@@ -246,13 +240,11 @@ class Loader:
         base = job_id(self.run_id, self._n_jobs + 1)
         for job in jobs:
             row = (base + len(stored), self.run_id, job.key, self._models[job.model])
-            try:
-                conn.execute(_INSERT_JOB, row)
-            except sqlite3.IntegrityError:
-                faults.append(self._duplicate(conn, job, places.get(job.key)))
-            else:
+            if conn.execute(f"{_INSERT_JOB} ON CONFLICT (run_id, key) DO NOTHING", row).rowcount:
                 stored.append(job)
                 places[job.key] = job
+            else:
+                faults.append(self._duplicate(conn, job, places.get(job.key)))
         return stored, faults
 
     def _duplicate(self, conn: DriverConnection, job: JobLine, first: JobLine | None) -> LineFault:
@@ -271,15 +263,8 @@ class Loader:
         self._bytes_in_log += sum(len(job.body) for job in jobs)
         if self._bytes_in_log < _CHECKPOINT_BYTES:
             return
-        # Without the sender's lock a holder might commit at the same time (see store.database).
-        sender = FileLock(sender_lock_path(self._db.path))
-        if not sender.try_acquire():
-            return
-        try:
-            self._session.checkpoint()
+        if self._session.relieve():
             self._bytes_in_log = 0
-        finally:
-            sender.release(unlink=True)
 
 
 def model_id(conn: DriverConnection, model: str | None) -> int:
@@ -309,7 +294,7 @@ def delete_run(db: Database, run_id: RunId) -> None:
     """Delete a run with all its jobs, in short transactions; its id is not used again before that."""
     with db.session() as session:
         # It may be what a prune that was broken off has left.
-        session.driver().execute("PRAGMA secure_delete = ON")
+        session.overwrite()
         delete_jobs(session, run_id)
 
 
@@ -360,7 +345,7 @@ def sweep_loading(db: Database) -> int:
     dead = [
         RunId(run_id)
         for run_id, lock_file in rows
-        if lock_file is None or not process_is_alive(db.path, lock_file)
+        if lock_file is None or not db.is_alive(lock_file)
     ]
     for run_id in dead:
         delete_run(db, run_id)

@@ -53,6 +53,11 @@ class FileLock:
         self._thread = 0
 
     @property
+    def name(self) -> str:
+        """What others on the database call this lock."""
+        return self.path.name
+
+    @property
     def is_held(self) -> bool:
         """Whether this instance holds the lock."""
         return self._descriptor is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.failpoints import hit
@@ -63,13 +63,8 @@ def check(db: Database) -> list[str]:
 
 def _problems(conn: DriverConnection) -> Iterator[str]:
     try:
-        yield from (
-            f"the file is damaged: {row[0]}"
-            for row in conn.execute(f"PRAGMA integrity_check({_LISTED})")
-            if row[0] != "ok"
-        )
-        for table, row, parent, _ in conn.execute("PRAGMA foreign_key_check").fetchmany(_LISTED):
-            yield f"row {row} of {table} points to a row of {parent} that is not there"
+        if isinstance(conn, sqlite3.Connection):
+            yield from _of_the_file(conn)
         for statement, sentence in _INVARIANTS:
             for row in conn.execute(statement.format(limit=_LISTED)):
                 yield sentence.format(*row)
@@ -77,6 +72,15 @@ def _problems(conn: DriverConnection) -> Iterator[str]:
         yield from _wrong_counters(conn)
     except sqlite3.DatabaseError as error:
         yield f"the file is damaged: {error}"
+
+
+def _of_the_file(conn: sqlite3.Connection) -> Iterator[str]:
+    """Look at what only a file of SQLite has; a server sees to its own."""
+    for (problem,) in conn.execute(f"PRAGMA integrity_check({_LISTED})"):
+        if problem != "ok":
+            yield f"the file is damaged: {problem}"
+    for table, row, parent, _ in conn.execute("PRAGMA foreign_key_check").fetchmany(_LISTED):
+        yield f"row {row} of {table} points to a row of {parent} that is not there"
 
 
 def _unreadable(conn: DriverConnection) -> Iterator[str]:
@@ -116,6 +120,11 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
 
     Raises :class:`UsageError` where the file exists, :class:`DatabaseError` where it can't be made.
     """
+    if not db.is_file:
+        raise UsageError(
+            "A backup is a copy of a file; this database is on a server.",
+            fix="Use PostgreSQL's own: pg_dump --schema NAME --format custom --file FILE DATABASE",
+        )
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 -- a link must not be followed
     if is_part(db.path, destination):
         raise UsageError(
@@ -141,7 +150,7 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
         with translated(destination):
             _remove(partial)
         with db.read() as connection, translated(destination):
-            copy_database(driver(connection), partial)
+            copy_database(cast("sqlite3.Connection", driver(connection)), partial)
         with translated(destination):
             _forget_processes(partial)
             sync(partial)
@@ -178,4 +187,4 @@ def _forget_processes(path: Path) -> None:
 
 def someone_sends(db: Database) -> bool:
     """Return whether a process holds the sender lock now."""
-    return is_alive(sender_lock_path(db.path))
+    return db.is_sent_from()

@@ -26,7 +26,6 @@ from batchrunner.store.commands import refuse_unknown_keys
 from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.driver import Connection, DriverConnection
 from batchrunner.store.load import model_id
-from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import StoredRun, driver, refuse_live, run_by_id
 
 __all__ = ["Diff", "apply_sets", "check_sets", "compare", "merge_update", "rescue_orphans"]
@@ -80,7 +79,7 @@ def compare(db: Database, run_id: RunId, loading_run_id: RunId) -> Diff:
 
 def _compare(db: Database, run_id: RunId, loading_run_id: RunId) -> _Comparison:
     with db.read() as connection:
-        refuse_damage = register_plain(driver(connection))
+        refuse_damage = register_plain(cast("sqlite3.Connection", driver(connection)))
         row = connection.exec_driver_sql(
             _COMPARE, (run_id, *run_range(loading_run_id), *run_range(run_id))
         ).one()
@@ -161,7 +160,7 @@ def rescue_orphans(
         run = run_by_id(connection, run_id)
     if run is None or not run.counts.running:
         return
-    sender = FileLock(sender_lock_path(db.path))
+    sender = db.sender_lock()
     if not sender.try_acquire():
         return
     try:
@@ -183,7 +182,7 @@ def _refuse_busy(connection: Connection, db: Database, run_id: RunId) -> None:
     run = run_by_id(connection, run_id)
     if run is None:
         raise UsageError("The run was deleted meanwhile.", fix="Submit the file again.")
-    refuse_live(connection, db.path, run, "updated")
+    refuse_live(connection, db, run, "updated")
     if run.counts.running:
         raise BusyError(
             f"Run {run.name} has {run.counts.running} jobs in flight.",

@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 from batchrunner.models import RunId
 from batchrunner.store.database import Database
-from batchrunner.store.driver import Connection, DriverConnection
-from batchrunner.store.locks import FileLock, ProcessLock, process_lock_files
-from batchrunner.store.runs import driver, process_is_alive
+from batchrunner.store.driver import Connection, DriverConnection, Lock
+from batchrunner.store.runs import driver
 
 __all__ = [
     "Process",
@@ -43,12 +42,12 @@ class Process:
 
     id: int
     role: Role
-    lock: ProcessLock
+    lock: Lock
 
 
 def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
     """Attach this process to the database: take a lock file of its own and say who it is."""
-    lock = ProcessLock.create(db.path)
+    lock = db.process_lock()
     # Ids are never used again, so that a run's runner_id can't come to mean somebody else.
     process_id = now_ms << 12 | secrets.randbits(12)
     try:
@@ -57,7 +56,7 @@ def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
                 "INSERT INTO process (id, pid, host, \"user\", since, role, lock_file)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (process_id, os.getpid(), socket.gethostname(), _user(), now_ms, role,
-                 lock.path.name),
+                 lock.name),
             )  # fmt: skip
     except BaseException:
         lock.release(unlink=True)
@@ -86,13 +85,10 @@ def sweep_dead_processes(db: Database) -> int:
     with db.write() as connection:
         conn = driver(connection)
         rows = conn.execute("SELECT id, lock_file FROM process").fetchall()
-        dead = [id_ for id_, lock_file in rows if not process_is_alive(db.path, lock_file)]
+        dead = [id_ for id_, lock_file in rows if not db.is_alive(lock_file)]
         for process_id in dead:
             _forget(conn, process_id)
-    for path in process_lock_files(db.path):
-        lock = FileLock(path)
-        if lock.try_acquire():
-            lock.release(unlink=True)
+    db.sweep_locks()
     return len(dead)
 
 

@@ -162,7 +162,7 @@ def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneV
     before = db.path.stat().st_size
     with db.session() as session:
         refuse_full(session, db.path, n_doomed=sum(run.n_bytes for run in wanted.runs))
-        session.driver().execute("PRAGMA secure_delete = ON")
+        session.overwrite()
         left = _note(db)
         if left is not None:
             _take_away(session, db.path, _still_to_go(session, left), is_bodies=left.bodies)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -17,7 +16,6 @@ from batchrunner.errors import BusyError, UsageError
 from batchrunner.models import JobCounts, RunId, RunState, ScopeId, StoredRunState, WaitingReason
 from batchrunner.store.database import Database
 from batchrunner.store.driver import Connection, DriverConnection, driver
-from batchrunner.store.locks import is_alive
 from batchrunner.views import Runner
 
 __all__ = [
@@ -29,7 +27,6 @@ __all__ = [
     "find_by_name",
     "find_run",
     "free_name",
-    "process_is_alive",
     "refuse_live",
     "run_by_id",
     "runner_of",
@@ -157,7 +154,7 @@ def find_run(db: Database, name: str | None) -> StoredRun:
         found = _one(db)
         if found is None:
             raise UsageError(
-                f"There are no runs in {db.path} yet.",
+                f"There are no runs in {db.name} yet.",
                 fix="Make one with `batchrunner submit FILE`.",
             )
         return found
@@ -169,13 +166,13 @@ def find_run(db: Database, name: str | None) -> StoredRun:
         names = [run.name for run in all_runs(connection)]
     if not names:
         raise UsageError(
-            f"There is no run {name!r} in {db.path}; it has none at all.",
+            f"There is no run {name!r} in {db.name}; it has none at all.",
             fix="Make one with `batchrunner submit FILE`.",
         )
     listed = ", ".join(names[:_NAMED_IN_ERROR])
     more = len(names) - _NAMED_IN_ERROR
     raise UsageError(
-        f"There is no run {name!r} in {db.path}.",
+        f"There is no run {name!r} in {db.name}.",
         fix=f"Its runs are: {listed}{f' and {more} more' if more > 0 else ''}.",
     )
 
@@ -191,26 +188,21 @@ def free_name(db: Database, name: str) -> str:
     return candidate
 
 
-def process_is_alive(database: Path, lock_file: str) -> bool:
-    """Return whether the process with this stored lock file lives."""
-    return is_alive(database.with_name(lock_file))
-
-
-def runner_of(connection: Connection, database: Path, run: StoredRun) -> Runner | None:
+def runner_of(connection: Connection, db: Database, run: StoredRun) -> Runner | None:
     """Return the live process that drains ``run``."""
     if run.runner_id is None:
         return None
     row = connection.exec_driver_sql(
-        "SELECT pid, host, \"user\", since, lock_file FROM process WHERE id = ?", (run.runner_id,)
+        'SELECT pid, host, "user", since, lock_file FROM process WHERE id = ?', (run.runner_id,)
     ).first()
-    if row is None or not process_is_alive(database, row.lock_file):
+    if row is None or not db.is_alive(row.lock_file):
         return None
     return Runner(pid=row.pid, host=row.host, user=row.user, since=row.since)
 
 
-def refuse_live(connection: Connection, database: Path, run: StoredRun, deed: str) -> None:
+def refuse_live(connection: Connection, db: Database, run: StoredRun, deed: str) -> None:
     """Raise :class:`BusyError` where a live process drains ``run``."""
-    runner = runner_of(connection, database, run)
+    runner = runner_of(connection, db, run)
     if runner is not None:
         raise BusyError(
             f"Run {run.name} can't be {deed} while process {runner.pid} runs it.",

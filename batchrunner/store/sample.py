@@ -60,6 +60,4 @@ def end_sample(conn: DriverConnection, run_id: RunId, *, is_paused: bool) -> Non
     """Let the rest be sent, after somebody resumes the run where it is to be paused."""
     put_option(conn, run_id, "sample", None)
     if is_paused:
-        conn.execute(
-            "UPDATE run SET state = 'paused' WHERE id = ? AND state = 'ready'", (run_id,)
-        )
+        conn.execute("UPDATE run SET state = 'paused' WHERE id = ? AND state = 'ready'", (run_id,))

@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-__all__ = ["APPLICATION_ID", "REVISIONS", "Standing", "migrate", "standing"]
+__all__ = ["APPLICATION_ID", "REVISIONS", "Standing", "migrate", "standing", "upgrade"]
 
 #: ``PRAGMA application_id`` of our files: "brun".
 APPLICATION_ID: Final = 0x6272756E
@@ -59,7 +59,13 @@ def migrations_directory() -> Path:
 
 
 def migrate(connection: sa.Connection, revision: str = "head") -> None:
-    """Build or upgrade the schema within the connection's transaction."""
+    """Build or upgrade an SQLite file within the connection's transaction."""
+    upgrade(connection, revision)
+    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def upgrade(connection: sa.Connection, revision: str = "head") -> None:
+    """Run the migrations within the connection's transaction."""
     from alembic import command  # noqa: PLC0415 -- costs 0.2 s that a current database never pays
     from alembic.config import Config  # noqa: PLC0415 -- as above
 
@@ -67,4 +73,3 @@ def migrate(connection: sa.Connection, revision: str = "head") -> None:
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
-    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -73,7 +73,7 @@ def run_view(
     day_zone: DayZone = utc,
 ) -> RunView:
     """Return a run as it stands, live state told from locks."""
-    runner = runner_of(connection, db.path, run)
+    runner = runner_of(connection, db, run)
     in_force = (
         limits_of_account(connection, run.account_id, now_ms, day_zone) if run.account_id else []
     )
@@ -205,7 +205,7 @@ def job_rows(db: Database, run_id: RunId, jobs: JobFilter, *, page: int = _PAGE)
         left = None if left is None else left - len(rows)
 
 
-def _page(result: sa.CursorResult[Any]) -> Sequence[Any]:
+def _page(result: sa.Result[*tuple[Any, ...]]) -> Sequence[Any]:
     """Return the rows of a result up to a bound of bytes; the rest is left for the next read."""
     rows: list[Any] = []
     n_bytes = 0

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from batchrunner.failpoints import hit
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
 from batchrunner.store.locks import FileLock, write_lock_path
 
@@ -63,7 +64,7 @@ class Writer:
         self._turn = asyncio.Lock()
 
     async def transact(
-        self, function: Callable[[sqlite3.Connection], T], *, before: Callable[[], None] = _nothing
+        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = _nothing
     ) -> T:
         """Run ``function`` in one ``BEGIN IMMEDIATE`` transaction and return its value once committed.
 
@@ -86,7 +87,7 @@ class Writer:
         async with self._turn:
             return await self._run(transaction)
 
-    async def compute(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def compute(self, function: Callable[[DriverConnection], T]) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
 
         What waits for others or for the disk (``BEGIN IMMEDIATE``, ``COMMIT``) still runs on the
@@ -107,7 +108,7 @@ class Writer:
                 raise
             return value
 
-    async def query(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def query(self, function: Callable[[DriverConnection], T]) -> T:
         """Run ``function``, which only reads, on the connection's thread."""
         return await self._run(function)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from batchrunner.models import JobLine, RunId, Shape
+from batchrunner.places import Place
 from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
+from batchrunner.store.opening import open_database
 from batchrunner.store.runs import StoredRun, driver, run_by_id
 
 NOW = 1_790_000_000_000
@@ -34,9 +36,17 @@ def lines(n: int, prefix: str = "k") -> list[JobLine]:
     return [line(f"{prefix}{i}", f"text {i}", n=i) for i in range(1, n + 1)]
 
 
+def _file(tmp_path: Path) -> Place:
+    return tmp_path / "jobs.db"
+
+
+#: Where the database of a test is; the suite of PostgreSQL has another answer.
+place: Callable[[Path], Place] = _file
+
+
 def database(tmp_path: Path) -> Database:
     """Return a fresh database."""
-    return Database.open(tmp_path / "jobs.db", create=True)
+    return open_database(place(tmp_path), create=True)
 
 
 def loader(db: Database, name: str = "run", uid: str | None = None) -> Loader:

@@ -178,7 +178,7 @@ def test_unknown_cost_is_unknown(tmp_path: Path) -> None:
     """A run whose cost nobody knows says so; one with a cost shows it."""
     app, name = hostile(tmp_path)
     assert "$1.50" in page(app.report(name))
-    with Database.open(app.path, create=False).write() as connection:
+    with Database.open(app.place, create=False).write() as connection:
         driver(connection).execute("UPDATE run SET cost_usd = NULL")
     assert '<b>unknown</b><span class="soft">cost</span>' in page(app.report(name))
 

@@ -1,0 +1,1 @@
+"""The store on PostgreSQL: the same functions and statements, over asyncpg."""

@@ -1,0 +1,365 @@
+"""A schema of a PostgreSQL database: opened, checked, made or upgraded, and connected to.
+
+Promises what :class:`~batchrunner.store.database.Database` does, by other means: one transaction
+writes at a time (an advisory lock that is its first statement), a reader has one snapshot, a
+process's locks go with it. Refuses newer schemas, and schemas that are another program's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
+from batchrunner.places import Server
+from batchrunner.store.database import Database
+from batchrunner.store.driver import Connection, Lock
+from batchrunner.store.inspection import DatabaseFacts, holder_of
+from batchrunner.store.postgres.connection import PgConnection, PgReading
+from batchrunner.store.postgres.faults import translated
+from batchrunner.store.postgres.locks import SENDING, WRITING, PgLock, class_of, new_number
+from batchrunner.store.postgres.portal import Portal
+from batchrunner.store.postgres.schema import migrate, standing
+from batchrunner.store.postgres.writer import PgWriter
+from batchrunner.store.runs import all_runs
+from batchrunner.store.schema import Standing
+from batchrunner.store.writer import Writer
+
+__all__ = ["PgDatabase"]
+
+#: How long a connection may take to be made, and to be closed (seconds).
+_CONNECT_S: Final = 30.0
+_CLOSE_S: Final = 2.0
+#: Idle connections that are kept for the next read or short write.
+_SPARE: Final = 2
+#: What each session is told. A client whose machine is gone loses its locks after a minute.
+_SETTINGS: Final = {
+    "application_name": "batchrunner",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    # Statements are short, and prepared once: compiling them costs more than it saves.
+    "jit": "off",
+}
+#: What ``PRAGMA data_version`` is: counted up by every transaction that writes but the sender's.
+_COMMIT: Final = (
+    "INSERT INTO meta (key, value) VALUES ('changes', '1') ON CONFLICT (key)"
+    " DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT); COMMIT"
+)
+_SIZE: Final = """
+    SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'"""
+_HELD: Final = """
+    SELECT objid::bigint FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid::bigint = ?
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class PgDatabase(Database):
+    """An existing, current schema; safe to use from several threads."""
+
+    def __init__(self, place: Server) -> None:  # no file to wrap
+        """Start the thread of its connections; use :meth:`open_at`."""
+        self.place = place
+        self._portal = Portal()
+        self._connections: set[PgConnection] = set()
+        self._spare: list[PgConnection] = []
+        self._guard = threading.Lock()
+        self._sender: PgLock | None = None
+        self.close = weakref.finalize(self, _close, self._portal, self._connections)
+
+    @classmethod
+    def open_at(cls, place: Server, *, create: bool) -> PgDatabase:
+        """Open the schema at ``place``; build it first where there is none and ``create`` is true.
+
+        An older one is upgraded, in one transaction. Raises as :meth:`Database.open` does.
+        """
+        db = cls(place)
+        try:
+            with translated(place):
+                db._settle_standing(create=create)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @classmethod
+    def open_if_current(cls, place: Server) -> PgDatabase | None:
+        """Return the database; ``None`` where there is none that can be used as it stands."""
+        db = cls(place)
+        with translated(place), db._borrowed() as connection:
+            found = standing(connection, place.schema)
+        if found is Standing.CURRENT:
+            return db
+        db.close()
+        return None
+
+    @classmethod
+    def inspect(cls, place: Server) -> DatabaseFacts | None:
+        """Look at the schema without changing it; ``None`` where there is none."""
+        db = cls(place)
+        try:
+            with translated(place), db._borrowed() as connection:
+                found = standing(connection, place.schema)
+                (n_bytes,) = connection.execute(_SIZE, (place.schema,)).fetchone() or (0,)
+            if found is Standing.EMPTY:
+                return None
+            facts = DatabaseFacts(standing=found, n_bytes=n_bytes, wal_bytes=0, network=None)
+            if found is not Standing.CURRENT:
+                return facts
+            with db.read() as reading:
+                return replace(
+                    facts,
+                    is_sent_from=db.is_sent_from(),
+                    holder=holder_of(reading, db),
+                    n_runs=len(all_runs(reading)),
+                )
+        finally:
+            db.close()
+
+    @property
+    def name(self) -> str:
+        """The database as a person is told of it."""
+        return str(self.place)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a file, which can be copied and shrunk."""
+        return False
+
+    @property
+    def log(self) -> Path | None:
+        """The server looks after its own."""
+        return None
+
+    # --- connections
+
+    def connect(self) -> PgConnection:
+        """Make a connection; whoever has it gives it to :meth:`disconnect`."""
+        raw = self._portal.call(self._raw())
+        connection = PgConnection(raw, self._portal, self._begin)
+        with self._guard:
+            self._connections.add(connection)
+        return connection
+
+    def disconnect(self, connection: PgConnection) -> None:
+        """Close a connection, and with it whatever it held."""
+        with self._guard:
+            self._connections.discard(connection)
+        with contextlib.suppress(Exception):
+            self._portal.call(_closed(connection.raw))
+
+    async def _raw(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self.place.dsn,
+            timeout=_CONNECT_S,
+            statement_cache_size=0,
+            server_settings={**_SETTINGS, "search_path": self.place.schema},
+        )
+
+    @property
+    def _begin(self) -> str:
+        lock = f"pg_advisory_xact_lock({class_of(self.place.schema)}, {WRITING})"
+        return f"BEGIN; SELECT {lock}"
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[PgConnection]:
+        """Lend a connection for one transaction; one that broke is not lent again."""
+        with self._guard:
+            connection = self._spare.pop() if self._spare else None
+        if connection is None or connection.raw.is_closed():
+            connection = self.connect()
+        try:
+            yield connection
+        except BaseException:
+            # Its transaction may still be open.
+            self.disconnect(connection)
+            raise
+        with self._guard:
+            is_kept = len(self._spare) < _SPARE
+            if is_kept:
+                self._spare.append(connection)
+        if not is_kept:
+            self.disconnect(connection)
+
+    # --- who is on it
+
+    def sender_lock(self) -> Lock:
+        """Return the lock of whoever sends, not yet taken."""
+        self._sender = PgLock(self, SENDING)
+        return self._sender
+
+    def is_sent_from(self) -> bool:
+        """Return whether a process holds the sender lock now."""
+        return SENDING in self._held()
+
+    def process_lock(self) -> Lock:
+        """Take a lock of this process's own, for its life."""
+        lock = PgLock(self, new_number())
+        while not lock.try_acquire():
+            lock = PgLock(self, new_number())
+        return lock
+
+    def is_alive(self, name: str) -> bool:
+        """Return whether the process whose own lock has this name lives."""
+        return name.isdigit() and int(name) in self._held()
+
+    def is_anybody_on_it(self) -> bool:
+        """Return whether a process is attached, this one included."""
+        return bool(self._held() - {WRITING})
+
+    def sweep_locks(self) -> None:
+        """Dead processes leave none."""
+
+    def _held(self) -> set[int]:
+        schema = class_of(self.place.schema) % (1 << 32)
+        with translated(self.place), self._borrowed() as connection:
+            return {row[0] for row in connection.execute(_HELD, (schema,))}
+
+    # --- transactions
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that can't write, in one read transaction (one snapshot)."""
+        with translated(self.place), self._borrowed() as connection:
+            # asyncpg's own, since only in such a one it reads in parts.
+            snapshot = connection.raw.transaction(isolation="repeatable_read", readonly=True)
+            self._portal.call(snapshot.start())
+            yield PgReading(connection, is_streaming=True)
+            self._portal.call(snapshot.rollback())
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection in one short writing transaction, committed at the end."""
+        with translated(self.place), self._borrowed() as connection, _written(connection):
+            yield PgReading(connection)
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """Give a connection for a series of writing transactions, one writer at a time in each."""
+        with translated(self.place), self._borrowed() as connection:
+            session = PgSession(connection)
+            try:
+                yield session
+            finally:
+                if not connection.raw.is_closed():
+                    session.insist()
+
+    def writer(self) -> AbstractAsyncContextManager[Writer]:
+        """Open the holder's connection: that which holds the sender lock."""
+        return self._open_writer()
+
+    @asynccontextmanager
+    async def _open_writer(self) -> AsyncIterator[Writer]:
+        held = self._sender.connection if self._sender is not None else None
+        connection = self.connect() if held is None else held
+        writer = PgWriter(connection, self._portal, self.place)
+        try:
+            yield writer
+        finally:
+            with contextlib.suppress(DatabaseError):
+                await writer.settle()
+            if held is None:
+                self.disconnect(connection)
+
+    # --- the schema
+
+    def _settle_standing(self, *, create: bool) -> None:
+        with self._borrowed() as connection:
+            found = standing(connection, self.place.schema)
+        match found:
+            case Standing.CURRENT:
+                return
+            case Standing.EMPTY if create:
+                pass
+            case Standing.OLDER:
+                if self.is_anybody_on_it():
+                    raise BusyError(
+                        f"The database {self.place} has an older schema and a process is running on it.",
+                        fix="Stop it, or wait until it is done; the next command upgrades the database.",
+                    )
+            case Standing.NEWER:
+                raise DatabaseError(
+                    f"The database {self.place} was written by a newer version of batchrunner.",
+                    fix="Install that version or a later one, or name another schema with ?schema=NAME.",
+                )
+            case Standing.EMPTY:
+                raise NoDatabaseError(
+                    f"There is nothing of batchrunner at {self.place}.",
+                    fix="Name another place with --db, or begin here with `batchrunner submit FILE`.",
+                )
+            case Standing.FOREIGN:
+                raise DatabaseError(
+                    f"The schema {self.place.schema} at {self.place} is another program's.",
+                    fix="Name another one in the address: ?schema=NAME.",
+                )
+        self._portal.call(migrate(self._raw, self.place.schema))
+
+
+class PgSession:
+    """One connection that writes in several short transactions."""
+
+    def __init__(self, connection: PgConnection) -> None:
+        """Wrap a connection."""
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block as one transaction, no other writing meanwhile."""
+        with _written(self._connection):
+            yield PgReading(self._connection)
+
+    def relax(self) -> None:
+        """Have commits be durable together with the first one after :meth:`insist`."""
+        self._connection.execute("SET synchronous_commit = off")
+
+    def insist(self) -> None:
+        """Have each commit be durable when it returns."""
+        self._connection.execute("SET synchronous_commit = on")
+
+    def overwrite(self) -> None:
+        """What is deleted is overwritten when its page is vacuumed and used again: the server's matter."""
+
+    def relieve(self) -> bool:
+        """The server checkpoints by itself."""
+        return True
+
+    def checkpoint(self) -> None:
+        """As :meth:`relieve`."""
+
+
+@contextmanager
+def _written(connection: PgConnection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.control(_COMMIT)
+    except BaseException:
+        # A connection that broke has rolled back.
+        with contextlib.suppress(Exception):
+            connection.execute("ROLLBACK")
+        raise
+
+
+async def _closed(raw: asyncpg.Connection) -> None:
+    try:
+        await raw.close(timeout=_CLOSE_S)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        raw.terminate()
+
+
+def _close(portal: Portal, connections: set[PgConnection]) -> None:
+    """End what is connected, then the thread; with the process at the latest."""
+    for connection in list(connections):
+        with contextlib.suppress(Exception):
+            portal.call(_closed(connection.raw))
+    connections.clear()
+    portal.close()

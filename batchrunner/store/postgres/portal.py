@@ -1,0 +1,78 @@
+"""The thread on which all connections of a database live, with an event loop of its own.
+
+Other threads call into it and wait, statement by statement (:meth:`Portal.call`); a whole function
+runs on it as a greenlet (:meth:`Portal.run`), so that none of its statements changes threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.util import await_only, greenlet_spawn
+
+__all__ = ["Portal"]
+
+T = TypeVar("T")
+
+#: How long the thread is waited for at its end (seconds).
+_JOIN_S: Final = 5.0
+
+
+class Portal:
+    """A thread with an event loop; closed by :meth:`close`, or with its process."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._turn, name="postgresql", daemon=True)
+        self._thread.start()
+
+    def _turn(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the thread and wait for it: from any thread, or within :meth:`run`."""
+        if threading.get_ident() == self._thread.ident:
+            return await_only(coroutine)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Interrupted: what was begun ends, so that the connection is as it was left.
+            if not future.done():
+                with contextlib.suppress(BaseException):
+                    future.result(_JOIN_S)
+            raise
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function that calls :meth:`call` on the thread; wait on the caller's own loop.
+
+        A cancelled caller leaves it to end by itself.
+        """
+
+        async def spawned() -> T:
+            return await greenlet_spawn(function)
+
+        return await self.hand_over(spawned())
+
+    async def hand_over(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the thread; wait on the caller's own loop."""
+        inner = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        waiting: Awaitable[T] = asyncio.shield(asyncio.wrap_future(inner))
+        return await waiting
+
+    def close(self) -> None:
+        """Stop the thread; whoever made connections has closed them."""
+        if self._loop.is_closed() or not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.get_ident() != self._thread.ident:
+            self._thread.join(_JOIN_S)

@@ -1,0 +1,66 @@
+"""What a schema is to this program, and how it is built or brought up to date.
+
+The migrations are those of SQLite; each statement passes :func:`.dialect.ddl`. One process migrates
+at a time, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from batchrunner.failpoints import hit
+from batchrunner.store.postgres.connection import PgConnection
+from batchrunner.store.postgres.dialect import ddl
+from batchrunner.store.postgres.locks import MIGRATING, class_of
+from batchrunner.store.schema import REVISIONS, Standing, upgrade
+
+__all__ = ["migrate", "standing"]
+
+
+def standing(connection: PgConnection, schema: str) -> Standing:
+    """Tell what a schema is, from its tables and Alembic's version."""
+    tables = {
+        row[0]
+        for row in connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = ?", (schema,)
+        )
+    }
+    if not tables:
+        return Standing.EMPTY
+    if not {"alembic_version", "usage_slot", "meta"} <= tables:
+        return Standing.FOREIGN
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row is None or row[0] not in REVISIONS:
+        return Standing.NEWER
+    return Standing.CURRENT if row[0] == REVISIONS[-1] else Standing.OLDER
+
+
+async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: str) -> None:
+    """Build or upgrade the schema; whoever comes second finds it done."""
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
+    def _spelled(*args: Any) -> tuple[str, Any]:
+        _, _, statement, parameters, *_ = args
+        return ddl(statement), parameters
+
+    def build(connection: sa.Connection) -> None:
+        lock = f"{class_of(schema)}, {MIGRATING}"
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
+        if connection.exec_driver_sql(f"SELECT to_regnamespace('{schema}')").scalar() is None:
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        upgrade(connection)
+        hit("create.migrated")
+
+    try:
+        async with engine.connect() as connection, connection.begin():
+            await connection.run_sync(build)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,99 @@
+"""The holder's connection on PostgreSQL: whole transactions as one function on the portal's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from batchrunner.places import Server
+from batchrunner.store.driver import DriverConnection
+from batchrunner.store.postgres.connection import PgConnection
+from batchrunner.store.postgres.faults import translated
+from batchrunner.store.postgres.portal import Portal
+from batchrunner.store.writer import CheckpointMode, Writer
+
+__all__ = ["PgWriter"]
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    """Have nothing to do before a transaction."""
+
+
+class PgWriter(Writer):
+    """What the holder writes through; one transaction after another."""
+
+    def __init__(self, connection: PgConnection, portal: Portal, place: Server) -> None:
+        """Wrap an open connection."""
+        self._driver = connection
+        self._portal = portal
+        self._place = place
+        self._turn = asyncio.Lock()
+
+    async def transact(
+        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = _nothing
+    ) -> T:
+        """Run ``function`` in one transaction and return its value once committed.
+
+        Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
+        """
+
+        def transaction() -> T:
+            before()
+            self._driver.execute("BEGIN IMMEDIATE")
+            try:
+                value = function(self._driver)
+                self._driver.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            return value
+
+        async with self._turn:
+            return await self._spawned(transaction)
+
+    async def compute(self, function: Callable[[DriverConnection], T]) -> T:
+        """As :meth:`transact`, but ``function`` runs here, on the caller's thread."""
+        async with self._turn:
+            try:
+                await self._spawned(lambda: self._driver.execute("BEGIN IMMEDIATE"))
+                with translated(self._place):
+                    value = function(self._driver)
+                await self._spawned(lambda: self._driver.execute("COMMIT"))
+            except BaseException:
+                await self._spawned(self._roll_back)
+                raise
+            return value
+
+    async def query(self, function: Callable[[DriverConnection], T]) -> T:
+        """Run ``function``, which only reads."""
+        async with self._turn:
+            return await self._spawned(lambda: function(self._driver))
+
+    async def data_version(self) -> int:
+        """Return a number that changes whenever another connection has committed."""
+        rows = await self.query(
+            lambda conn: conn.execute("SELECT value FROM meta WHERE key = 'changes'").fetchall()
+        )
+        return int(rows[0][0]) if rows else 0
+
+    async def checkpoint(self, mode: CheckpointMode = "PASSIVE") -> bool:  # noqa: ARG002
+        """The server checkpoints by itself."""
+        return True
+
+    async def settle(self) -> None:
+        """Wait until everything handed over so far has been executed."""
+        async with self._turn:
+            pass
+
+    async def _spawned(self, function: Callable[[], T]) -> T:
+        with translated(self._place):
+            return await self._portal.run(function)
+
+    def _roll_back(self) -> None:
+        # A connection that broke has rolled back.
+        with contextlib.suppress(Exception):
+            self._driver.execute("ROLLBACK")

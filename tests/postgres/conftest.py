@@ -1,0 +1,60 @@
+"""One server for all tests, a schema for each."""
+
+from __future__ import annotations
+
+import gc
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchrunner.places import place_of
+from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
+from tests.unit import stored
+
+#: Tests of the store that are about what only a file has, each with that.
+OF_FILES = {
+    "test_checkpoints_while_nobody_sends": "the log beside the file",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about files alone."""
+    here = Path(__file__).parent
+    kept = [
+        item
+        for item in items
+        if here not in item.path.parents or getattr(item, "originalname", item.name) not in OF_FILES
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of the tests' own."""
+    binaries = programs()
+    if binaries is None:
+        sentence = "no PostgreSQL on this machine: install it, or `pip install pgserver`"
+        # CI must not skip.
+        if os.environ.get("CI"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    with running_postgres(binaries) as running:
+        yield running
+
+
+def schema_of(folder: Path) -> str:
+    """Return a schema's name for a test's folder."""
+    return f"t{zlib.crc32(str(folder).encode()):x}"
+
+
+@pytest.fixture(autouse=True)
+def _on_server(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the databases of the store's tests be schemas on the server."""
+    monkeypatch.setattr(stored, "place", lambda folder: place_of(server.url(schema_of(folder))))
+    yield
+    # A database that a test left closes its connections when it goes.
+    gc.collect()

@@ -1,0 +1,5 @@
+"""What the store promises of a file, on PostgreSQL."""
+
+from __future__ import annotations
+
+from tests.unit.test_store_commands import *
