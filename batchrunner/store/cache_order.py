@@ -34,7 +34,7 @@ _SHARED: Final = """
     SELECT coalesce(sum(n), 0), count(*) FROM (
         SELECT count(*) AS n FROM job
         WHERE id > ? AND id < ? AND state != 'completed' AND start > 0
-        GROUP BY start HAVING count(*) > 1)"""
+        GROUP BY start HAVING count(*) > 1) shared"""
 
 
 class Ordered(NamedTuple):

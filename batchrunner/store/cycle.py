@@ -11,6 +11,7 @@ can't overwrite a newer claim.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -100,6 +101,13 @@ _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
     WHERE state = 'pending' AND id IN (SELECT value FROM json_each(?))"""
+#: As PostgreSQL alone can: each its instant, in one statement.
+_CLAIM_AT = """
+    UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
+                   claimed_at = c.at
+    FROM (SELECT (e.value ->> 0)::bigint AS id, (e.value ->> 1)::bigint AS at
+          FROM json_array_elements(?::json) AS e(value)) c
+    WHERE job.state = 'pending' AND job.id = c.id"""
 _USAGE = "INSERT INTO usage_slot (scope_id, unit, grain, slot, n)"
 _USAGE_AGAIN = " ON CONFLICT (scope_id, unit, grain, slot) DO UPDATE SET n = excluded.n"
 _META = "INSERT INTO meta (key, value)"
@@ -153,13 +161,15 @@ _RUN = (
 
 def run_cycle(conn: DriverConnection, cycle: Cycle) -> CycleResult:
     """Settle, claim and book, in this order, and return what was claimed."""
-    prepared = prepare(cycle)
+    prepared = prepare(cycle, packs=isinstance(conn, sqlite3.Connection))
     compress(prepared)
     return finish(execute(conn, prepared))
 
 
 #: A statement with its parameters.
 _Statement = tuple[str, Sequence[object]]
+#: The head and the tail of an INSERT, and its rows.
+_Insert = tuple[str, str, Sequence[Sequence[object]]]
 #: A row of ``response`` but for its last two columns, its body, and what that is written with.
 _Answer = tuple[tuple[object, ...], bytes | None, Codec | None]
 
@@ -175,6 +185,10 @@ class Prepared(NamedTuple):
     #: Answers of which some are to be compressed, and their statements once that is done.
     answers: Sequence[_Answer]
     late: list[_Statement]
+    #: Whether rows go as one statement of many values; else they are in ``many``.
+    packs: bool
+    #: Inserts with their rows, for a driver that hands many over by itself.
+    many: list[_Statement]
 
 
 class Executed(NamedTuple):
@@ -187,10 +201,11 @@ class Executed(NamedTuple):
     deltas: dict[int, Delta]
 
 
-def prepare(cycle: Cycle) -> Prepared:
+def prepare(cycle: Cycle, *, packs: bool = True) -> Prepared:
     """Return a cycle's statements; touches no database.
 
-    So the thread that executes does little else, and seldom has the interpreter's lock.
+    So the thread that executes does little else, and seldom has the interpreter's lock. ``packs``:
+    rows are put into statements of many values, as SQLite likes them.
     """
     deltas: dict[int, Delta] = defaultdict(Delta)
     for settle in cycle.settles:
@@ -202,21 +217,26 @@ def prepare(cycle: Cycle) -> Prepared:
     seen = [("seen_at", str(cycle.now))] if cycle.is_seen else []
     seen += [seen_row(*one) for one in cycle.seen_tokens]
     answers = _answers(cycle)
+    inserts = [
+        (_SEND, "", _sends(cycle.settles)),
+        *(() if cycle.codecs else (_responses(answers),)),
+        (_DAY, _DAY_AGAIN, _days(cycle.settles)),
+        (_HOLD, _HOLD_AGAIN, [(*hold, cycle.wall) for hold in cycle.holds]),
+        (_USAGE, _USAGE_AGAIN, cycle.usage),
+        (_CAP, _CAP_AGAIN, [(*cap, "header", cycle.wall) for cap in cycle.learned]),
+        (_META, _META_AGAIN, seen),
+        (TIME, TIME_AGAIN, cycle.times),
+    ]
     statements = [
-        *_rows(_SEND, "", _sends(cycle.settles)),
-        *(() if cycle.codecs else _responses(answers)),
-        *_rows(_DAY, _DAY_AGAIN, _days(cycle.settles)),
-        *_rows(_HOLD, _HOLD_AGAIN, [(*hold, cycle.wall) for hold in cycle.holds]),
-        *_rows(_USAGE, _USAGE_AGAIN, cycle.usage),
+        *(chain.from_iterable(_rows(*insert) for insert in inserts) if packs else ()),
         *((_SCOPE, (*row[1:], row[0])) for row in cycle.scopes),
-        *_rows(_CAP, _CAP_AGAIN, [(*cap, "header", cycle.wall) for cap in cycle.learned]),
         *((_ORGANIZATION, (name, scope)) for scope, name in cycle.organizations),
         *((_SAID, (headers.decode(), cycle.wall, scope)) for scope, headers in cycle.said),
-        *_rows(_META, _META_AGAIN, seen),
         *((COUNT_LOST, row) for row in lost_rows(cycle.settles)),
-        *_rows(TIME, TIME_AGAIN, cycle.times),
     ]
-    return Prepared(cycle, groups, statements, deltas, answers if cycle.codecs else (), [])
+    many = [] if packs else [_many(*insert) for insert in inserts if insert[2]]
+    late = answers if cycle.codecs else ()
+    return Prepared(cycle, groups, statements, deltas, late, [], packs, many)
 
 
 def compress(prepared: Prepared) -> None:
@@ -225,7 +245,8 @@ def compress(prepared: Prepared) -> None:
     For the connection's thread, before the transaction: zlib lets the interpreter's lock go.
     """
     if prepared.answers and not prepared.late:
-        prepared.late.extend(_responses(prepared.answers))
+        insert = _responses(prepared.answers)
+        prepared.late.extend(_rows(*insert) if prepared.packs else (_many(*insert),))
 
 
 def execute(conn: DriverConnection, prepared: Prepared) -> Executed:
@@ -241,8 +262,11 @@ def execute(conn: DriverConnection, prepared: Prepared) -> Executed:
         prepared, lost = _settle_singly(conn, prepared)
         compress(prepared)
     cycle, deltas = prepared.cycle, prepared.deltas
-    for statement, values in chain(prepared.statements, prepared.late):
+    late, many = (prepared.late, ()) if prepared.packs else ((), prepared.late)
+    for statement, values in chain(prepared.statements, late):
         conn.execute(statement, values)
+    for statement, rows in chain(prepared.many, many):
+        conn.executemany(statement, rows)
     if cycle.settles:
         hit("settle.inside")
     lanes: list[LaneClaim | bytes] = []
@@ -299,7 +323,7 @@ def _settle_singly(conn: DriverConnection, prepared: Prepared) -> tuple[Prepared
     ]
     gone = {(s.job_id, s.claim) for s in lost}
     kept = [s for s in prepared.cycle.settles if (s.job_id, s.claim) not in gone]
-    return prepare(replace(prepared.cycle, settles=kept)), lost
+    return prepare(replace(prepared.cycle, settles=kept), packs=prepared.packs), lost
 
 
 def _groups(settles: Sequence[Settle]) -> dict[tuple[object, ...], list[Settle]]:
@@ -331,12 +355,12 @@ def _answers(cycle: Cycle) -> list[_Answer]:
     ]  # fmt: skip
 
 
-def _responses(answers: Iterable[_Answer]) -> Iterator[_Statement]:
+def _responses(answers: Iterable[_Answer]) -> _Insert:
     rows = [
         (*row, body, None) if codec is None or body is None else (*row, *codec.row(body))
         for row, body, codec in answers
     ]
-    yield from _rows(_RESPONSE, _RESPONSE_AGAIN, rows)
+    return _RESPONSE, _RESPONSE_AGAIN, rows
 
 
 def _days(settles: Iterable[Settle]) -> list[tuple[float | None, ...]]:
@@ -373,6 +397,11 @@ def _rows(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Iterator[_S
         yield _insert(head, tail, width, size), [*chain.from_iterable(some), *missing]
 
 
+def _many(head: str, tail: str, rows: Sequence[Sequence[object]]) -> _Statement:
+    """Return an insert with its rows, for a driver that hands many over by itself."""
+    return f"{head} VALUES ({', '.join('?' * len(rows[0]))}){tail}", rows
+
+
 @cache
 def _insert(head: str, tail: str, width: int, size: int) -> str:
     row = "(" + ", ".join("?" * width) + ")"
@@ -407,7 +436,8 @@ def _claim(
     if ask.jobs:
         return _claim_these(conn, ask, planned)
     lane = (ask.run_id, ask.model_id)
-    if not ask.look_due and not ask.codecs and min(planned) == max(planned):
+    is_plain = not ask.look_due and not ask.codecs and min(planned) == max(planned)
+    if is_plain and isinstance(conn, sqlite3.Connection):
         fresh = (*lane, ask.n)
         (packed,) = conn.execute(_FRESH_PACKED, (*fresh, MAX_CLAIM_BYTES)).fetchone()
         if packed is not None:
@@ -444,6 +474,11 @@ def _claim_these(conn: DriverConnection, ask: Ask, planned: Sequence[int]) -> tu
 
 def _note_claims(conn: DriverConnection, claims: Iterable[tuple[ClaimedJob, int]]) -> None:
     """Have jobs run, each from its planned instant: a statement for all that share one."""
+    if not isinstance(conn, sqlite3.Connection):
+        pairs = [(job.job_id, planned_at) for job, planned_at in claims]
+        if pairs:
+            conn.execute(_CLAIM_AT, (msgspec.json.encode(pairs),))
+        return
     by_instant: dict[int, list[int]] = {}
     for job, planned_at in claims:
         by_instant.setdefault(planned_at, []).append(job.job_id)

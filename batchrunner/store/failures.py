@@ -29,7 +29,7 @@ _FAILED: Final = """
                                           ORDER BY s.claim DESC LIMIT 1), '') AS message
         FROM job j INDEXED BY job_failed LEFT JOIN response r ON r.job_id = j.id
         WHERE j.run_id = ? AND j.state = 'failed'
-    )
+    ) failed
     GROUP BY error_kind, http_status, message
 """
 #: One index for each of the two states; a run may have a million jobs.

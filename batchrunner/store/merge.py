@@ -26,6 +26,7 @@ from batchrunner.store.commands import refuse_unknown_keys
 from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.driver import Connection, DriverConnection
 from batchrunner.store.load import model_id
+from batchrunner.store.postgres.compare import compared
 from batchrunner.store.runs import StoredRun, driver, refuse_live, run_by_id
 
 __all__ = ["Diff", "apply_sets", "check_sets", "compare", "merge_update", "rescue_orphans"]
@@ -79,11 +80,15 @@ def compare(db: Database, run_id: RunId, loading_run_id: RunId) -> Diff:
 
 def _compare(db: Database, run_id: RunId, loading_run_id: RunId) -> _Comparison:
     with db.read() as connection:
-        refuse_damage = register_plain(cast("sqlite3.Connection", driver(connection)))
-        row = connection.exec_driver_sql(
-            _COMPARE, (run_id, *run_range(loading_run_id), *run_range(run_id))
-        ).one()
-        refuse_damage()
+        conn = driver(connection)
+        if isinstance(conn, sqlite3.Connection):
+            refuse_damage = register_plain(conn)
+            row = conn.execute(
+                _COMPARE, (run_id, *run_range(loading_run_id), *run_range(run_id))
+            ).fetchone()
+            refuse_damage()
+        else:
+            row = compared(conn, run_id, loading_run_id)
     matched, changed, changed_completed, n_shifted, n_new, n_old = row
     return _Comparison(
         Diff(
@@ -278,7 +283,7 @@ def apply_sets(
 
 
 def _still_to_send(
-    connection: sa.Connection, run_id: RunId, jobs: JobFilter, after: int, left: int | None
+    connection: Connection, run_id: RunId, jobs: JobFilter, after: int, left: int | None
 ) -> list[int]:
     """Return the next of the chosen jobs that ``--set`` is for."""
     states = [JobState.PENDING.value]
@@ -342,7 +347,7 @@ def check_sets(
 
 
 def _try(
-    conn: sqlite3.Connection, run_id: RunId, ids: list[int], replace: Callable[[bytes], bytes]
+    conn: DriverConnection, run_id: RunId, ids: list[int], replace: Callable[[bytes], bytes]
 ) -> None:
     codecs = codecs_of(conn, run_id)
     for id_ in ids:
@@ -350,7 +355,7 @@ def _try(
 
 
 def _plain(
-    conn: sqlite3.Connection, codecs: Mapping[int, bytes], id_: int
+    conn: DriverConnection, codecs: Mapping[int, bytes], id_: int
 ) -> tuple[bytes, int | None]:
     """Return a job's request, and what it is compressed with."""
     key, codec, stored = conn.execute(

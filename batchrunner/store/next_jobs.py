@@ -69,16 +69,16 @@ _OF_START: Final = (
 )
 _FIRST_OF_STARTS: Final = f"""
     WITH RECURSIVE waiting (family) AS (SELECT value FROM json_each(?4)),
-    walk (start) AS (
-        SELECT 0
+    walk (start, n) AS (
+        SELECT CAST(0 AS BIGINT), 1
         UNION ALL
         SELECT (SELECT min(start) FROM job INDEXED BY job_fresh
                 WHERE run_id = ?1 AND model_id = ?2 AND state = 'pending' AND not_before = 0
                   AND start > CASE WHEN walk.start >> {FAMILY_SHIFT} IN (SELECT family FROM waiting)
                                    THEN (((walk.start >> {FAMILY_SHIFT}) + 1) << {FAMILY_SHIFT}) - 1
-                                   ELSE walk.start END)
+                                   ELSE walk.start END), walk.n + 1
         FROM walk WHERE walk.start IS NOT NULL
-        LIMIT ?5 + json_array_length(?3) + json_array_length(?4) + 2)
+        AND walk.n < ?5 + json_array_length(?3) + json_array_length(?4) + 2)
     SELECT (SELECT min(id) FROM job INDEXED BY job_fresh
             WHERE run_id = ?1 AND model_id = ?2 AND state = 'pending' AND not_before = 0
               AND job.start = walk.start)

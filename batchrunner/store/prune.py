@@ -284,7 +284,7 @@ def _strip(session: WriteSession, run_id: RunId, after_each: Callable[[], None])
 def _strip_some(conn: DriverConnection, after: int, high: int) -> int | None:
     """Take a chunk's; return its last job, ``None`` where there is none left."""
     (last,) = conn.execute(
-        "SELECT max(id) FROM (SELECT id FROM job WHERE id > ? AND id < ? ORDER BY id LIMIT ?)",
+        "SELECT max(id) FROM (SELECT id FROM job WHERE id > ? AND id < ? ORDER BY id LIMIT ?) chunk",
         (after, high, _CHUNK),
     ).fetchone()
     if last is None:

@@ -33,7 +33,7 @@ def begin_sample(db: Database, run: StoredRun, n: int) -> int:
         ranks = msgspec.json.encode([(2 * k + 1) * total // (2 * n) for k in range(n)])
         chosen = conn.execute(
             "SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS rank"  # noqa: S608
-            f" {_FRESH}) WHERE rank IN (SELECT value FROM json_each(?))",
+            f" {_FRESH}) ranked WHERE rank IN (SELECT value FROM json_each(?))",
             (*bounds, ranks),
         ).fetchall()
     with db.write() as connection:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 
 import aiosqlite
 from sqlalchemy import event
@@ -55,6 +55,9 @@ class ThreadConnection(aiosqlite.Connection):
 
 class Writer:
     """What the holder writes through; calls are executed one after another, in order."""
+
+    #: Whether a cycle's rows go as statements of many values (:func:`.cycle.prepare`).
+    packs: ClassVar[bool] = True
 
     def __init__(self, connection: ThreadConnection, path: Path) -> None:
         """Wrap an open connection to the database at ``path``."""

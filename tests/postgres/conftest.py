@@ -17,6 +17,20 @@ from tests.unit import stored
 #: Tests of the store that are about what only a file has, each with that.
 OF_FILES = {
     "test_checkpoints_while_nobody_sends": "the log beside the file",
+    "test_no_statement_sorts_or_scans_jobs": "SQLite's words for a query's plan",
+    "test_the_last_page_costs_no_more_than_the_first": "SQLite's count of its steps",
+    "test_process_row_says_who_it_is_and_goes_with_its_asks": "locks are files",
+    "test_sweep_removes_dead_processes_only": "locks are files",
+    "test_check_finds_what_is_wrong": "references switched off by PRAGMA",
+    "test_check_finds_damage": "bytes of the file",
+    "test_backup_is_the_database_as_it_stood": "a copy of the file",
+    "test_backup_refuses_to_overwrite": "a copy of the file",
+    "test_status_never_looks_at_the_jobs": "statements seen through SQLAlchemy's engine",
+    "test_export_pages_without_holding_a_transaction": "the log beside the file",
+    "test_causes_of_one_kind_are_told_apart": "SQLite has char()",
+    "test_missing_dictionary_is_told": "SQLite without its references",
+    "test_damaged_request_is_told_at_the_claim": "words of SQLite that tamper with bytes",
+    "test_no_run_is_made_where_the_file_is_not": "the file",
 }
 
 

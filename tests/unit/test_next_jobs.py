@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from batchrunner.models import ModelId, RunId, job_id
 from batchrunner.store import next_jobs
 from batchrunner.store.next_jobs import look
 from batchrunner.store.records import Look, NextJobs
+from batchrunner.store.runs import driver
 from tests.unit.stored import database, lines, load
 
 NOW = 1_790_000_000_000
@@ -28,7 +27,7 @@ class Jobs:
     def __init__(self, folder: Path) -> None:
         db = database(folder)
         self.run_id: RunId = load(db, lines(12))
-        self.conn = sqlite3.connect(db.path, isolation_level=None)
+        self.db = db
 
     def start(self, start: int, *numbers: int) -> None:
         for number in numbers:
@@ -39,24 +38,24 @@ class Jobs:
             self._set(number, "not_before", 5)
 
     def _set(self, number: int, column: str, value: int) -> None:
-        self.conn.execute(
-            f"UPDATE job SET {column} = ? WHERE id = ?",
-            (value, job_id(self.run_id, number)),
-        )
+        with self.db.write() as connection:
+            driver(connection).execute(
+                f"UPDATE job SET {column} = ? WHERE id = ?",
+                (value, job_id(self.run_id, number)),
+            )
 
     def next(self, order: Order, n: int = 8, *, due_only: bool = False) -> NextJobs:
         asked = Look(self.run_id, ModelId(1), n, due_first=True, due_only=due_only, order=order)
-        return look(self.conn, asked, NOW)
+        with self.db.read() as connection:
+            return look(driver(connection), asked, NOW)
 
     def numbers(self, order: Order, n: int = 8, *, due_only: bool = False) -> list[int]:
         return [job & 0xFFFF for job, _ in self.next(order, n, due_only=due_only).jobs]
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    made = Jobs(tmp_path)
-    yield made
-    made.conn.close()
+def jobs(tmp_path: Path) -> Jobs:
+    return Jobs(tmp_path)
 
 
 def test_of_cold_starts_the_first_job_each_the_rest_between(jobs: Jobs) -> None:
@@ -115,7 +114,12 @@ def test_many_families_that_wait_are_stepped_over(jobs: Jobs) -> None:
 )
 def test_no_statement_sorts_or_scans_jobs(jobs: Jobs, name: str, values: tuple[object]) -> None:
     """Each is a search by the claim's indexes, whatever the number of jobs."""
-    plan = jobs.conn.execute(f"EXPLAIN QUERY PLAN {getattr(next_jobs, name)}", values).fetchall()
+    with jobs.db.read() as connection:
+        plan = (
+            driver(connection)
+            .execute(f"EXPLAIN QUERY PLAN {getattr(next_jobs, name)}", values)
+            .fetchall()
+        )
     steps = [row[3] for row in plan]
     assert not [step for step in steps if "TEMP B-TREE" in step], steps
     assert not [

@@ -12,7 +12,6 @@ from batchrunner.models import StoredRunState
 from batchrunner.options import JobFilter, LimitOptions
 from batchrunner.store import commands
 from batchrunner.store.database import Database
-from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.maintenance import backup, check, someone_sends
 from batchrunner.store.runs import driver
 from tests.unit.stored import NOW, database, lines, load, put, run, states
@@ -308,7 +307,7 @@ def test_backup_refuses_to_overwrite(db: Database, tmp_path: Path) -> None:
 def test_someone_sends_is_told_from_the_lock(db: Database) -> None:
     """Whether a process sends is asked of its lock."""
     assert not someone_sends(db)
-    lock = FileLock(sender_lock_path(db.path))
+    lock = db.sender_lock()
     assert lock.try_acquire()
     assert someone_sends(db)
     lock.release(unlink=True)

@@ -26,6 +26,8 @@ def _nothing() -> None:
 class PgWriter(Writer):
     """What the holder writes through; one transaction after another."""
 
+    packs = False
+
     def __init__(self, connection: PgConnection, portal: Portal, place: Server) -> None:
         """Wrap an open connection."""
         self._driver = connection
