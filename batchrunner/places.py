@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from batchrunner.errors import UsageError
 
@@ -79,9 +79,11 @@ def _server(text: str, scheme: str) -> Server:
         raise _unusable(f"schema={schema} is no name of a schema (small letters, digits and _)")
     query = urlencode([(name, value) for name, value in options if name != "schema"])
     passes = [value for name, value in options if name == "password"]
-    shown_query = urlencode([(name, value) for name, value in options if name != "password"])
-    user = "" if parts.username is None else f"{quote(unquote(parts.username), safe='')}@"
-    netloc = user + parts.netloc.rpartition("@")[2]
+    netloc = parts.netloc.rpartition("@")[2]
+    # Before the host it would look like a credential, and be taken out of messages.
+    user = [] if parts.username is None else [("user", unquote(parts.username))]
+    named = [*user, *options]
+    shown_query = urlencode([(name, value) for name, value in named if name != "password"])
     return Server(
         dsn=urlunsplit(("postgresql", parts.netloc, parts.path, query, "")),
         schema=schema,

@@ -18,6 +18,7 @@ from batchrunner.formats.export import TABLES, format_of, write_rows
 from batchrunner.formats.spreadsheets import LONGEST, Cells
 from batchrunner.models import RunId
 from batchrunner.options import JobFilter
+from batchrunner.places import Place
 from batchrunner.providers import Providers
 from batchrunner.store import commands
 from batchrunner.store import export as store_export
@@ -116,9 +117,9 @@ def refuse_database(db: Database, output: Path) -> None:
         )
 
 
-def check_log(database: Path, log: Path, others: Iterable[str | Path | None]) -> None:
+def check_log(database: Place, log: Path, others: Iterable[str | Path | None]) -> None:
     """Refuse a log that would be appended to the database, or to a file that the call reads or writes."""
-    if is_part(database, log):
+    if isinstance(database, Path) and is_part(database, log):
         raise UsageError(
             f"--log-file {log}: the database is there, or what belongs to it; nothing is written into it.",
             fix="Name another file, for example --log-file batchrunner.log",

@@ -143,7 +143,8 @@ class Allowance:
     async def _turn_of(self, db: Database, errand: Errand) -> str:
         """Return why the errand may not go; empty once it may."""
         lock = db.sender_lock()
-        is_free = lock.try_acquire()
+        with db.translating():
+            is_free = lock.try_acquire()
         if not is_free:
             return await asyncio.to_thread(self._count_beside, db, errand)
         try:

@@ -39,7 +39,7 @@ def upgrade_command(ctx: click.Context, /) -> int:
     settings = Settings.of(ctx)
     sentence = settings.app().db_upgrade()
     if settings.json:
-        write_json({"upgrade": sentence, "database": os.fspath(settings.db.absolute())})
+        write_json({"upgrade": sentence, "database": settings.database})
     else:
         click.echo(printable(sentence), err=True)
     return 0
@@ -52,7 +52,7 @@ def check_command(ctx: click.Context, /) -> int:
     settings = Settings.of(ctx)
     problems = settings.app().db_check()
     if settings.json:
-        write_json({"problems": problems, "database": os.fspath(settings.db.absolute())})
+        write_json({"problems": problems, "database": settings.database})
     elif problems:
         for problem in problems:
             click.echo(f"problem: {printable(problem)}")

@@ -5,23 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from batchrunner.places import Place
 
 #: Prefix of the global options' values in ``ctx.meta``, which all nested contexts share.
 META: Final = "batchrunner."
 DB_VARIABLE: Final = "BATCHRUNNER_DB"
 
+
+class PlaceType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A file, or the address of a PostgreSQL server."""
+
+    name = "place"
+    _path: click.Path = click.Path(dir_okay=False, path_type=Path)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Place:
+        """Return where the database is; an address that can't be used is a wrong usage."""
+        from batchrunner.places import place_of  # noqa: PLC0415 (--help has no use for it)
+
+        place = place_of(value)
+        if isinstance(place, Path):
+            return cast("Path", self._path.convert(value, param, ctx))
+        return place
+
+
+PLACE: Final = PlaceType()
 #: Names of an option → its click attributes. One table, since each command takes them all.
 _GLOBALS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     (
         ("--db", "typed_db"),
         {
-            "metavar": "PATH",
-            "type": click.Path(dir_okay=False, path_type=Path),
-            "help": f"The database. [env: {DB_VARIABLE}; default: ./batchrunner.db]",
+            "metavar": "PATH_OR_URL",
+            "type": PLACE,
+            "help": f"The database: a file, or postgresql+asyncpg://… [env: {DB_VARIABLE}; default: ./batchrunner.db]",
         },
     ),
     (

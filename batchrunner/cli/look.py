@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any, Final
 
@@ -72,7 +71,7 @@ def status_command(ctx: click.Context, /, run: str | None) -> int:
     view, budget = app.status(run), app.budget()
     if settings.json:
         view = replace(view, waiting=settings.placed_wait(view.waiting, view.name))
-        database = os.fspath(settings.db.absolute())
+        database = settings.database
         write_json({**run_object(view), "budget": budget_object(budget), "database": database})
     else:
         write_facts(status_facts(view, settings, wall_ms(), budget))
@@ -92,7 +91,7 @@ def runs_command(ctx: click.Context, /) -> int:
     views = settings.app().runs()
     if settings.json:
         placed = (replace(v, waiting=settings.placed_wait(v.waiting, v.name)) for v in views)
-        write_list("runs", map(run_object, placed), database=os.fspath(settings.db.absolute()))
+        write_list("runs", map(run_object, placed), database=settings.database)
         return 0
     now = wall_ms()
     if not write_table(_RUNS, (_run_cells(view, now) for view in views)):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batchrunner.app import Batchrunner
     from batchrunner.config import Config
     from batchrunner.models import Waiting
+    from batchrunner.places import Place
 
 DEFAULT_DB: Final = Path("batchrunner.db")
 
@@ -42,7 +43,7 @@ class Settings:
     """What was said for the whole call, before or after the command."""
 
     #: ``--db``; ``None``: not typed.
-    typed_db: Path | None = None
+    typed_db: Place | None = None
     #: ``--config``.
     config_file: Path | None = None
     #: ``--profile``.
@@ -68,7 +69,7 @@ class Settings:
         return load_config(file=self.config_file, profile=self.profile, environ=os.environ)
 
     @property
-    def db(self) -> Path:
+    def db(self) -> Place:
         """The database: typed, of the environment, of the configuration, the default."""
         if self.typed_db is not None:
             return _file(self.typed_db)
@@ -78,8 +79,14 @@ class Settings:
 
     @property
     def db_name(self) -> str:
-        """The database's absolute path, printable."""
-        return printable(str(self.db.absolute()))
+        """The database's absolute path or its address, printable."""
+        return printable(self.database)
+
+    @property
+    def database(self) -> str:
+        """The database's absolute path, or its address without a password."""
+        place = self.db
+        return str(place.absolute() if isinstance(place, Path) else place)
 
     def app(self) -> Batchrunner:
         """Return the application on this database; opens nothing yet."""
@@ -118,9 +125,19 @@ class Settings:
         """Return why a run waits, with its fix :meth:`placed`."""
         return waiting and replace(waiting, fix=self.placed(waiting.fix, run))
 
+    def _said_db(self) -> str | None:
+        """Return where this call was told that the database is, as it may be pasted."""
+        if self.typed_db is not None:
+            return str(self.typed_db)
+        if not (variable := os.environ.get(DB_VARIABLE)):
+            return None
+        place = _place_of(variable)
+        # With its password it is in the environment, and stays there.
+        return None if not isinstance(place, Path) and place.has_password else str(place)
+
     def _place(self) -> list[str]:
         said = (
-            ("--db", self.typed_db or os.environ.get(DB_VARIABLE)),
+            ("--db", self._said_db()),
             ("--config", self.config_file),
             ("--profile", self.profile),
         )

@@ -103,7 +103,7 @@ def watched(
     if settings.log_file is not None:
         from batchrunner.results import check_log  # noqa: PLC0415 (--help has no use for it)
 
-        check_log(app.path, settings.log_file, (*beside, settings.config_file))
+        check_log(app.place, settings.log_file, (*beside, settings.config_file))
     tune_interpreter()
     quiet_loggers()
     began = time.monotonic()

@@ -17,6 +17,7 @@ from batchrunner.core.days import check_zone
 from batchrunner.core.expected import ANY, Expected
 from batchrunner.formats.faults import RefusedLineError
 from batchrunner.formats.requests import check_headers
+from batchrunner.places import place_of
 from batchrunner.transport.proxies import UnusableProxyError, read_proxies, without_password
 from batchrunner.values import (
     MOST,
@@ -101,6 +102,17 @@ def _path(value: Any, folder: Path) -> str:
     if redact(text) != text:
         raise ValueError("it is no path but a key; put the key alone into a file, and name that")
     return str(folder / Path(text).expanduser())
+
+
+def _place(value: Any, folder: Path) -> str:
+    """Return an absolute path, or an address that holds no password."""
+    text = _text(value, folder)
+    place = place_of(text)
+    if isinstance(place, Path):
+        return _path(value, folder)
+    if place.has_password:
+        raise ValueError("it holds a password; set PGPASSWORD, or keep it in ~/.pgpass")
+    return text
 
 
 def _system(value: Any, folder: Path) -> str:
@@ -190,6 +202,7 @@ COUNT: Final = Form(
 )
 TRUTH: Final = Form("true or false", _truth, {"type": "boolean"})
 PATH: Final = Form("a path", _path, _TEXT)
+PLACE: Final = Form("a path, or the address of a PostgreSQL server", _place, _TEXT)
 SYSTEM: Final = Form('a text, or "@FILE"', _system, _TEXT)
 ZONE: Final = Form('a zone such as "America/Los_Angeles", or "rolling"', _zone, _TEXT)
 BASE_URLS: Final = Form("an address, or a list of them", _base_urls, _LIST)

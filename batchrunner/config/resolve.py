@@ -18,6 +18,7 @@ from batchrunner.core.budget import Budget
 from batchrunner.core.expected import Expected
 from batchrunner.errors import UsageError
 from batchrunner.options import LimitOptions
+from batchrunner.places import Place, place_of
 from batchrunner.providers.registry import Providers
 from batchrunner.values import read_text
 
@@ -74,10 +75,10 @@ class Config:
         return None if found is None else str(found.value).lower()
 
     @property
-    def db(self) -> Path | None:
+    def db(self) -> Place | None:
         """Where the database is."""
         found = self.setting("db", None)
-        return None if found is None else Path(found.value)
+        return None if found is None else place_of(found.value)
 
     @property
     def max_wait_s(self) -> float | None:

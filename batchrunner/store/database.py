@@ -16,7 +16,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
@@ -129,6 +134,14 @@ class Database:
         """The file that a checkpoint empties; ``None``: there is none."""
         return self.path.with_name(f"{self.path.name}-wal")
 
+    def n_bytes(self) -> int:
+        """Return how large it is."""
+        return self.path.stat().st_size
+
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn the errors of a driver and of the system into ours, within the context."""
+        return translated(self.path)
+
     # --- who is on it
 
     def sender_lock(self) -> Lock:
@@ -224,6 +237,10 @@ class WriteSession:
     def overwrite(self) -> None:
         """Have what is deleted be overwritten with zeros from now on."""
         self.driver().execute("PRAGMA secure_delete = ON")
+
+    def vacuum(self) -> bool:
+        """A file is rewritten without its gaps (:func:`batchrunner.store.shrink.shrink`)."""
+        return False
 
     def relieve(self) -> bool:
         """Copy the log into the database if nobody sends; return whether that is done with."""

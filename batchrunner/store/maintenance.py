@@ -16,7 +16,7 @@ from batchrunner.store.codecs import GONE, DamagedBodyError, Part, plain_body
 from batchrunner.store.database import Database, copy_database, sync
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
-from batchrunner.store.locks import FileLock, is_alive, is_part, sender_lock_path
+from batchrunner.store.locks import FileLock, is_part
 from batchrunner.store.runs import driver
 from batchrunner.store.shrink import remember_copy
 

@@ -28,9 +28,7 @@ from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import GONE
 from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.faults import translated
 from batchrunner.store.load import delete_jobs
-from batchrunner.store.locks import FileLock, sender_lock_path
 from batchrunner.store.runs import StoredRun, all_runs, driver, find_run
 from batchrunner.store.shrink import copies, log_size, refuse_full, shrink
 from batchrunner.store.spending import prices_key
@@ -135,7 +133,7 @@ def prune(db: Database, wanted: PrunePlan, *, rescue: Callable[[RunId], None]) -
     process sends, and :class:`DiskFullError`, with nothing changed, where there is no room.
     """
     if not wanted.runs and not wanted.is_unfinished:
-        size = db.path.stat().st_size
+        size = db.n_bytes()
         return PruneView(
             runs=(), is_bodies=wanted.is_bodies, size_before=size, size_after=size,
             is_shrunk=True, copies=(),
@@ -144,11 +142,11 @@ def prune(db: Database, wanted: PrunePlan, *, rescue: Callable[[RunId], None]) -
     for run in runs:
         if run.counts.running:
             rescue(run.id)
-    sender = FileLock(sender_lock_path(db.path))
-    with translated(db.path):
+    sender = db.sender_lock()
+    with db.translating():
         if not sender.try_acquire():
             raise BusyError(
-                f"A process sends from {db.path}; nothing is pruned meanwhile.",
+                f"A process sends from {db.name}; nothing is pruned meanwhile.",
                 fix="Stop it, or wait until it is done; `batchrunner runs` shows what it runs.",
             )
     try:
@@ -159,17 +157,18 @@ def prune(db: Database, wanted: PrunePlan, *, rescue: Callable[[RunId], None]) -
 
 def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneView:
     """Do so under the sender lock."""
-    before = db.path.stat().st_size
+    before = db.n_bytes()
     with db.session() as session:
-        refuse_full(session, db.path, n_doomed=sum(run.n_bytes for run in wanted.runs))
+        if db.is_file:
+            refuse_full(session, db.path, n_doomed=sum(run.n_bytes for run in wanted.runs))
         session.overwrite()
         left = _note(db)
         if left is not None:
-            _take_away(session, db.path, _still_to_go(session, left), is_bodies=left.bodies)
+            _take_away(session, db.log, _still_to_go(session, left), is_bodies=left.bodies)
         taken = _begin(session, runs, is_bodies=wanted.is_bodies)
-        _take_away(session, db.path, taken, is_bodies=wanted.is_bodies)
+        _take_away(session, db.log, taken, is_bodies=wanted.is_bodies)
         hit("prune.taken")
-        is_shrunk = shrink(session, db.path)
+        is_shrunk = shrink(session, db.path) if db.is_file else session.vacuum()
         hit("prune.shrunk")
         if is_shrunk:
             with session.transaction() as connection:
@@ -181,9 +180,9 @@ def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneV
         runs=[run for run in wanted.runs if run.id in uids],
         is_bodies=wanted.is_bodies,
         size_before=before,
-        size_after=db.path.stat().st_size,
+        size_after=db.n_bytes(),
         is_shrunk=is_shrunk,
-        copies=[str(path) for path in copies(db, all_uids)],
+        copies=[str(path) for path in copies(db, all_uids)] if db.is_file else [],
     )
 
 
@@ -247,11 +246,11 @@ def _still_to_go(session: WriteSession, left: _Note) -> list[_Taken]:
 
 
 def _take_away(
-    session: WriteSession, path: Path, runs: Sequence[_Taken], *, is_bodies: bool
+    session: WriteSession, log: Path | None, runs: Sequence[_Taken], *, is_bodies: bool
 ) -> None:
     def after_each() -> None:
         hit("prune.chunk")
-        if log_size(path) >= _LOG:
+        if log is not None and log_size(log) >= _LOG:
             session.checkpoint()
 
     for run in runs:

@@ -37,10 +37,10 @@ _MB: Final = 1024 * 1024
 _COPY: Final = "copy."
 
 
-def log_size(path: Path) -> int:
+def log_size(log: Path) -> int:
     """Return how large the log is, in bytes."""
     try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
+        return log.stat().st_size
     except FileNotFoundError:
         return 0
 

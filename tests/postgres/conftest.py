@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from batchrunner.places import place_of
+from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
+from tests.integration.house import House
 from tests.unit import stored
 
 #: Tests of the store that are about what only a file has, each with that.
@@ -63,6 +65,28 @@ def server() -> Iterator[PostgresServer]:
 def schema_of(folder: Path) -> str:
     """Return a schema's name for a test's folder."""
     return f"t{zlib.crc32(str(folder).encode()):x}"
+
+
+class ServedHouse(House):
+    """A house whose database is a schema on the server."""
+
+    def __init__(self, folder: Path, url: str, place: str) -> None:
+        super().__init__(folder, url)
+        self._place = place
+        self.environ["BATCHRUNNER_DB"] = place
+
+    @property
+    def db(self) -> str:  # type: ignore[override]
+        """Where the database is."""
+        return self._place
+
+
+@pytest.fixture
+def house(tmp_path: Path, api: ApiServer, server: PostgresServer) -> Iterator[House]:
+    """Give a folder to work in; what a test leaves running is killed."""
+    house = ServedHouse(tmp_path, api.url, server.url(schema_of(tmp_path)))
+    yield house
+    house.clear_up()
 
 
 @pytest.fixture(autouse=True)

@@ -54,6 +54,8 @@ _COMMIT: Final = (
     "INSERT INTO meta (key, value) VALUES ('changes', '1') ON CONFLICT (key)"
     " DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT); COMMIT"
 )
+#: Tables with a row a job.
+_LARGE: Final = ("job", "payload", "response", "send")
 _SIZE: Final = """
     SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'"""
@@ -139,6 +141,16 @@ class PgDatabase(Database):
     def log(self) -> Path | None:
         """The server looks after its own."""
         return None
+
+    def n_bytes(self) -> int:
+        """Return how large it is."""
+        with translated(self.place), self._borrowed() as connection:
+            (n,) = connection.execute(_SIZE, (self.place.schema,)).fetchone() or (0,)
+        return int(n)
+
+    def translating(self) -> contextlib.AbstractContextManager[None]:
+        """Turn the errors of the driver and of the system into ours, within the context."""
+        return translated(self.place)
 
     # --- connections
 
@@ -327,6 +339,12 @@ class PgSession:
 
     def overwrite(self) -> None:
         """What is deleted is overwritten when its page is vacuumed and used again: the server's matter."""
+
+    def vacuum(self) -> bool:
+        """Have the room of what was deleted be used again; it is not given back to the disk."""
+        for table in _LARGE:
+            self._connection.control(f"VACUUM (ANALYZE) {table}")
+        return True
 
     def relieve(self) -> bool:
         """The server checkpoints by itself."""

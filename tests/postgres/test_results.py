@@ -1,0 +1,5 @@
+"""What the program promises with a file, on PostgreSQL."""
+
+from __future__ import annotations
+
+from tests.integration.test_results import *
