@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,25 @@ class PostgresServer:
             self._process.send_signal(signum)
             self._process.wait(_PATIENCE_S)
 
-    def url(self, schema: str) -> str:
+    def url(self, schema: str, database: str = "postgres") -> str:
         """Return the address of a schema."""
-        return f"postgresql+asyncpg://tester@127.0.0.1:{self.port}/postgres?schema={schema}"
+        return f"postgresql+asyncpg://tester@127.0.0.1:{self.port}/{database}?schema={schema}"
+
+    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Execute a statement as the superuser, in no transaction; return its rows."""
+
+        async def executed() -> list[Any]:
+            connection = await asyncpg.connect(
+                host="127.0.0.1", port=self.port, user="tester", database=database
+            )
+            try:
+                return [tuple(row) for row in await connection.fetch(statement)]
+            finally:
+                await connection.close()
+
+        # Of its own, whatever loop the caller is in.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, executed()).result()
 
 
 @contextmanager

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.test_rate_limits import *
+
+pytestmark = pytest.mark.slow

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.test_stops import *
+
+pytestmark = pytest.mark.slow
