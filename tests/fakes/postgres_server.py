@@ -31,7 +31,12 @@ _PATIENCE_S = 30.0
 
 
 def programs() -> Path | None:
-    """Return the folder with ``initdb`` and ``postgres``; ``None``: there is none on this machine."""
+    """Return the folder with ``initdb`` and ``postgres``; ``None``: there is none on this machine.
+
+    ``BATCHRUNNER_TEST_PGBIN`` names another.
+    """
+    if named := os.environ.get("BATCHRUNNER_TEST_PGBIN"):
+        return Path(named)
     if (found := shutil.which("initdb")) and shutil.which("postgres"):
         return Path(found).parent
     for pattern in _PLACES:
@@ -59,6 +64,8 @@ class PostgresServer:
         if os.getuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            if not _is_open_to_all(binaries):
+                self._binaries = _copied(binaries, folder)
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -130,6 +137,21 @@ class PostgresServer:
         # Of its own, whatever loop the caller is in.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(asyncio.run, executed()).result()
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    """Return whether everybody may go down to a folder."""
+    there = folder.resolve()
+    return all(above.stat().st_mode & 0o005 == 0o005 for above in (there, *there.parents))
+
+
+def _copied(binaries: Path, folder: Path) -> Path:
+    """Copy a wheel's server, with the libraries beside it, to where everybody may read it."""
+    site = binaries.resolve().parents[2]
+    for name in (binaries.resolve().parents[1].name, f"{binaries.resolve().parents[1].name}.libs"):
+        if (site / name).is_dir():
+            shutil.copytree(site / name, folder / "site" / name, symlinks=True)
+    return folder / "site" / binaries.resolve().relative_to(site)
 
 
 @contextmanager

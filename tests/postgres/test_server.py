@@ -1,0 +1,230 @@
+"""What a server brings that a file does not: lost connections, restarts, passwords, other schemas."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError, UsageError
+from batchrunner.places import Server, place_of
+from batchrunner.store.maintenance import check
+from batchrunner.store.opening import open_database
+from batchrunner.store.postgres.database import PgDatabase
+from tests.fakes import ApiServer
+from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
+from tests.integration.house import House, until
+from tests.postgres.conftest import schema_of
+from tests.unit import stored
+
+
+@pytest.fixture
+def place(tmp_path: Path, server: PostgresServer) -> Server:
+    """An address with nothing at it."""
+    found = place_of(server.url(schema_of(tmp_path)))
+    assert isinstance(found, Server)
+    return found
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    """A server that a test may stop."""
+    binaries = programs()
+    assert binaries is not None
+    with running_postgres(binaries) as running:
+        yield running
+
+
+def answered(api: ApiServer) -> Counter[str]:
+    """Return how often each job was answered."""
+    return Counter(request.prompt for request in api.requests() if request.status == 200)
+
+
+def test_a_file_becomes_rows_in_its_order(house: House, api: ApiServer) -> None:
+    """From submit to CSV: each job is answered once and stands where it stood."""
+    house.jobs(120)
+    house.submit("--rpm", "none", "-c", "16", code=0)
+    rows = house.csv()
+    assert [row["key"] for row in rows] == [f"j{n}" for n in range(120)]
+    assert {(row["status"], row["attempts"]) for row in rows} == {("completed", "1")}
+    assert house.run("db", "check").code == 0
+
+
+def test_a_killed_sender_loses_nothing(house: House, api: ApiServer) -> None:
+    """After kill -9 the lock is free at once, and what was in flight goes again, marked."""
+    api.script([{"delay_s": 0.05}])
+    house.jobs(60)
+    running = house.start_submit("-c", "4")
+    running.sees("job.completed", 5)
+    running.kill()
+    assert house.status().runner is None
+    house.resume(code=0)
+    counts = house.counts()
+    assert (counts.completed, counts.total) == (60, 60)
+    assert house.run("db", "check").code == 0
+    doubles = answered(api).total() - 60
+    assert len(answered(api)) == 60
+    assert doubles <= house.status().requests.interrupted <= 2 * 4
+
+
+def test_a_sender_whose_connection_ends_stores_nothing_more(
+    house: House, api: ApiServer, server: PostgresServer
+) -> None:
+    """The lock and the connection that writes go together: the call ends with 5, another goes on."""
+    api.script([{"delay_s": 0.05}])
+    house.jobs(60)
+    running = house.start_submit("-c", "4")
+    running.sees("job.completed", 5)
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1"
+    )
+    done = running.ended(5)
+    assert "connection" in done.error["message"]
+    house.resume(code=0)
+    assert house.counts().completed == 60
+    assert house.run("db", "check").code == 0
+
+
+@pytest.mark.slow
+def test_a_server_that_crashes_under_load_loses_no_answer(
+    house: House, api: ApiServer, own_server: PostgresServer
+) -> None:
+    """What was counted before the crash is there after it; resume sends the rest."""
+    house.environ["BATCHRUNNER_DB"] = own_server.url("crash")
+    api.script([{"delay_s": 0.05}])
+    house.jobs(80)
+    running = house.start_submit("-c", "4")
+    running.sees("job.completed", 10)
+    own_server.stop(signal.SIGQUIT)
+    before = {event["key"] for event in running.ended(5).named("job.completed")}
+    own_server.start()
+    house.resume(code=0)
+    shown = house.run("jobs", "--json").json["jobs"]
+    assert {job["key"] for job in shown if job["status"] == "completed"} >= before
+    assert len(shown) == 80
+
+
+def test_nothing_there_names_the_place(house: House) -> None:
+    """Only what creates a database makes a schema; others exit 2 and name where they looked."""
+    done = house.run("status", "--json", code=2)
+    assert done.error["kind"] == "no_database"
+    assert "/postgres" in done.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("postgresql+asyncpg://u:s3cret@127.0.0.1:1/x", "can't be reached"),
+        ("postgresql+asyncpg://tester:s3cret@127.0.0.1:{port}/nowhere", "has no such database"),
+        ("postgresql+psycopg://u:s3cret@127.0.0.1/x", "asyncpg alone"),
+        ("postgresql+asyncpg://u:s3cret@127.0.0.1/", "names no database"),
+        ("postgresql+asyncpg://u:s3cret@127.0.0.1/x?schema=a-b", "no name of a schema"),
+        ("postgresql+asyncpg://127.0.0.1:1/x?user=u&password=s3cret", "can't be reached"),
+    ],
+    ids=["unreachable", "no-database", "driver", "no-name", "schema", "query"],
+)
+def test_what_is_wrong_is_said_without_the_password(
+    house: House, server: PostgresServer, address: str, words: str
+) -> None:
+    """Each fault has its words, and no output has the password."""
+    done = house.run("runs", "--db", address.format(port=server.port), code=None)
+    assert done.code in (2, 5)
+    assert words in done.err
+    assert "s3cret" not in done.out + done.err
+
+
+def test_a_password_in_a_configuration_is_refused(house: House) -> None:
+    """It would lie about in a file that is shared."""
+    del house.environ["BATCHRUNNER_DB"]
+    (house.folder / "batchrunner.toml").write_text('db = "postgresql://u:s3cret@127.0.0.1/x"\n')
+    done = house.run("runs", code=2)
+    assert "PGPASSWORD" in done.err
+    assert "s3cret" not in done.err
+
+
+def test_two_that_begin_at_once_build_one_schema(place: Server) -> None:
+    """Migrations run once, whoever comes second finds them done."""
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: open_database(place, create=True), range(4)))
+    assert [check(db) for db in found] == [[]] * 4
+
+
+def test_older_newer_and_foreign_schemas_are_told_apart(
+    place: Server, server: PostgresServer, tmp_path: Path
+) -> None:
+    """An older one is upgraded unless a process is on it; others are refused with what to do."""
+    open_database(place, create=True)
+    version = f"{place.schema}.alembic_version"
+    for table in ("wait", "time_day"):
+        server.execute(f"DROP TABLE {place.schema}.{table}")
+    server.execute(f"UPDATE {version} SET version_num = '0004'")
+    other = PgDatabase(place)
+    lock = other.process_lock()
+    with pytest.raises(BusyError, match="older schema"):
+        open_database(place, create=False)
+    lock.release()
+    assert check(open_database(place, create=False)) == []
+    assert server.execute(f"SELECT version_num FROM {version}") == [("0005",)]
+    server.execute(f"UPDATE {version} SET version_num = '9999'")
+    with pytest.raises(DatabaseError, match="newer version"):
+        open_database(place, create=False)
+    server.execute(f"DROP TABLE {place.schema}.usage_slot CASCADE")
+    with pytest.raises(DatabaseError, match="another program"):
+        open_database(place, create=True)
+
+
+def test_an_unknown_schema_is_no_database(place: Server) -> None:
+    """Who only looks creates nothing."""
+    with pytest.raises(NoDatabaseError):
+        open_database(place, create=False)
+
+
+def test_a_lock_is_one_process_s_and_goes_with_its_connection(
+    tmp_path: Path, server: PostgresServer
+) -> None:
+    """Two never hold the sender's lock; whose backend ends has lost it."""
+    one, other = stored.database(tmp_path), PgDatabase(stored.place(tmp_path))  # type: ignore[arg-type]
+    lock, second = one.sender_lock(), other.sender_lock()
+    assert lock.try_acquire()
+    assert not second.try_acquire()
+    assert other.is_sent_from()
+    database = str(stored.place(tmp_path)).partition("?")[0].rpartition("/")[2]
+    server.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 1 AND locktype = 'advisory'"
+        f" AND database = (SELECT oid FROM pg_database WHERE datname = '{database}')"
+    )
+    until(second.try_acquire, "the lock is free")
+    second.release()
+    lock.release()
+
+
+async def test_a_commit_of_another_is_seen_by_who_sends(tmp_path: Path) -> None:
+    """The number changes with each transaction of others, and not with the sender's own."""
+    db = stored.database(tmp_path)
+    async with db.writer() as writer:
+        before = await writer.data_version()
+        await writer.transact(lambda conn: conn.execute("DELETE FROM hold"))
+        assert await writer.data_version() == before
+        with db.write() as connection:
+            connection.exec_driver_sql("INSERT INTO model (name) VALUES ('m')")
+        assert await writer.data_version() == before + 1
+
+
+async def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """Whatever it raises it is rolled back, and the next one goes on with the same connection."""
+    db = stored.database(tmp_path)
+    async with db.writer() as writer:
+
+        def failing(conn: object) -> None:
+            conn.execute("INSERT INTO model (name) VALUES ('m')")  # type: ignore[attr-defined]
+            raise UsageError("no")
+
+        for run in (writer.transact, writer.compute):
+            with pytest.raises(UsageError):
+                await run(failing)
+        count = await writer.query(lambda conn: conn.execute("SELECT count(*) FROM model"))
+        assert count.fetchone() == (0,)
