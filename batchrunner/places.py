@@ -21,6 +21,8 @@ DEFAULT_SCHEMA: Final = "batchrunner"
 _SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
 #: What is a server and no file, and begins so, whatever comes after it.
 _ADDRESS: Final = re.compile(r"(?i)^(postgres(?:ql)?(?:\+\w+)?)://")
+#: Any other address: of a database that this is not, or of a file written as one. A path has one slash.
+_FOREIGN: Final = re.compile(r"(?i)(?:^|/)(?:sqlite|mysql|file)(?:\+\w+)?:/")
 #: As PostgreSQL keeps a name that is not quoted.
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -57,7 +59,15 @@ def place_of(said: str | Path) -> Place:
     """Return where a database is, as it was typed. Raises :class:`UsageError`."""
     text = str(said)
     found = _ADDRESS.match(text)
-    return Path(said) if found is None else _server(text, found[1].lower())
+    if found is not None:
+        return _server(text, found[1].lower())
+    if _FOREIGN.search(text):
+        # It may hold a password.
+        raise UsageError(
+            "An address was named for the database, and it is none of PostgreSQL; else this version keeps it in a file.",
+            fix="Name a file, without sqlite:// before it: --db jobs.db",
+        )
+    return Path(said)
 
 
 def _server(text: str, scheme: str) -> Server:

@@ -32,10 +32,6 @@ _NEEDS_PLACE: Final = re.compile(
     r"|explain|report|limits set|limits(?! set)|db (?:upgrade|check|backup|prune))\b"
     r"(?! --(?:help|db|config|profile)\b)"
 )
-#: How an address begins, in what a path makes of it.
-_ADDRESS: Final = re.compile(
-    r"(?:^|/)(?:postgres(?:ql)?|sqlite|mysql|file)(?:\+\w+)?:/", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +68,10 @@ class Settings:
     def db(self) -> Place:
         """The database: typed, of the environment, of the configuration, the default."""
         if self.typed_db is not None:
-            return _file(self.typed_db)
+            return self.typed_db
         if variable := os.environ.get(DB_VARIABLE):
-            return _file(Path(variable))
-        return _file(self.config.db or DEFAULT_DB)
+            return _place_of(variable)
+        return self.config.db or DEFAULT_DB
 
     @property
     def db_name(self) -> str:
@@ -144,14 +140,7 @@ class Settings:
         return [word for name, value in said if value for word in (name, str(value))]
 
 
-def _file(path: Path) -> Path:
-    """Return where a database may be. Raises :class:`~batchrunner.errors.UsageError` for an address."""
-    if _ADDRESS.search(str(path)):
-        from batchrunner.errors import UsageError  # noqa: PLC0415 (--help has no use for it)
+def _place_of(text: str) -> Place:
+    from batchrunner.places import place_of  # noqa: PLC0415 (--help has no use for it)
 
-        # It may hold a password.
-        raise UsageError(
-            "An address was named for the database, and this version keeps it in a file.",
-            fix="Name the file, without sqlite:// before it: --db jobs.db",
-        )
-    return path
+    return place_of(text)

@@ -59,7 +59,7 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
     {
         key.name: key
         for key in (
-            Key("db", forms.PLACE, "The database: a file, or postgresql+asyncpg://….", "./batchrunner.db", Goes.PROGRAM, "db"),
+            Key("db", forms.PLACE, "The database.", "./batchrunner.db", Goes.PROGRAM, "db"),
             Key(
                 "provider", forms.TEXT, "Whose language is spoken; the other keys of the same table are about it.",
                 "told by the lines", Goes.JOBS, "provider",

@@ -143,7 +143,7 @@ async def _not_followed(db: Database, run_id: RunId, process: Process) -> Ending
             break
         await asyncio.sleep(LOOK_S)
     with db.read() as connection:
-        who = holder_of(connection, db.path)
+        who = holder_of(connection, db)
     sender = f"process {who.pid} on {who.host}" if who is not None else "another process"
     return Ending(
         ExitCode.WORK_LEFT,

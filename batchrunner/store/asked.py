@@ -7,13 +7,13 @@ have cost is told from what was asked then: that stays, as a row of ``meta`` a j
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from batchrunner.models import JobId, ModelId, RunId
 from batchrunner.store.choose import run_range
 from batchrunner.store.codecs import GONE, codecs_of, plain_body
+from batchrunner.store.driver import DriverConnection
 
 __all__ = ["Asked", "forget_asked", "keep_asked", "load_asked"]
 
@@ -30,13 +30,13 @@ class Asked(NamedTuple):
     body: bytes
 
 
-def keep_asked(conn: sqlite3.Connection, run_id: RunId, ids: Sequence[int]) -> None:
+def keep_asked(conn: DriverConnection, run_id: RunId, ids: Sequence[int]) -> None:
     """Keep what those of these jobs asked for that may have been paid; others are about to be written."""
     rows = conn.execute(
         "SELECT j.id, j.claims, j.model_id, j.key, p.codec, p.body FROM job j"
         " JOIN payload p ON p.job_id = j.id WHERE j.id IN (SELECT value FROM json_each(?))"
         " AND p.codec IS NOT ? AND EXISTS (SELECT 1 FROM send s WHERE s.job_id = j.id"
-        " AND (s.maybe_executed OR s.http_status BETWEEN 200 AND 299))",
+        " AND (s.maybe_executed = 1 OR s.http_status BETWEEN 200 AND 299))",
         (json.dumps(list(ids)), GONE),
     ).fetchall()
     codecs = codecs_of(conn, run_id) if rows else {}
@@ -60,7 +60,7 @@ def _between(run_id: RunId) -> tuple[str, str]:
     return f"{_KEY}{low:020}", f"{_KEY}{high:020}"
 
 
-def load_asked(conn: sqlite3.Connection, run_id: RunId) -> Mapping[JobId, Sequence[Asked]]:
+def load_asked(conn: DriverConnection, run_id: RunId) -> Mapping[JobId, Sequence[Asked]]:
     """Return what was kept of a run, by job, the earliest first."""
     kept: dict[JobId, list[Asked]] = {}
     for key, value in conn.execute(
@@ -74,6 +74,6 @@ def load_asked(conn: sqlite3.Connection, run_id: RunId) -> Mapping[JobId, Sequen
     return kept
 
 
-def forget_asked(conn: sqlite3.Connection, run_id: RunId) -> None:
+def forget_asked(conn: DriverConnection, run_id: RunId) -> None:
     """Delete what was kept of a run."""
     conn.execute("DELETE FROM meta WHERE key > ? AND key < ?", _between(run_id))

@@ -8,7 +8,6 @@ cost is told from its sends, in whatever state their jobs are by now.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -96,7 +95,7 @@ def lost_answers(conn: DriverConnection, run_id: RunId) -> Iterator[LostAnswer]:
     codecs, asked = codecs_of(conn, run_id), load_asked(conn, run_id)
     rows = conn.execute(
         "SELECT j.model_id, j.key, p.body, p.codec, s.job_id, s.claim,"
-        " iif(s.maybe_executed, NULL, r.input_tokens), r.output_tokens"
+        " CASE WHEN s.maybe_executed = 1 THEN NULL ELSE r.input_tokens END, r.output_tokens"
         + _LOST.format(" JOIN payload p ON p.job_id = j.id")
         + " ORDER BY s.job_id",
         run_range(run_id),
@@ -156,11 +155,11 @@ def uncounted_row(at: float, model: str) -> tuple[str, str]:
     return f"{_UNCOUNTED}{int(at // DAY_MS):08}:{model}", "1"
 
 
-def load_uncounted(conn: sqlite3.Connection, wall: float) -> dict[str, int]:
+def load_uncounted(conn: DriverConnection, wall: float) -> dict[str, int]:
     """Return by model how many answers were lost in the month of ``wall`` that nobody can price."""
     n_of = defaultdict[str, int](int)
     for key, n in conn.execute(
-        "SELECT key, CAST(value AS INTEGER) FROM meta WHERE key >= ? AND key < ?",
+        "SELECT key, CAST(value AS BIGINT) FROM meta WHERE key >= ? AND key < ?",
         (f"{_UNCOUNTED}{month_start(wall) // DAY_MS:08}", f"{_UNCOUNTED[:-1]};"),
     ):
         n_of[key.split(":", 2)[2]] += n
@@ -172,25 +171,25 @@ def prices_key(run_id: RunId) -> str:
     return f"prices.{run_id}"
 
 
-def note_prices(conn: sqlite3.Connection, run_id: RunId, said: SaidPrices | None) -> None:
+def note_prices(conn: DriverConnection, run_id: RunId, said: SaidPrices | None) -> None:
     """Keep the prices that are said where a run is sent, for whoever rescues what a death leaves of it."""
     if said:
         conn.execute(
             "INSERT INTO meta (key, value) VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET value = excluded.value",
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (prices_key(run_id), json.dumps(said)),
         )
     else:
         conn.execute("DELETE FROM meta WHERE key = ?", (prices_key(run_id),))
 
 
-def said_prices(conn: sqlite3.Connection, run_id: RunId) -> SaidPrices:
+def said_prices(conn: DriverConnection, run_id: RunId) -> SaidPrices:
     """Return the prices that were said where a run was last sent."""
     row = conn.execute("SELECT value FROM meta WHERE key = ?", (prices_key(run_id),)).fetchone()
     return {} if row is None else dict(json.loads(row[0]))
 
 
-def load_spending(conn: sqlite3.Connection, wall: float) -> dict[int, float]:
+def load_spending(conn: DriverConnection, wall: float) -> dict[int, float]:
     """Return what was spent, by days since the epoch, in the month of ``wall`` and later."""
     known, lost = _by_day(conn, wall)
     return {day: known[day] + lost[day] for day in {*known, *lost}}

@@ -44,7 +44,7 @@ def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     names: dict[str, object] = {}
     (code,) = blocks(PAGE, "python")
     exec(compile(code, "configuration.md", "exec"), names)
-    assert vars(names["app"])["path"] == tmp_path / "here.db"
+    assert vars(names["app"])["place"] == tmp_path / "here.db"
 
 
 def test_every_key_has_its_option() -> None:

@@ -180,7 +180,7 @@ def test_global_option_stands_anywhere(
     """A global option before or after the command wins over the environment; the last one holds."""
     monkeypatch.setenv("BATCHRUNNER_DB", "environment.db")
     assert main(words) == 0
-    assert app.place == Path("x.db")
+    assert app.path == Path("x.db")
 
 
 def test_database_comes_from_the_environment(
@@ -189,10 +189,10 @@ def test_database_comes_from_the_environment(
     """BATCHRUNNER_DB names the database; empty, it is ./batchrunner.db."""
     monkeypatch.setenv("BATCHRUNNER_DB", "environment.db")
     assert main(["runs"]) == 0
-    assert app.place == Path("environment.db")
+    assert app.path == Path("environment.db")
     monkeypatch.setenv("BATCHRUNNER_DB", "")
     assert main(["runs"]) == 0
-    assert app.place == Path("batchrunner.db")
+    assert app.path == Path("batchrunner.db")
 
 
 def test_status_has_the_contract_shape(
