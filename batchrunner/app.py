@@ -164,6 +164,24 @@ class Batchrunner:
             self._target(call, listener), name, all_runs=all_runs, run=run, limits=limits
         )
 
+    async def work(
+        self,
+        *,
+        provider: str | None = None,
+        until_done: bool = False,
+        listener: Listener | None = None,
+    ) -> int:
+        """Drain a shared queue (PostgreSQL) beside other workers; return the exit code.
+
+        ``provider``: only that one's runs. ``until_done``: end where nothing is left, not by a
+        signal alone.
+        """
+        from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
+
+        return await sending.work(
+            self._target(CallOptions(), listener), provider=provider, until_done=until_done
+        )
+
     async def retry(
         self,
         name: str | None = None,

@@ -15,10 +15,12 @@ from batchrunner.config import Config
 from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
 from batchrunner.engine.feed import counts_json, waiting_json
+from batchrunner.engine.offers import Offers
 from batchrunner.engine.priced import check_priced
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
 from batchrunner.engine.stops import Stops
+from batchrunner.engine.working import work
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.intake import Taken
 from batchrunner.models import ExitCode, RunId, RunState, StoredRunState
@@ -263,6 +265,31 @@ class Call:
         }
         return replace(results.pop(worst), others=tuple(results.values()))
 
+    async def work(self, *, provider: str | None, until_done: bool) -> int:
+        """Drain a shared queue beside other workers; return the exit code."""
+        offers = Offers(defaults_of=self._defaults_of, provider=provider, until_done=until_done)
+        wiring = Wiring(
+            self.environ,
+            self.notice,
+            providers=self.providers,
+            simulator_url=None,
+            told=self.secrets,
+            typed_proxies=self.typed_proxies,
+            look=self.ring.look,
+        )
+        try:
+            await work(
+                self.db,
+                offers=offers,
+                wires=wiring,
+                stops=self.stops,
+                listener=self.listener,
+                process=self.process,
+            )
+        finally:
+            await wiring.close()
+        return ExitCode.DONE if self.stops.exit_code is None else self.stops.exit_code
+
     def _tell_end(self, run_id: RunId, ending: Ending) -> None:
         """Emit how a run ended where no event told: it was over before, or another process sent it."""
         if self.listener is None or ending.is_told:
@@ -308,7 +335,10 @@ class Call:
             )
 
     def _defaults(self, run_id: RunId) -> Mapping[str, Any]:
-        defaults = dict(self.config.run_defaults(stored_run(self.db, run_id).provider))
+        return self._defaults_of(stored_run(self.db, run_id).provider)
+
+    def _defaults_of(self, provider: str) -> Mapping[str, Any]:
+        defaults = dict(self.config.run_defaults(provider))
         if (schema := self.config.expect_json()) is not None:
             defaults["expect_json"] = schema
         if prices := self.config.said_prices:

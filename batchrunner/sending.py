@@ -55,7 +55,7 @@ from batchrunner.store.runs import StoredRun, find_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
 from batchrunner.views import Listener, RunResult
 
-__all__ = ["Target", "resume", "retry", "submit"]
+__all__ = ["Target", "resume", "retry", "submit", "work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +138,12 @@ async def resume(
         if not found:
             return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
         return await _drained(this, [stored.id for stored in found])
+
+
+async def work(target: Target, *, provider: str | None, until_done: bool) -> int:
+    """Drain a shared queue beside other workers, until told to stop or, ``until_done``, nothing is left."""
+    async with _calling(target, RunOptions()) as this:
+        return await this.work(provider=provider, until_done=until_done)
 
 
 async def retry(

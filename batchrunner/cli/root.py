@@ -32,6 +32,7 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("submit", "run", "Validate, store and run the jobs of one or more files."),
         Entry("resume", "run", "Carry on an unfinished run."),
         Entry("retry", "run", "Put failed or cancelled jobs back, then run."),
+        Entry("worker", "worker", "Drain a shared (PostgreSQL) queue beside other workers."),
         Entry("plan", "plan", "What files would take: tokens, days, what binds; sends nothing."),
         Entry("demo", "run", "A real run against a built-in simulated provider."),
         Entry("init", "init", "Write jobs to try and a commented configuration here."),

@@ -316,6 +316,25 @@ class ScopeLedger:
         self.day.add(day_slot, -1)
         self.tokens.book(minute_slot, day_slot, charge, -1)
 
+    def adopt(self, row: SlotRow, before: int) -> None:
+        """Take a stored slot that others may have changed; ``before``: what was stored when last seen.
+
+        What is booked here and not stored yet counts on.
+        """
+        by = row.n - before
+        if not by:
+            return
+        if row.unit != REQUESTS:
+            self.tokens.adopt(row.unit, row.grain, row.slot, by)
+        else:
+            (self.minute if row.grain == MINUTE_GRAIN else self.day).adopt(row.slot, by)
+
+    def adopt_pace(self, next_send_at: float, last_send_at: float) -> None:
+        """Take the stored pace where others have planned further on."""
+        self.next_send_at = max(self.next_send_at, next_send_at)
+        self.last_send_at = max(self.last_send_at, last_send_at)
+        self.planned_at = max(self.planned_at, last_send_at)
+
     def stored_slots(self) -> Iterator[tuple[str, Slots]]:
         """Yield the slots that are stored, with their unit."""
         yield REQUESTS, self.minute

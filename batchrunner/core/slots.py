@@ -70,6 +70,13 @@ class Slots:
         for watcher in self._watchers:
             watcher.changed(slot, by)
 
+    def adopt(self, slot: int, by: int) -> None:
+        """Count what somebody else has stored already: the slot is no more to be stored for it."""
+        was_dirty = slot in self.dirty
+        self.add(slot, by)
+        if not was_dirty:
+            self.dirty.discard(slot)
+
     def forget_before(self, slot: int) -> None:
         """Drop the slots before ``slot``."""
         if slot <= self.oldest or not self.counts:

@@ -192,6 +192,12 @@ class TokenUse:
         if unit == TOKENS or self._is_of_total(unit):
             self._slots[TOKENS, grain].add(slot, n)
 
+    def adopt(self, unit: str, grain: int, slot: int, by: int) -> None:
+        """Count what somebody else has stored already."""
+        self._slots[unit, grain].adopt(slot, by)
+        if self._is_of_total(unit):
+            self._slots[TOKENS, grain].adopt(slot, by)
+
     def stored(self) -> Iterator[tuple[str, Slots]]:
         """Yield the slots that are stored, with their unit."""
         for unit in _STORED:

@@ -9,13 +9,13 @@ uncharged, and gives its allowance back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiolimiter import AsyncLimiter
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import LATE_MS, Blocked, Ledger, ScopeLedger
+from batchrunner.core.admission import LATE_MS, Blocked, Grant, Ledger, ScopeLedger
 from batchrunner.core.caps import MINUTE_MS, RPM
 from batchrunner.core.counting import NO_TOKENS, Charge
 from batchrunner.core.pause import remaining_ms
@@ -41,6 +41,8 @@ class Gate:
         charge_of: Callable[[Claim], Charge] = lambda _: NO_TOKENS,
     ) -> None:
         """Take the ledger that is asked, the clock that is read, and who knows a claim's tokens."""
+        #: Moves a late send where the ledger is not this process's alone.
+        self.rebook: Callable[[Grant, Charge | None], Awaitable[Grant | Blocked]] | None = None
         self._ledger = ledger
         self._charge_of = charge_of
         self._clock = clock
@@ -88,13 +90,17 @@ class Gate:
                 return
             if late > MAX_LATE_MS:
                 raise Aborted
-            again = self._ledger.rebook(
-                claim.grant, now, self._clock.wall(), self._charge_by_now(claim)
+            charge = self._charge_by_now(claim)
+            again = (
+                self._ledger.rebook(claim.grant, now, self._clock.wall(), charge)
+                if self.rebook is None
+                else await self.rebook(claim.grant, charge)
             )
             if isinstance(again, Blocked):
                 claim.is_booked = False
                 raise Aborted
             claim.grant, claim.version = again, self._ledger.version
+            now = self._clock.now()
             if (ahead := again.instant - now) > 0:
                 await self._sleep(ahead / 1000.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from batchrunner.clock import Clock
@@ -16,6 +17,7 @@ from batchrunner.engine.costs import Costs
 from batchrunner.engine.descriptors import RESERVE, most_connections
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import AUTO_KNOWN, CallLimits, Claim, Lane, LiveRun
+from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.streak import Streak
 from batchrunner.engine.waits import STOP_CODES, is_sample_over
@@ -35,7 +37,7 @@ from batchrunner.options import DEFAULT_MAX_ATTEMPTS, PRICES, in_force
 from batchrunner.providers import pool_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.store import holder as statements
-from batchrunner.store import sample, scopes, waits
+from batchrunner.store import sample, scopes, sharing, waits
 from batchrunner.store.accounts import account_to_send_with
 from batchrunner.store.codecs import Answers, Codec, codec_of_answers, codecs_of, made_codec
 from batchrunner.store.database import Database
@@ -96,11 +98,14 @@ class Roster:
         database: Database,
         costs: Costs,
         give_up: Callable[[Claim], None],
+        offers: Offers | None = None,
     ) -> None:
         """Take what runs are made of; ``own`` are this process's, with the bounds of its call.
 
-        ``give_up`` gives a job back that is claimed, unsent.
+        ``give_up`` gives a job back that is claimed, unsent. ``offers``: which runs a worker takes,
+        nobody's in particular.
         """
+        self._offers = offers
         self._writer = writer
         self._clock = clock
         self._process = process
@@ -163,18 +168,9 @@ class Roster:
 
         def begin(conn: DriverConnection) -> statements.Rescued:
             scopes.prune_usage(conn, now=now, wall=wall)
-            return statements.rescue(
-                conn, now=now, wall=wall, pool_of=pool_of, worst_of=worst_case(said, wall)
-            )
+            return self._rescued(conn, said)
 
-        rescued = await self._writer.transact(begin)
-        if rescued.n_jobs:
-            hit("rescue.committed")
-            were = "1 job was" if rescued.n_jobs == 1 else f"{rescued.n_jobs:,} jobs were"
-            go = "it goes" if rescued.n_jobs == 1 else "they go"
-            self._feed.notice(
-                f"{were} in flight when the last process died; {go} again and may have been executed twice"
-            )
+        self._tell_rescued(await self._writer.transact(begin))
         for run_id, limits in self._own.items():
             try:
                 await self._take_up(run_id, limits, self._process.id)
@@ -187,6 +183,60 @@ class Roster:
                 self._feed.notice(f"{error.message} {error.fix}")
                 self.endings[run_id] = Ending(error.exit_code, None)
         await self.reload(is_taking=True)
+
+    def _rescued(
+        self, conn: DriverConnection, said: Mapping[str, Any] = MappingProxyType({})
+    ) -> statements.Rescued:
+        """Put back what nobody sends any more: on a queue of workers, what the dead had claimed."""
+        now, wall = int(self._clock.now()), int(self._clock.wall())
+        living = None
+        if self._offers is not None:
+            living = sharing.forget_dead(conn, self._database.is_alive)
+        return statements.rescue(
+            conn, now=now, wall=wall, pool_of=pool_of, worst_of=worst_case(said, wall),
+            living=living,
+        )  # fmt: skip
+
+    def _tell_rescued(self, rescued: statements.Rescued) -> None:
+        if rescued.n_jobs:
+            hit("rescue.committed")
+            were = "1 job was" if rescued.n_jobs == 1 else f"{rescued.n_jobs:,} jobs were"
+            go = "it goes" if rescued.n_jobs == 1 else "they go"
+            self._feed.notice(
+                f"{were} in flight when the last process died; {go} again and may have been executed twice"
+            )
+
+    async def _take_offers(self, offers: Offers) -> None:
+        """Take what the queue has, as far as this worker can send it, and what dead ones left."""
+        self._tell_rescued(await self._writer.transact(self._rescued))
+        ready = await self._writer.query(sharing.ready_runs)
+        n_open = 0
+        for run_id in ready:
+            kept = self._runs.get(run_id)
+            if kept is not None and not kept.ended:
+                n_open += 1
+                await self._writer.transact(
+                    lambda conn, run_id=run_id: sharing.show_again(conn, run_id, self._process.id)  # type: ignore[misc]
+                )
+                continue
+            row = await self._writer.query(
+                lambda conn, run_id=run_id: statements.load_run(conn, run_id)  # type: ignore[misc]
+            )
+            why = None if row is None else offers.why_not(row)
+            if row is None or why is not None:
+                self._tell_left(offers, row, why or "")
+                continue
+            limits = CallLimits(max_wait_s=None, defaults=offers.defaults_of(row.provider))
+            try:
+                await self._take_up(run_id, limits, self._process.id)
+                n_open += 1
+            except BatchrunnerError as error:
+                self._tell_left(offers, row, error.message)
+        offers.found(n_open)
+
+    def _tell_left(self, offers: Offers, row: RunRow | None, why: str) -> None:
+        if row is not None and offers.is_news(row.id, why):
+            self._feed.notice(f"{row.name} is left to others: {why}")
 
     async def _refuse(self, run_id: RunId, refused: RefusedError) -> None:
         """Halt an own run whose credential is missing or can't be right: nothing is sent."""
@@ -208,6 +258,10 @@ class Roster:
             await self._writer.compute(lambda conn, run=run: self._reload_run(conn, run))  # type: ignore[misc]
             await self._binding.renew(run)
             run.send_home()
+        if self._offers is not None:
+            if is_taking and not self.is_leaving:
+                await self._take_offers(self._offers)
+            return
         asks = await self._writer.query(statements.load_asks)
         self._askers = {}
         for ask in asks:

@@ -81,16 +81,7 @@ class Scopes:
             slots=usage,
             next_send_at=state.next_send_at,
             last_send_at=state.last_send_at,
-            pause=PauseState(
-                set_at=state.pause_set_at,
-                until=state.pause_until,
-                reason=WaitingReason(state.pause_reason) if state.pause_reason else None,
-                detail=state.pause_detail or "",
-                generation=state.pause_generation,
-                level=state.pause_level,
-                # As if set now: it lasts its stored length at most, whatever the clock did since.
-                known_at=now,
-            ),
+            pause=_pause_of(state, now),
             default_zone=day_zone,
             total_has_output=counting.total_has_output,
         )
@@ -100,6 +91,19 @@ class Scopes:
         self.organizations[scope] = state.organization
         self._rows[scope] = _row(ledger)
         return ledger
+
+    def adopt(self, state: scopes.ScopeState) -> None:
+        """Take a scope's stored pace, and its pause where it was not changed here meanwhile."""
+        ledger = self._ledger[state.id]
+        ledger.adopt_pace(state.next_send_at, state.last_send_at)
+        before = self._rows[state.id]
+        stored = (state.pause_generation, state.pause_until)
+        if stored == (before.pause_generation, before.pause_until):
+            return
+        # What was set here since is the later word, and is stored with this turn.
+        if _row(ledger)[3:] == before[3:]:
+            ledger.pause = _pause_of(state, self._clock.now())
+            self._rows[state.id] = _row(ledger)
 
     def is_rate_told(self, account: ScopeId) -> bool:
         """Whether a person said how many requests a minute the account has, or that none is known."""
@@ -253,6 +257,19 @@ _FOLLOW: Final = {
     "flag": "batchrunner limits set {name}=auto",
     "config": 'write {name} = "auto" in the configuration',
 }
+
+
+def _pause_of(state: scopes.ScopeState, now: float) -> PauseState:
+    return PauseState(
+        set_at=state.pause_set_at,
+        until=state.pause_until,
+        reason=WaitingReason(state.pause_reason) if state.pause_reason else None,
+        detail=state.pause_detail or "",
+        generation=state.pause_generation,
+        level=state.pause_level,
+        # As if set now: it lasts its stored length at most, whatever the clock did since.
+        known_at=now,
+    )
 
 
 def _row(scope: ScopeLedger) -> ScopeRow:

@@ -257,8 +257,7 @@ def execute(conn: DriverConnection, prepared: Prepared) -> Executed:
     """
     lost: Sequence[Settle] = ()
     if not all(_settle(conn, values) == len(group) for values, group in prepared.groups):
-        conn.execute("ROLLBACK")
-        conn.execute("BEGIN IMMEDIATE")
+        _begin_anew(conn)
         prepared, lost = _settle_singly(conn, prepared)
         compress(prepared)
     cycle, deltas = prepared.cycle, prepared.deltas
@@ -306,6 +305,15 @@ _COUNTED: Final = {
     "daily_limit": "rate_limited",
     "interrupted": "interrupted",
 }
+
+
+def _begin_anew(conn: DriverConnection) -> None:
+    """Take back what the transaction did; nobody else writes before it goes on, where that matters."""
+    if isinstance(conn, sqlite3.Connection):
+        conn.execute("ROLLBACK")
+        conn.execute("BEGIN IMMEDIATE")
+    else:
+        conn.execute("BEGIN ANEW")
 
 
 def _settle(conn: DriverConnection, values: tuple[object, ...]) -> int:

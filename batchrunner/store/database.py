@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
-from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
+from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.store import schema
 from batchrunner.store.driver import Connection, Lock
@@ -147,6 +147,14 @@ class Database:
     def sender_lock(self) -> Lock:
         """Return the lock of whoever sends, not yet taken."""
         return FileLock(sender_lock_path(self.path))
+
+    def worker_lock(self, _process_id: int) -> Lock:
+        """Return the lock that workers hold together. Raises :class:`UsageError`: a file has one sender."""
+        raise UsageError(
+            f"Workers share a queue on PostgreSQL; {self.path} is a file, from which one process sends.",
+            fix="Send what it has with `batchrunner resume --all`, or name a server:"
+            " --db postgresql+asyncpg://USER@HOST/DATABASE",
+        )
 
     def is_sent_from(self) -> bool:
         """Return whether a process holds the sender lock now."""

@@ -7,7 +7,7 @@ transaction that somebody else began and will commit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -119,6 +119,13 @@ def unpriced(_provider: str, _model: str, _body: bytes, _said: SaidPrices) -> fl
     return None
 
 
+_THESE: Final = " AND id IN (SELECT value FROM json_each(?))"
+#: Whose jobs nobody sends, on a queue of workers.
+_NOT_THEIRS: Final = (
+    " AND (j.worker_id IS NULL OR j.worker_id NOT IN (SELECT value FROM json_each(?)))"
+)
+
+
 def rescue(
     conn: DriverConnection,
     *,
@@ -126,19 +133,27 @@ def rescue(
     wall: int,
     pool_of: Callable[[str, str], str],
     worst_of: WorstOf = unpriced,
+    living: Collection[int] | None = None,
 ) -> Rescued:
     """Put every ``running`` job back: whoever holds the lock knows that nobody sends it.
+
+    On a queue of workers those that none of the ``living`` has claimed.
 
     Each becomes a row of the send log that is marked as possibly executed, since claimed and sent
     look alike from here, and its usage moves to the latest instant at which it can really have
     been sent, its worst case to what is spent. ``pool_of`` tells a model's pool from provider and model.
     """
+    theirs = "" if living is None else _NOT_THEIRS
+    these = "" if living is None else _THESE
     orphans = conn.execute(
-        "SELECT j.id, j.run_id, j.claims, j.claimed_at, r.account_id, r.provider, m.id, m.name"
+        "SELECT j.id, j.run_id, j.claims, j.claimed_at, r.account_id, r.provider, m.id, m.name"  # noqa: S608 (constants)
         " FROM job j INDEXED BY job_running JOIN run r ON r.id = j.run_id"
         " JOIN model m ON m.id = j.model_id"
-        " WHERE j.state = 'running'"
+        f" WHERE j.state = 'running'{theirs}",
+        () if living is None else (json.dumps(list(living)),),
     ).fetchall()
+    if living is not None and not orphans:
+        return Rescued(n_jobs=0, runs={})
     runs: dict[RunId, int] = {}
     said: dict[RunId, SaidPrices] = {}
     for job_id, run_id, claim, planned_at, account_id, provider, model_id, model in orphans:
@@ -180,7 +195,9 @@ def rescue(
         )
     hit("rescue.inside")
     conn.execute(
-        "UPDATE job SET state = 'pending', wait_reason = 'interrupted' WHERE state = 'running'"
+        "UPDATE job SET state = 'pending', wait_reason = 'interrupted'"  # noqa: S608 (constants)
+        f" WHERE state = 'running'{these}",
+        () if living is None else (json.dumps([row[0] for row in orphans]),),
     )
     for run_id, n in runs.items():
         conn.execute(

@@ -33,7 +33,8 @@ __all__ = [
     "unregister",
 ]
 
-Role = Literal["holder", "follower", "loader"]
+#: A ``worker`` shares a queue with others, on PostgreSQL alone.
+Role = Literal["holder", "follower", "loader", "worker"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 
@@ -110,6 +110,13 @@ class Writer:
                 await self._run(_roll_back)
                 raise
             return value
+
+    def turn(self, begin: Callable[[DriverConnection], T]) -> AbstractAsyncContextManager[T]:
+        """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
+
+        For workers that share a queue, which a file has none of.
+        """
+        raise NotImplementedError
 
     async def query(self, function: Callable[[DriverConnection], T]) -> T:
         """Run ``function``, which only reads, on the connection's thread."""

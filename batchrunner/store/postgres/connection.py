@@ -105,7 +105,9 @@ class PgConnection:
         """Wrap asyncpg's connection; ``begin`` is what ``BEGIN IMMEDIATE`` is."""
         self.raw = raw
         self._portal = portal
-        self._begin = begin
+        #: What the store's words for transactions are here.
+        self._words = {"BEGIN IMMEDIATE": begin, "BEGIN ANEW": f"ROLLBACK; {begin}"}
+        self._anew = self._words["BEGIN ANEW"]
         self._prepared: OrderedDict[str, _Prepared] = OrderedDict()
 
     # --- as a driver's connection
@@ -119,6 +121,12 @@ class PgConnection:
         if parameters:
             self._portal.call(self._execute_many(sql, parameters))
 
+    def keep_lock(self, *, is_kept: bool) -> None:
+        """Have ``BEGIN ANEW`` go back to here within the transaction, or begin another again."""
+        if is_kept:
+            self.control("SAVEPOINT turn")
+        self._words["BEGIN ANEW"] = "ROLLBACK TO turn" if is_kept else self._anew
+
     def control(self, words: str) -> None:
         """Execute words that belong to a transaction, as they are."""
         self._portal.call(self.raw.execute(words))
@@ -126,7 +134,7 @@ class PgConnection:
     async def execute_async(self, sql: str, parameters: Sequence[Any] = ()) -> PgCursor:
         """As :meth:`execute`, on the portal's thread."""
         if not parameters and _CONTROL.match(sql):
-            await self.raw.execute(self._begin if sql == "BEGIN IMMEDIATE" else sql)
+            await self.raw.execute(self._words.get(sql, sql))
             return PgCursor((), 0)
         try:
             found = await self._prepare(postgres(sql))

@@ -209,6 +209,11 @@ class PgDatabase(Database):
         self._sender = PgLock(self, SENDING)
         return self._sender
 
+    def worker_lock(self, process_id: int) -> Lock:
+        """Return the lock that workers hold together, which keeps a single sender out, not yet taken."""
+        self._sender = PgLock(self, SENDING, worker=process_id)
+        return self._sender
+
     def is_sent_from(self) -> bool:
         """Return whether a process holds the sender lock now."""
         return SENDING in self._held()

@@ -98,7 +98,7 @@ STORAGE: Final = {
 }
 _CREATED: Final = re.compile(r"\s*CREATE TABLE (\w+)")
 #: Those that ``alembic`` itself makes have types that both know.
-_OURS: Final = re.compile(r"\s*(?:CREATE|ALTER|DROP|INSERT INTO wait)\b")
+_OURS: Final = re.compile(r"\s*(?:CREATE (?!OR)|ALTER|DROP|INSERT INTO wait)")
 
 
 def ddl(statement: str) -> str:

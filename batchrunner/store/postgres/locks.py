@@ -41,8 +41,12 @@ def new_number() -> int:
 class PgLock:
     """A lock of a session; has the shape of :class:`~batchrunner.store.driver.Lock`."""
 
-    def __init__(self, db: PgDatabase, number: int) -> None:
-        """Remember which; nothing is asked yet."""
+    def __init__(self, db: PgDatabase, number: int, *, worker: int | None = None) -> None:
+        """Remember which; nothing is asked yet.
+
+        ``worker``: it is held together with other workers, and what its connection claims is theirs.
+        """
+        self._worker = worker
         self._db = db
         self._number = number
         #: The connection that holds it.
@@ -65,9 +69,13 @@ class PgLock:
         with translated(self._db.place):
             connection = self._db.connect()
             try:
+                shared = "" if self._worker is None else "_shared"
                 (is_ours,) = connection.execute(
-                    "SELECT pg_try_advisory_lock(CAST(? AS int), CAST(? AS int))", self._key
+                    f"SELECT pg_try_advisory_lock{shared}(CAST(? AS int), CAST(? AS int))",
+                    self._key,
                 ).fetchone() or (False,)
+                if self._worker is not None:
+                    connection.control(f"SET batchrunner.worker = '{self._worker}'")
             except BaseException:
                 self._db.disconnect(connection)
                 raise

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from batchrunner.failpoints import hit
+from batchrunner.store.postgres.additions import ADDITIONS
 from batchrunner.store.postgres.connection import PgConnection
 from batchrunner.store.postgres.dialect import ddl
 from batchrunner.store.postgres.locks import MIGRATING, class_of
@@ -57,6 +58,8 @@ async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: 
         if connection.exec_driver_sql(f"SELECT to_regnamespace('{schema}')").scalar() is None:
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
         upgrade(connection)
+        for statement in ADDITIONS:
+            connection.exec_driver_sql(statement)
         hit("create.migrated")
 
     try:

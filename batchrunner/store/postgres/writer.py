@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, TypeVar
 
 from batchrunner.places import Server
 from batchrunner.store.driver import DriverConnection
@@ -34,6 +35,9 @@ class PgWriter(Writer):
         self._portal = portal
         self._place = place
         self._turn = asyncio.Lock()
+        #: Whose turn it is, and whether its transaction is still the one that it began with.
+        self._task: asyncio.Task[Any] | None = None
+        self._is_begun = False
 
     async def transact(
         self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = _nothing
@@ -43,9 +47,13 @@ class PgWriter(Writer):
         Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
         """
 
+        goes_on = self._is_begun and self._is_our_turn()
+        self._is_begun = self._is_begun and not goes_on
+
         def transaction() -> T:
             before()
-            self._driver.execute("BEGIN IMMEDIATE")
+            if not goes_on:
+                self._driver.execute("BEGIN IMMEDIATE")
             try:
                 value = function(self._driver)
                 self._driver.execute("COMMIT")
@@ -54,12 +62,50 @@ class PgWriter(Writer):
                 raise
             return value
 
-        async with self._turn:
+        async with self._waited():
             return await self._spawned(transaction)
+
+    @asynccontextmanager
+    async def turn(self, begin: Callable[[DriverConnection], T]) -> AsyncIterator[T]:
+        """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
+
+        Where there is none it is rolled back at the end.
+        """
+
+        def begun() -> T:
+            self._driver.execute("BEGIN IMMEDIATE")
+            try:
+                value = begin(self._driver)
+                self._driver.keep_lock(is_kept=True)
+                return value
+            except BaseException:
+                self._roll_back()
+                raise
+
+        async with self._turn:
+            self._task = asyncio.current_task()
+            try:
+                value = await self._spawned(begun)
+                self._is_begun = True
+                yield value
+            finally:
+                self._task = None
+                self._driver.keep_lock(is_kept=False)
+                if self._is_begun:
+                    self._is_begun = False
+                    # What begin wrote holds.
+                    await self._spawned(lambda: self._driver.execute("COMMIT"))
+
+    def _is_our_turn(self) -> bool:
+        return self._task is not None and self._task is asyncio.current_task()
+
+    def _waited(self) -> AbstractAsyncContextManager[Any]:
+        """Wait for others of this process, unless the turn is this task's."""
+        return nullcontext() if self._is_our_turn() else self._turn
 
     async def compute(self, function: Callable[[DriverConnection], T]) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread."""
-        async with self._turn:
+        async with self._waited():
             try:
                 await self._spawned(lambda: self._driver.execute("BEGIN IMMEDIATE"))
                 with translated(self._place):
@@ -72,7 +118,7 @@ class PgWriter(Writer):
 
     async def query(self, function: Callable[[DriverConnection], T]) -> T:
         """Run ``function``, which only reads."""
-        async with self._turn:
+        async with self._waited():
             return await self._spawned(lambda: function(self._driver))
 
     async def data_version(self) -> int:

@@ -1,0 +1,128 @@
+"""What workers on one queue read and write so that they share a ledger; on PostgreSQL alone.
+
+Every function takes a connection in a transaction that somebody else began under the write lock: no
+other worker books, claims or settles meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
+
+import msgspec
+
+from batchrunner.errors import DatabaseError
+from batchrunner.models import JobCounts, RunId, ScopeId
+from batchrunner.store import scopes
+from batchrunner.store.driver import DriverConnection
+from batchrunner.store.scopes import ScopeState
+
+__all__ = ["LEASE_MS", "Seen", "Slot", "forget_dead", "look", "ready_runs", "show_again"]
+
+#: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
+#: send may be late, so that what an orphan used can be moved to where it was sent at the latest.
+LEASE_MS: Final = 45_000
+
+#: The server's clock, epoch ms: every worker's leases are measured by it.
+_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+class Slot(NamedTuple):
+    """A row of ``usage_slot``."""
+
+    scope_id: ScopeId
+    unit: str
+    grain: int
+    slot: int
+    n: int
+
+
+class Seen(NamedTuple):
+    """What others may have changed since a worker looked last."""
+
+    #: To be given to the next look.
+    version: int
+    slots: list[Slot]
+    scopes: list[ScopeState]
+    counts: dict[RunId, JobCounts]
+
+
+def look(
+    conn: DriverConnection,
+    worker: int,
+    *,
+    version: int,
+    known: Collection[ScopeId],
+    fresh: Collection[ScopeId],
+    runs: Collection[RunId],
+) -> Seen:
+    """Say that this worker is there, and return what changed; of ``fresh`` scopes all there is.
+
+    Raises :class:`DatabaseError` where others have taken this worker for dead.
+    """
+    cursor = conn.execute(f"UPDATE process SET beat_at = {_NOW} WHERE id = ?", (worker,))  # noqa: S608 (a constant)
+    if not cursor.rowcount:
+        raise DatabaseError(
+            "This worker was not heard of for too long, and others have taken over what it had claimed.",
+            fix="Start it again: batchrunner worker",
+        )
+    rows = conn.execute(
+        "SELECT version, scope_id, unit, grain, slot, n FROM usage_slot WHERE version > ?"
+        " OR scope_id IN (SELECT value FROM json_each(?))",
+        (version, _json(fresh)),
+    ).fetchall()
+    counts = conn.execute(
+        "SELECT id, n_pending, n_running, n_completed, n_failed, n_cancelled FROM run"
+        " WHERE id IN (SELECT value FROM json_each(?))",
+        (_json(runs),),
+    )
+    return Seen(
+        max((row[0] for row in rows), default=version),
+        [Slot(*row[1:]) for row in rows],
+        [scopes.load_scope(conn, scope) for scope in known],
+        {
+            RunId(run): JobCounts(
+                pending=pending,
+                running=running,
+                completed=completed,
+                failed=failed,
+                cancelled=cancelled,
+            )
+            for run, pending, running, completed, failed, cancelled in counts
+        },
+    )
+
+
+def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list[int]:
+    """Remove the rows of workers that are gone; return who is left."""
+    living = []
+    for worker, lock, beat_at, now in conn.execute(
+        f"SELECT id, lock_file, beat_at, {_NOW} FROM process WHERE role = 'worker'"  # noqa: S608 (a constant)
+    ).fetchall():
+        if is_alive(lock) and (beat_at is None or now - beat_at < LEASE_MS):
+            living.append(worker)
+            continue
+        conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (worker,))
+        conn.execute("DELETE FROM process WHERE id = ?", (worker,))
+    return living
+
+
+def ready_runs(conn: DriverConnection) -> list[RunId]:
+    """Return the runs that have work left and did not stop by themselves."""
+    rows = conn.execute(
+        "SELECT id FROM run WHERE state = 'ready' AND n_pending + n_running > 0"
+        " AND (stop_reason IS NULL OR runner_id IS NOT NULL) ORDER BY priority DESC, id"
+    )
+    return [RunId(row[0]) for row in rows]
+
+
+def show_again(conn: DriverConnection, run_id: RunId, worker: int) -> None:
+    """Say that a run is sent, where the worker that said so has gone."""
+    conn.execute(
+        "UPDATE run SET runner_id = ? WHERE id = ? AND runner_id IS NULL AND state = 'ready'",
+        (worker, run_id),
+    )
+
+
+def _json(values: Collection[int]) -> str:
+    return msgspec.json.encode(list(values)).decode()
