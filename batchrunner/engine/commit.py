@@ -36,6 +36,7 @@ class Commits:
         ledger: Ledger,
         more: Callable[[], Awaitable[list[Settle]]],
         damaged: Callable[[BaseException], None],
+        is_shared: bool = False,
     ) -> None:
         """Take the writer, whose runs and permissions they are, and:
 
@@ -45,12 +46,15 @@ class Commits:
             ledger: where permissions go back to.
             more: returns what came back while a full disk was waited for.
             damaged: is told of a request that can't be read back.
+            is_shared: others book as well; what was planned in a turn holds in no other, so that
+                nothing is tried again.
         """
         self._writer = writer
         self._roster = roster
         self._ledger = ledger
         self._more = more
         self._damaged = damaged
+        self._is_shared = is_shared
         #: A cycle could not be stored: nothing more is tried.
         self.is_broken = False
 
@@ -58,7 +62,7 @@ class Commits:
         """Commit a cycle; where it can't be, nothing is claimed in it, and its permissions are given back."""
         for tries in range(DISK_TRIES + 1):
             try:
-                prepared = prepare(cycle)
+                prepared = prepare(cycle, packs=self._writer.packs)
                 executed = await self._writer.transact(
                     lambda conn: execute(conn, prepared),  # noqa: B023 (awaited here)
                     before=partial(compress, prepared),
@@ -67,7 +71,7 @@ class Commits:
             except DiskFullError as error:
                 # Claim nothing more, keep the answers in memory, and see whether space comes back.
                 self._give_back(cycle, plans)
-                if tries == DISK_TRIES:
+                if tries == DISK_TRIES or self._is_shared:
                     self.is_broken = True
                     raise self._roster.unstored(error, cycle.settles) from error
                 # What is in the log already may fit where the log can't grow.
@@ -78,6 +82,9 @@ class Commits:
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
             except DamagedBodyError as error:
                 # A request can't be read back: what came meanwhile is stored, then the call ends.
+                if self._is_shared:
+                    self.is_broken = True
+                    raise
                 self._give_back(cycle, plans)
                 self._damaged(error)
             except DatabaseError as error:

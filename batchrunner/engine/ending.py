@@ -7,6 +7,7 @@ from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.engine.gate import Gate
+from batchrunner.engine.offers import Offers
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import next_look
@@ -31,8 +32,17 @@ class Left(StrEnum):
 class Ending:
     """Decides it, from the runs and from who else is there."""
 
-    def __init__(self, *, roster: Roster, stops: Stops, clock: Clock, gate: Gate) -> None:
-        """Begin the holder's turn."""
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        stops: Stops,
+        clock: Clock,
+        gate: Gate,
+        offers: Offers | None = None,
+    ) -> None:
+        """Begin the holder's turn; ``offers``: it is a worker."""
+        self._offers = offers
         self._roster = roster
         self._stops = stops
         self._clock = clock
@@ -45,20 +55,33 @@ class Ending:
         Where others take over what is left, nothing new of it goes out from here.
         """
         roster = self._roster
+        if self._offers is not None:
+            return self._worker_left(self._offers)
         if roster.own_left:
             return Left.HANDED_OVER if self._shall_hand_over() else None
         if not roster.live:
             return Left.DONE
         if self._stops.asked or roster.askers_live():
             # The askers of what is left take it over.
-            if not roster.is_leaving:
-                roster.is_leaving = True
-                for run in roster.live:
-                    run.is_left = True
-                self._gate.wake()
+            self._begin_to_leave()
             if not any(run.outstanding or run.counts.running for run in roster.live):
                 return Left.DONE
         return None
+
+    def _worker_left(self, offers: Offers) -> Left | None:
+        """Whether a worker has been told to stop, or has nothing left that it waits for."""
+        if not (self._stops.asked or offers.is_over):
+            return None
+        self._begin_to_leave()
+        return None if any(run.outstanding for run in self._roster.live) else Left.DONE
+
+    def _begin_to_leave(self) -> None:
+        """Have nothing new go out of what others go on with."""
+        if not self._roster.is_leaving:
+            self._roster.is_leaving = True
+            for run in self._roster.live:
+                run.is_left = True
+            self._gate.wake()
 
     def _shall_hand_over(self) -> bool:
         """Whether nothing goes out for 5 s here while an attached process could send.

@@ -58,8 +58,11 @@ def waiting_json(waiting: Waiting | None) -> dict[str, Any] | None:
 class Feed:
     """Tells one listener of the runs it asked for; no listener hears of others' runs."""
 
-    def __init__(self, listener: Listener | None, clock: Clock, me: Runner) -> None:
-        """Take who listens and what this process is called."""
+    def __init__(
+        self, listener: Listener | None, clock: Clock, me: Runner, *, is_worker: bool = False
+    ) -> None:
+        """Take who listens and what this process is called; a worker tells of all that it sends."""
+        self._is_worker = is_worker
         self._listener = listener
         self._clock = clock
         self._me = me
@@ -76,23 +79,26 @@ class Feed:
         for settle in settles:
             name = _JOB_EVENTS.get(settle.outcome or "")
             run = roster[settle.run_id]
-            if name is not None and run.is_own:
+            if name is not None and self._is_told(run):
                 self._emit(name, run, settle.ended_at, _job_data(settle, run))
+
+    def _is_told(self, run: LiveRun) -> bool:
+        return run.is_own or self._is_worker
 
     def started(self, run: LiveRun) -> None:
         """Tell that sending begins."""
-        if run.is_own:
+        if self._is_told(run):
             self._emit("run.started", run, None, {"jobs": counts_json(run.counts)})
 
     def waiting(self, run: LiveRun) -> None:
         """Tell that a wait began or is over."""
-        if run.is_own:
+        if self._is_told(run):
             name = "limit.waiting" if run.waiting else "limit.resumed"
             self._emit(name, run, None, {"waiting": waiting_json(run.waiting)})
 
     def ended(self, run: LiveRun, stop: Waiting | None) -> None:
         """Tell that a run is over or stopped with work left."""
-        if not run.is_own:
+        if not self._is_told(run):
             return
         data: dict[str, Any] = {"jobs": counts_json(run.counts)}
         if stop is not None:
@@ -101,7 +107,7 @@ class Feed:
 
     def picture(self, run: LiveRun, scopes: Scopes, *, is_draining: bool) -> None:
         """Show where a run stands now."""
-        if self._listener is None or not run.is_own:
+        if self._listener is None or not self._is_told(run):
             return
         self._listener.progress(self.progress(run, scopes, is_draining=is_draining))
 

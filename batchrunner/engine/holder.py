@@ -12,7 +12,6 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from batchrunner.clock import Clock
@@ -26,15 +25,18 @@ from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge, is_trouble
 from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
 from batchrunner.engine.lookout import LOOK_S, Lookout
+from batchrunner.engine.offers import Offers
 from batchrunner.engine.planning import LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
+from batchrunner.engine.sharing import Sharing
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, Waiting, WaitingReason
+from batchrunner.store.database import Database
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Cycle, CycleResult, Settle
 from batchrunner.store.tokens import load_seen
@@ -63,10 +65,14 @@ class Holder:
         own: dict[RunId, CallLimits],
         feed: Feed,
         stops: Stops,
-        database: Path,
+        database: Database,
         rand: Callable[[], float] = random.random,
+        offers: Offers | None = None,
     ) -> None:
-        """Take the open writer and everything the drain is made of."""
+        """Take the open writer and everything the drain is made of.
+
+        ``offers``: it is a worker, which shares the queue with others (:mod:`.sharing`).
+        """
         self._writer = writer
         self._clock = clock
         self._feed = feed
@@ -90,7 +96,12 @@ class Holder:
             database=database,
             costs=self._costs,
             give_up=self._give_up,
+            offers=offers,
         )
+        self._sharing: Sharing | None = None
+        if offers is not None:
+            self._sharing = Sharing(writer, self._ledger, self._scopes, clock, process.id)
+            self._gate.rebook = self._sharing.rebook
         self._claiming = Claiming(
             ledger=self._ledger,
             clock=clock,
@@ -106,6 +117,7 @@ class Holder:
             ledger=self._ledger,
             more=self._more_settles,
             damaged=self._note_defect,
+            is_shared=offers is not None,
         )
         self._lookout = Lookout(
             writer=writer,
@@ -116,8 +128,11 @@ class Holder:
             feed=feed,
             stops=stops,
             database=database,
+            offers=offers,
         )
-        self._ending = Ending(roster=self._roster, stops=stops, clock=clock, gate=self._gate)
+        self._ending = Ending(
+            roster=self._roster, stops=stops, clock=clock, gate=self._gate, offers=offers
+        )
         self._outcomes: list[Outcome] = []
         #: Judged, and to be stored with the next cycle.
         self._settles: list[Settle] = []
@@ -161,6 +176,13 @@ class Holder:
     # --- the cycle
 
     async def _cycle(self) -> None:
+        if self._sharing is None:
+            await self._store_and_claim()
+            return
+        async with self._sharing.turn(self._roster.live):
+            await self._store_and_claim()
+
+    async def _store_and_claim(self) -> None:
         settles = await self._more_settles()
         now, wall = self._clock.now(), self._clock.wall()
         self._costs.look(wall)
@@ -194,12 +216,12 @@ class Holder:
         self._judge.new_holds.clear()
         if cycle.is_seen:
             self._seen_at = now
-            cycle.times = [
-                one for run in self._roster.live for one in run.times.take(run, now, wall)
-            ]
+            cycle.times = [one for run in self._roster.live for one in run.take_times(now, wall)]
         if plans:
             hit("claim.begin")
         result = await self._commits.store(cycle, plans)
+        if self._sharing is not None:
+            self._sharing.stored(cycle.usage)
         if settles:
             hit("settle.committed")
         if plans:
@@ -355,7 +377,9 @@ class Holder:
                     self._gate.wake()
             if run.stop is not None or self._stops.asked:
                 self._take_back(run)
-            if run.outstanding or run.counts.running:
+            # What other workers have in flight is theirs, where this one stops.
+            others = run.counts.running if self._sharing is None or run.stop is None else 0
+            if run.outstanding or others:
                 continue
             if run.counts.pending == 0 or run.stop is not None:
                 await self._roster.end(run, self._stops.exit_code)

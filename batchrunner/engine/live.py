@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Final, Literal, Protocol
@@ -38,7 +38,7 @@ from batchrunner.models import (
 from batchrunner.providers.pricing import Listed
 from batchrunner.store.codecs import Answers
 from batchrunner.store.holder import RunRow
-from batchrunner.store.records import ClaimedJob, Delta
+from batchrunner.store.records import ClaimedJob, Delta, TimeSum
 from batchrunner.views import RequestCounts
 
 #: ``-c auto`` never allows less than the first, and never more than the last of them. Where a limit on
@@ -306,6 +306,9 @@ class LiveRun:
     started_at: float = 0.0
     #: Where its time goes.
     times: TimeUse = field(init=False)
+    #: This process tells the database how the run stands and where its time goes: of the workers that
+    #: send it one does.
+    tells: bool = True
     recent_errors: deque[tuple[int, str, str, str]] = field(default_factory=lambda: deque(maxlen=5))
     #: Wall ms of recent completions and sends, for the rate shown.
     sends: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
@@ -313,6 +316,11 @@ class LiveRun:
     def __post_init__(self) -> None:
         """Begin to count its time."""
         self.times = TimeUse(self.started_at)
+
+    def take_times(self, now: float, wall: float) -> Sequence[TimeSum]:
+        """Return what its time went into since it was last asked for, if that is to be stored here."""
+        sums = self.times.take(self, now, wall)
+        return sums if self.tells else ()
 
     def tell(self, concurrency: int | Literal["auto"], connections: int = AUTO_MOST) -> None:
         """Put ``-c`` in force, also while it runs; what more there is to try begins at what there is."""

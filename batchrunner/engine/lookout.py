@@ -10,6 +10,7 @@ from batchrunner.clock import Clock
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import LiveRun
+from batchrunner.engine.offers import Offers
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.stops import Stops
@@ -17,6 +18,7 @@ from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.waits import what_it_waits_for
 from batchrunner.models import Waiting
 from batchrunner.store import holder as statements
+from batchrunner.store.database import Database
 from batchrunner.store.writer import Writer
 
 __all__ = ["LOOK_S", "Lookout"]
@@ -44,9 +46,11 @@ class Lookout:
         gate: Gate,
         feed: Feed,
         stops: Stops,
-        database: Path,
+        database: Database,
+        offers: Offers | None = None,
     ) -> None:
-        """Take what is looked at, and whom it is shown to."""
+        """Take what is looked at, and whom it is shown to; ``offers``: it is a worker."""
+        self._offers = offers
         self._writer = writer
         self._clock = clock
         self._roster = roster
@@ -54,7 +58,7 @@ class Lookout:
         self._gate = gate
         self._feed = feed
         self._stops = stops
-        self._wal = database.with_name(database.name + "-wal")
+        self._wal = database.log
         self._looked_at = 0.0
         self._version = -1
         #: The log's size that was told last, and may be passed by twice as much, in CHECKPOINT_BYTES.
@@ -75,7 +79,9 @@ class Lookout:
             if not is_copied and size > self._log_told * CHECKPOINT_BYTES:
                 self._tell_large_log(size)
         version = await self._writer.data_version()
-        if version != self._version:
+        # Other workers' cycles are no changes; what they have left is.
+        is_due = self._offers is not None and self._offers.is_due(now)
+        if version != self._version or is_due:
             self._version = version
             await self._roster.reload(is_taking=not self._stops.asked)
             self._gate.wake()
@@ -100,16 +106,19 @@ class Lookout:
         if _changed(run.waiting, waiting):
             run.waiting = waiting
             cause = cause_of(run, now, wall)
-            await self._writer.transact(
-                lambda conn: statements.set_waiting(
-                    conn, run.id, waiting, cause=cause, wall=int(wall)
+            if run.tells:
+                await self._writer.transact(
+                    lambda conn: statements.set_waiting(
+                        conn, run.id, waiting, cause=cause, wall=int(wall)
+                    )
                 )
-            )
             self._feed.waiting(run)
         self._feed.picture(run, self._scopes, is_draining=self._stops.asked)
 
 
-def _size(path: Path) -> int:
+def _size(path: Path | None) -> int:
+    if path is None:
+        return 0
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -215,8 +215,11 @@ class Roster:
             kept = self._runs.get(run_id)
             if kept is not None and not kept.ended:
                 n_open += 1
-                await self._writer.transact(
-                    lambda conn, run_id=run_id: sharing.show_again(conn, run_id, self._process.id)  # type: ignore[misc]
+                wall = int(self._clock.wall())
+                kept.tells = await self._writer.transact(
+                    lambda conn, run_id=run_id, wall=wall: sharing.is_to_tell(  # type: ignore[misc]
+                        conn, run_id, self._process.id, wall=wall
+                    )
                 )
                 continue
             row = await self._writer.query(
@@ -373,7 +376,10 @@ class Roster:
                 provider=row.provider,
                 key=wire.account_key,
             )
-            statements.take_up(conn, run_id, self._process.id, wall=wall)
+            me = self._process.id
+            tells = self._offers is None or not sharing.is_told(conn, run_id, by_others_than=me)
+            if tells:
+                statements.take_up(conn, run_id, me, wall=wall)
             note_prices(conn, run_id, row.options.get(PRICES))
             statements.clear_holds(conn, run_id)
             run = LiveRun(
@@ -387,6 +393,7 @@ class Roster:
                 priority=row.priority,
                 streak=Streak(limits.max_wait_s),
                 started_at=now,
+                tells=tells,
             )
             totals = statements.load_totals(conn, run_id)
             run.requests, run.input_tokens, run.output_tokens, run.cost_usd = totals
@@ -466,9 +473,13 @@ class Roster:
         is_finished = run.counts.pending == 0
         stop = None if is_finished and not is_cancelled else run.stop
         wall = int(self._clock.wall())
-        times = run.times.take(run, self._clock.now(), wall)
+        times = run.take_times(self._clock.now(), wall)
 
-        def leave(conn: DriverConnection) -> None:
+        def leave(conn: DriverConnection) -> bool:
+            if (
+                is_over := self._is_over_for_others(conn, run, is_finished=is_finished)
+            ) is not None:
+                return is_over
             statements.end_run(
                 conn,
                 run.id,
@@ -480,9 +491,11 @@ class Roster:
             )
             if run.is_sample and (is_finished or is_sample_over(run)):
                 sample.end_sample(conn, run.id, is_paused=not is_finished)
+            return True
 
         hit("end.before")
-        await self._writer.transact(leave)
+        if not await self._writer.transact(leave):
+            return
         hit("end.committed")
         run.ended = True
         run.waiting = None
@@ -490,14 +503,27 @@ class Roster:
             run.queue.put(None)
         if is_finished and not is_cancelled:
             code = finished_code(run.counts.failed, run.row.n_rejected)
-        elif stop is None:
-            code = ExitCode.WORK_LEFT
-        elif stop.reason is WaitingReason.INTERRUPTED and interrupted_code is not None:
-            code = interrupted_code
         else:
-            code = STOP_CODES[stop.reason]
+            code = _stop_code(stop, interrupted_code)
         self.endings[run.id] = Ending(code, stop, is_told=True)
         self._feed.ended(run, stop)
+
+    def _is_over_for_others(
+        self, conn: DriverConnection, run: LiveRun, *, is_finished: bool
+    ) -> bool | None:
+        """Return whether a worker lets a run go that others have; ``None``: its end is to be stored.
+
+        ``False``: it is not over, since others have jobs of it in flight or have put some back.
+        """
+        if self._offers is None:
+            return None
+        there = statements.load_run(conn, run.id)
+        if there is None or (there.state != StoredRunState.READY and not run.tells):
+            return True
+        if is_finished and there.counts.pending + there.counts.running:
+            run.counts = there.counts
+            return False
+        return None if is_finished or run.tells else True
 
     async def _cancel_rest(self, run: LiveRun, wall: int) -> None:
         """Cancel what came back from the senders after the run was given up."""
@@ -510,8 +536,10 @@ class Roster:
     async def leave(self) -> None:
         """Hand every run that is still live back, so that another process may take it up."""
         for run in self.live:
+            if not run.tells:
+                continue
             wall = int(self._clock.wall())
-            times = run.times.take(run, self._clock.now(), wall)
+            times = run.take_times(self._clock.now(), wall)
             await self._writer.transact(
                 lambda conn, run=run, wall=wall, times=times: statements.let_go(  # type: ignore[misc]
                     conn, run.id, wall=wall, times=times
@@ -524,7 +552,7 @@ class Roster:
         due = [run for run in self.live if now - run.times.stored_at >= longer_than_ms]
         if not due:
             return
-        sums = [one for run in due for one in run.times.take(run, now, wall)]
+        sums = [one for run in due for one in run.take_times(now, wall)]
         await self._writer.transact(lambda conn: waits.book(conn, sums))
 
     def codecs(self) -> dict[RunId, Codec]:
@@ -572,6 +600,14 @@ class Roster:
             fix=error.fix,
             kind=error.kind,
         )
+
+
+def _stop_code(stop: Waiting | None, interrupted_code: int | None) -> int:
+    if stop is None:
+        return ExitCode.WORK_LEFT
+    if stop.reason is WaitingReason.INTERRUPTED and interrupted_code is not None:
+        return interrupted_code
+    return STOP_CODES[stop.reason]
 
 
 def _with_defaults(row: RunRow, limits: CallLimits) -> RunRow:

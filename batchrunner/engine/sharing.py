@@ -7,23 +7,21 @@ at the end of the turn.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import Blocked, DirtySlot, Grant, Ledger, SlotRow
+from batchrunner.core.admission import Blocked, DirtySlot, Grant, Ledger
 from batchrunner.core.counting import Charge
+from batchrunner.core.shared import SharedLedger
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.scopes import Scopes
-from batchrunner.models import ScopeId
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.records import Cycle
 from batchrunner.store.writer import Writer
 
 __all__ = ["Sharing"]
-
-_Key = tuple[ScopeId, str, int, int]
 
 
 class Sharing:
@@ -35,63 +33,34 @@ class Sharing:
         """Take the connection, what is kept in memory, and this worker's number."""
         self._writer = writer
         self._ledger = ledger
+        self._shared = SharedLedger(ledger)
         self._scopes = scopes
         self._clock = clock
         self._worker = worker
-        #: What was stored of each slot when it was last seen here.
-        self._stored: dict[_Key, int] = {}
-        self._seen: set[ScopeId] = set()
+        #: What of the usage was seen: the number of the transaction that wrote it.
         self._version = 0
 
     @asynccontextmanager
     async def turn(self, runs: Iterable[LiveRun] = ()) -> AsyncIterator[None]:
         """Have the ledger to ourselves; the next transaction of this task is the turn's."""
         live = {run.id: run for run in runs}
-        known = list(self._ledger.scopes)
-        fresh = [scope for scope in known if scope not in self._seen]
-        version = self._version
+        version, known, fresh = self._version, list(self._ledger.scopes), self._shared.fresh
         async with self._writer.turn(
             lambda conn: statements.look(
                 conn, self._worker, version=version, known=known, fresh=fresh, runs=list(live)
             )
         ) as seen:
-            self._take(seen, fresh)
+            self._version = seen.version
+            self._shared.take(seen.slots)
+            for state in seen.scopes:
+                self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
                 live[run_id].counts = counts
             yield
 
-    def _take(self, seen: statements.Seen, fresh: Sequence[ScopeId]) -> None:
-        self._version = seen.version
-        for scope in fresh:
-            # What was loaded with it is what was stored then.
-            for unit, slots in self._ledger[scope].stored_slots():
-                for slot, n in slots.counts.items():
-                    self._stored[scope, unit, slots.grain, slot] = n
-            self._seen.add(scope)
-        for row in seen.slots:
-            if row.scope_id not in self._seen:
-                continue
-            before = self._stored.get(row[:4], 0)
-            self._stored[row[:4]] = row.n
-            self._ledger[row.scope_id].adopt(SlotRow(*row[1:]), before)
-        for state in seen.scopes:
-            self._scopes.adopt(state)
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Forget what the ledger has forgotten, now and then."""
-        counts = {
-            (scope, unit, slots.grain): slots.counts
-            for scope in self._seen
-            for unit, slots in self._ledger[scope].stored_slots()
-        }
-        if len(self._stored) > 2 * sum(map(len, counts.values())) + 1_000:
-            self._stored = {key: n for key, n in self._stored.items() if key[3] in counts[key[:3]]}
-
     def stored(self, rows: Iterable[DirtySlot]) -> None:
         """Note what this turn's commit has stored."""
-        for row in rows:
-            self._stored[row[:4]] = row.n
+        self._shared.stored(rows)
 
     async def rebook(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
         """Move a late send, in a turn of its own: others may have booked what was free."""

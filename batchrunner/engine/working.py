@@ -58,7 +58,7 @@ async def work(
                 process=process,
                 wires=wires,
                 own={},
-                feed=Feed(listener, clock, me),
+                feed=Feed(listener, clock, me, is_worker=True),
                 stops=stops,
                 database=db,
                 offers=offers,

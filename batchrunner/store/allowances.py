@@ -101,7 +101,8 @@ def _latency_ms(conn: DriverConnection, provider: str) -> float | None:
         (mean,) = conn.execute(
             # A refusal comes at once, and says nothing of answers.
             "SELECT avg(latency_ms) FROM (SELECT latency_ms FROM response WHERE job_id > ?"
-            " AND job_id < ? AND http_status BETWEEN 200 AND 299 ORDER BY job_id DESC LIMIT ?)",
+            " AND job_id < ? AND http_status BETWEEN 200 AND 299 ORDER BY job_id DESC LIMIT ?)"
+            " latest",
             (job_id(run_id, 0), job_id(RunId(run_id + 1), 0), _ANSWERS),
         ).fetchone()
         if mean is not None:

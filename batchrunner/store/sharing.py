@@ -11,13 +11,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from batchrunner.core.admission import DirtySlot
 from batchrunner.errors import DatabaseError
 from batchrunner.models import JobCounts, RunId, ScopeId
-from batchrunner.store import scopes
+from batchrunner.store import scopes, waits
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.scopes import ScopeState
 
-__all__ = ["LEASE_MS", "Seen", "Slot", "forget_dead", "look", "ready_runs", "show_again"]
+__all__ = ["LEASE_MS", "Seen", "forget_dead", "is_to_tell", "is_told", "look", "ready_runs"]
 
 #: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
 #: send may be late, so that what an orphan used can be moved to where it was sent at the latest.
@@ -27,22 +28,12 @@ LEASE_MS: Final = 45_000
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 
-class Slot(NamedTuple):
-    """A row of ``usage_slot``."""
-
-    scope_id: ScopeId
-    unit: str
-    grain: int
-    slot: int
-    n: int
-
-
 class Seen(NamedTuple):
     """What others may have changed since a worker looked last."""
 
     #: To be given to the next look.
     version: int
-    slots: list[Slot]
+    slots: list[DirtySlot]
     scopes: list[ScopeState]
     counts: dict[RunId, JobCounts]
 
@@ -78,7 +69,7 @@ def look(
     )
     return Seen(
         max((row[0] for row in rows), default=version),
-        [Slot(*row[1:]) for row in rows],
+        [DirtySlot(*row[1:]) for row in rows],
         [scopes.load_scope(conn, scope) for scope in known],
         {
             RunId(run): JobCounts(
@@ -116,12 +107,24 @@ def ready_runs(conn: DriverConnection) -> list[RunId]:
     return [RunId(row[0]) for row in rows]
 
 
-def show_again(conn: DriverConnection, run_id: RunId, worker: int) -> None:
-    """Say that a run is sent, where the worker that said so has gone."""
+def is_told(conn: DriverConnection, run_id: RunId, *, by_others_than: int) -> bool:
+    """Return whether another worker says how a run stands."""
+    (runner,) = conn.execute("SELECT runner_id FROM run WHERE id = ?", (run_id,)).fetchone()
+    return runner is not None and runner != by_others_than
+
+
+def is_to_tell(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) -> bool:
+    """Return whether this worker is the one that says how a run stands; where none is, it is from now on."""
+    row = conn.execute("SELECT runner_id, state FROM run WHERE id = ?", (run_id,)).fetchone()
+    if row is None or row[0] is not None or row[1] != "ready":
+        return row is not None and bool(row[0] == worker)
+    waits.arrive(conn, run_id, wall=wall)
     conn.execute(
-        "UPDATE run SET runner_id = ? WHERE id = ? AND runner_id IS NULL AND state = 'ready'",
+        "UPDATE run SET runner_id = ?, stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
+        " stop_fix = NULL WHERE id = ?",
         (worker, run_id),
     )
+    return True
 
 
 def _json(values: Collection[int]) -> str:

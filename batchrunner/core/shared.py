@@ -1,0 +1,66 @@
+"""A ledger in memory that is one of several: what is stored is the truth, what is booked here comes on top.
+
+Whoever has the turn (nobody else books meanwhile) first takes what the others have stored, then plans
+as if it were alone, and stores whole counts: they are what all have used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from batchrunner.core.admission import DirtySlot, Ledger
+from batchrunner.core.token_use import SlotRow
+from batchrunner.models import ScopeId
+
+__all__ = ["SharedLedger"]
+
+#: Slots that the ledger has forgotten are kept here in no greater number than its own and so many.
+_SLACK: Final = 1_000
+
+_Key = tuple[ScopeId, str, int, int]
+
+
+class SharedLedger:
+    """What was stored of each slot when it was last seen, beside the ledger that counts on from there."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Take the ledger; its scopes become known as they come."""
+        self._ledger = ledger
+        self._stored: dict[_Key, int] = {}
+        self._known: set[ScopeId] = set()
+
+    @property
+    def fresh(self) -> list[ScopeId]:
+        """Scopes that were loaded since the last turn: of these all that is stored is wanted."""
+        return [scope for scope in self._ledger.scopes if scope not in self._known]
+
+    def take(self, rows: Iterable[DirtySlot]) -> None:
+        """Take rows as they are stored now: of fresh scopes all, of others those that changed."""
+        for scope in self.fresh:
+            self._known.add(scope)
+            for unit, slots in self._ledger[scope].stored_slots():
+                for slot, n in slots.counts.items():
+                    # What it was loaded with was stored then.
+                    self._stored[scope, unit, slots.grain, slot] = n
+        for row in rows:
+            if row.scope_id in self._known:
+                key = row[:4]
+                self._ledger[row.scope_id].adopt(SlotRow(*row[1:]), self._stored.get(key, 0))
+                self._stored[key] = row.n
+        self._sweep()
+
+    def stored(self, rows: Iterable[DirtySlot]) -> None:
+        """Note what this turn has stored."""
+        for row in rows:
+            self._stored[row[:4]] = row.n
+
+    def _sweep(self) -> None:
+        """Forget what the ledger has forgotten, now and then."""
+        counts = {
+            (scope, unit, slots.grain): slots.counts
+            for scope in self._known
+            for unit, slots in self._ledger[scope].stored_slots()
+        }
+        if len(self._stored) > 2 * sum(map(len, counts.values())) + _SLACK:
+            self._stored = {key: n for key, n in self._stored.items() if key[3] in counts[key[:3]]}
