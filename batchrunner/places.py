@@ -74,7 +74,7 @@ def _server(text: str, scheme: str) -> Server:
     if scheme not in _SCHEMES:
         raise UsageError(
             f"--db {scheme}://…: batchrunner reaches PostgreSQL by asyncpg alone.",
-            fix="Write postgresql+asyncpg://USER@HOST:PORT/DATABASE.",
+            fix="Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER.",
         )
     parts = urlsplit(text)
     try:
@@ -105,5 +105,5 @@ def _server(text: str, scheme: str) -> Server:
 def _unusable(why: str) -> UsageError:
     return UsageError(
         f"The address of the database can't be used: {why}.",
-        fix="Write postgresql+asyncpg://USER@HOST:PORT/DATABASE, with ?schema=NAME for one of several queues.",
+        fix="Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER, with &schema=NAME for one of several queues.",
     )

@@ -153,7 +153,7 @@ class Database:
         raise UsageError(
             f"Workers share a queue on PostgreSQL; {self.path} is a file, from which one process sends.",
             fix="Send what it has with `batchrunner resume --all`, or name a server:"
-            " --db postgresql+asyncpg://USER@HOST/DATABASE",
+            " --db postgresql+asyncpg://HOST/DATABASE?user=USER",
         )
 
     def is_sent_from(self) -> bool:

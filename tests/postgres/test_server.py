@@ -108,6 +108,16 @@ def test_a_server_that_crashes_under_load_loses_no_answer(
     assert len(shown) == 80
 
 
+def test_an_address_that_was_shown_can_be_pasted(house: House) -> None:
+    """The user stands behind it, where nothing takes it for a credential."""
+    house.jobs(1)
+    house.submit("--no-run", code=0)
+    del house.environ["BATCHRUNNER_DB"]
+    shown = str(place_of(house.db))
+    assert "user=tester" in shown
+    assert house.run("status", "--json", "--db", shown).json["database"] == shown
+
+
 def test_nothing_there_names_the_place(house: House) -> None:
     """Only what creates a database makes a schema; others exit 2 and name where they looked."""
     done = house.run("status", "--json", code=2)

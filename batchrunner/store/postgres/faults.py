@@ -101,7 +101,7 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         asyncpg.ClientConfigurationError,
         _Meaning(
             "has an address that can't be used",
-            "Write postgresql+asyncpg://USER@HOST:PORT/DATABASE.",
+            "Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER.",
         ),
     ),
     (
