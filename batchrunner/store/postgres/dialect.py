@@ -11,10 +11,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-__all__ = ["BEGIN_READING", "Insert", "ddl", "plain_insert", "postgres"]
-
-#: One snapshot, as a reader of SQLite's log has it.
-BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+__all__ = ["Insert", "ddl", "plain_insert", "postgres"]
 
 _IN_ORDER: Final = (
     r"(SELECT value::bigint AS value, key FROM"
