@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from batchrunner.checking import check_options
 from batchrunner.clock import wall_ms
@@ -145,6 +145,29 @@ class Batchrunner:
             self._target(call, listener), files, run=run, limits=limits, stdin=stdin
         )
 
+    @overload
+    async def resume(
+        self,
+        name: str | None = None,
+        *,
+        run: RunOptions = RunOptions(),
+        limits: LimitOptions = LimitOptions(),
+        call: CallOptions = CallOptions(),
+        listener: Listener | None = None,
+    ) -> RunResult: ...
+
+    @overload
+    async def resume(
+        self,
+        name: str | None = None,
+        *,
+        all_runs: bool,
+        run: RunOptions = RunOptions(),
+        limits: LimitOptions = LimitOptions(),
+        call: CallOptions = CallOptions(),
+        listener: Listener | None = None,
+    ) -> RunResult | None: ...
+
     async def resume(
         self,
         name: str | None = None,
@@ -154,8 +177,11 @@ class Batchrunner:
         limits: LimitOptions = LimitOptions(),
         call: CallOptions = CallOptions(),
         listener: Listener | None = None,
-    ) -> RunResult:
-        """Carry on an unfinished run (the latest), or every unfinished, unpaused one."""
+    ) -> RunResult | None:
+        """Carry on an unfinished run (the latest), or every unfinished, unpaused one.
+
+        ``None``: every one was asked for, and there is no run at all.
+        """
         from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
 
         return await sending.resume(
