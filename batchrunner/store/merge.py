@@ -134,9 +134,7 @@ def merge_update(
             conn = driver(connection)
             conn.execute("DELETE FROM hold WHERE run_id = ?", (run_id,))
             conn.execute(
-                "UPDATE run SET digest = ?, stop_reason = NULL, stop_until = NULL,"
-                " stop_detail = NULL, stop_fix = NULL,"
-                " generated_keys = generated_keys OR"
+                "UPDATE run SET digest = ?, generated_keys = generated_keys OR"
                 " (SELECT generated_keys FROM run WHERE id = ?) WHERE id = ?",
                 (digest, loading_run_id, run_id),
             )
@@ -145,6 +143,7 @@ def merge_update(
                 " WHERE id = ? AND state IN ('finished', 'cancelled') AND n_pending > 0",
                 (run_id,),
             )
+            holder.forget_person(conn, run_id)
     return comparison.diff
 
 

@@ -14,7 +14,7 @@ import socket
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
@@ -24,6 +24,7 @@ from batchrunner.store.locks import FileLock, ProcessLock, process_lock_files
 from batchrunner.store.runs import driver, process_is_alive
 
 __all__ = [
+    "STALE",
     "Process",
     "Role",
     "ask",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 Role = Literal["holder", "follower", "loader"]
+
+#: Among the options of an ask: until when its run was to wait, where it had stopped before.
+STALE: Final = "stale_until"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +116,21 @@ def _user() -> str:
 
 
 def ask(db: Database, run_id: RunId, process: Process, options: Mapping[str, Any]) -> None:
-    """Want a run drained, on behalf of ``process``; asking again replaces the options."""
+    """Want a run drained, on behalf of ``process``; asking again replaces the options.
+
+    Until when the run was to wait as it stopped is no reason to keep it from being taken up: that is
+    noted (:data:`STALE`), until somebody takes it up and finds out anew.
+    """
     with db.write() as connection:
-        driver(connection).execute(
+        conn = driver(connection)
+        stopped = conn.execute(
+            "SELECT stop_until FROM run WHERE id = ? AND runner_id IS NULL", (run_id,)
+        ).fetchone()
+        stale = {STALE: stopped[0]} if stopped and stopped[0] is not None else {}
+        conn.execute(
             "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET options = excluded.options, note = NULL",
-            (run_id, process.id, json.dumps(dict(options))),
+            (run_id, process.id, json.dumps({**options, **stale})),
         )
 
 
