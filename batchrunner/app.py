@@ -56,7 +56,7 @@ from batchrunner.providers.credentials import (
 from batchrunner.providers.fixes import fix_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.providers.registry import pool_of
-from batchrunner.results import refuse_database, tell_pruned, write_run
+from batchrunner.results import check_free, refuse_database, tell_pruned, write_run
 from batchrunner.starting import write_starter
 from batchrunner.store import caps, commands, failures, maintenance, merge, prune, spending
 from batchrunner.store import explain as store_explain
@@ -217,6 +217,7 @@ class Batchrunner:
 
         if output is not None:
             format_of(output, None)
+            check_free(output)
         with tempfile.TemporaryDirectory(prefix="batchrunner-demo-") as folder:
             jobs = Path(folder) / "demo.jsonl"
             jobs.write_bytes(b"\n".join(demo_jobs()) + b"\n")

@@ -49,7 +49,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.discard import discard_unused
 from batchrunner.store.inspection import models_left, models_of
 from batchrunner.store.load import rescind_run, sweep_loading
-from batchrunner.store.runs import StoredRun, find_run, latest_run, stored_run
+from batchrunner.store.runs import StoredRun, find_run, free_name, latest_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
 from batchrunner.views import Listener, RunResult
 
@@ -259,9 +259,10 @@ async def _take(
     this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None, rows: Rows
 ) -> Taken:
     call = this.call
-    check_output(this.db, run.output, call.name or name_of(files))
+    name = call.name or name_of(files)
+    check_output(this.db, run.output, name)
     if call.skip_invalid:
-        _check_rejects(run.output, call.name or name_of(files))
+        _check_rejects(run.output, free_name(this.db, name) if call.new else name)
     provider = run.provider or this.config.provider
     order = Order(
         files=files,
