@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from batchrunner.checking import check_options
 from batchrunner.clock import wall_ms
@@ -57,7 +57,7 @@ from batchrunner.providers.credentials import (
 from batchrunner.providers.fixes import fix_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.providers.registry import pool_of
-from batchrunner.results import refuse_database, tell_pruned, write_run
+from batchrunner.results import check_free, refuse_database, tell_pruned, write_run
 from batchrunner.starting import write_starter
 from batchrunner.store import caps, commands, failures, maintenance, merge, prune, spending
 from batchrunner.store import explain as store_explain
@@ -147,6 +147,29 @@ class Batchrunner:
             self._target(call, listener), files, run=run, limits=limits, stdin=stdin
         )
 
+    @overload
+    async def resume(
+        self,
+        name: str | None = None,
+        *,
+        run: RunOptions = RunOptions(),
+        limits: LimitOptions = LimitOptions(),
+        call: CallOptions = CallOptions(),
+        listener: Listener | None = None,
+    ) -> RunResult: ...
+
+    @overload
+    async def resume(
+        self,
+        name: str | None = None,
+        *,
+        all_runs: bool,
+        run: RunOptions = RunOptions(),
+        limits: LimitOptions = LimitOptions(),
+        call: CallOptions = CallOptions(),
+        listener: Listener | None = None,
+    ) -> RunResult | None: ...
+
     async def resume(
         self,
         name: str | None = None,
@@ -156,8 +179,11 @@ class Batchrunner:
         limits: LimitOptions = LimitOptions(),
         call: CallOptions = CallOptions(),
         listener: Listener | None = None,
-    ) -> RunResult:
-        """Carry on an unfinished run (the latest), or every unfinished, unpaused one."""
+    ) -> RunResult | None:
+        """Carry on an unfinished run (the latest), or every unfinished, unpaused one.
+
+        ``None``: every one was asked for, and there is no run at all.
+        """
         from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
 
         return await sending.resume(
@@ -211,6 +237,7 @@ class Batchrunner:
 
         if output is not None:
             format_of(output, None)
+            check_free(output)
         with tempfile.TemporaryDirectory(prefix="batchrunner-demo-") as folder:
             jobs = Path(folder) / "demo.jsonl"
             jobs.write_bytes(b"\n".join(demo_jobs()) + b"\n")

@@ -169,6 +169,11 @@ class Reading:
             )
         if rows.key is not None and all("--key names" in one.reason for one in first):
             return "name another field with --key; or mend the lines, or leave them out with --skip-invalid"
+        if all(one.reason.endswith(" can't be kept: nothing bounds its answer") for one in first):
+            return (
+                "say how many tokens an answer may have at most: submit it again with --max-tokens 1024; or write it in"
+                " the lines"
+            )
         if all(one.reason.startswith("--max-cost can't be kept: ") for one in first):
             return (
                 "mend the lines, leave them out with --skip-invalid, or go without the bound: submit it again with"

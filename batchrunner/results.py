@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
@@ -23,10 +23,12 @@ from batchrunner.providers import Providers
 from batchrunner.store import commands
 from batchrunner.store import export as store_export
 from batchrunner.store.database import Database
+from batchrunner.store.opening import open_if_current
 from batchrunner.store.locks import is_part
 from batchrunner.store.runs import StoredRun, all_runs, stored_run
 
 __all__ = [
+    "check_free",
     "check_log",
     "check_output",
     "refuse_database",
@@ -125,12 +127,40 @@ def check_log(database: Place, log: Path, others: Iterable[str | Path | None]) -
             fix="Name another file, for example --log-file batchrunner.log",
         )
     there = os.path.realpath(log)
-    for other in others:
-        if other is not None and str(other) != "-" and os.path.realpath(other) == there:
-            raise UsageError(
-                f"--log-file {log}: this call reads or writes that file; a log in it would spoil it.",
-                fix="Name another file, for example --log-file batchrunner.log",
-            )
+    named = {os.path.realpath(other) for other in others if other is not None and str(other) != "-"}
+    if there in named:
+        why = "this call reads or writes that file"
+    elif run := next((run for run, path in _outputs(database) if path == there), None):
+        why = f"run {run} writes its results there"
+    else:
+        return
+    raise UsageError(
+        f"--log-file {log}: {why}; a log in it would spoil it.",
+        fix="Name another file, for example --log-file batchrunner.log",
+    )
+
+
+def _outputs(database: Place) -> Iterator[tuple[str, str]]:
+    """Yield the runs of a database that write their results somewhere, and where; nothing is upgraded."""
+    db = open_if_current(database)
+    if db is None:
+        return
+    with db.read() as connection:
+        runs = all_runs(connection)
+    for run in runs:
+        if output := msgspec.json.decode(run.options).get("output"):
+            yield run.name, os.path.realpath(output)
+
+
+def check_free(output: str | Path, why: str = "") -> None:
+    """Refuse ``-o FILE`` where a file is there already (``why`` is added), or no folder for it."""
+    path = Path(output).absolute()
+    if path.exists():
+        raise UsageError(
+            f"-o {output}: the file exists{why}.", fix="Name another file, or move that one away."
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {path.parent}.", fix="Make it first.")
 
 
 def check_output(db: Database, output: str | None, name: str) -> None:
@@ -140,22 +170,14 @@ def check_output(db: Database, output: str | None, name: str) -> None:
     path = Path(output).absolute()
     refuse_database(db, path)
     format_of(path, None)
-    if not path.exists():
-        if not path.parent.is_dir():
-            raise UsageError(
-                f"-o {output}: there is no folder {path.parent}.", fix="Make it first."
-            )
-        return
-    with db.read() as connection:
-        runs = all_runs(connection)
-    for stored in runs:
-        options = msgspec.json.decode(stored.options)
-        if options.get("output") == str(path) and options.get("output_written"):
-            return
-    raise UsageError(
-        f"-o {output}: the file exists, and run {name} did not write it.",
-        fix="Name another file, or move that one away.",
-    )
+    if path.exists():
+        with db.read() as connection:
+            runs = all_runs(connection)
+        for stored in runs:
+            options = msgspec.json.decode(stored.options)
+            if options.get("output") == str(path) and options.get("output_written"):
+                return
+    check_free(output, f", and run {name} did not write it")
 
 
 def write_output(

@@ -51,7 +51,7 @@ from batchrunner.store.discard import discard_unused
 from batchrunner.store.inspection import models_left, models_of
 from batchrunner.store.load import rescind_run, sweep_loading
 from batchrunner.store.opening import open_database
-from batchrunner.store.runs import StoredRun, find_run, stored_run
+from batchrunner.store.runs import StoredRun, find_run, free_name, latest_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
 from batchrunner.views import Listener, RunResult
 
@@ -119,8 +119,8 @@ async def submit(
 
 async def resume(
     target: Target, name: str | None, *, all_runs: bool, run: RunOptions, limits: LimitOptions
-) -> RunResult:
-    """Carry on a run, or every unfinished, unpaused one."""
+) -> RunResult | None:
+    """Carry on a run, or every unfinished, unpaused one; ``None``: of all, and there is no run at all."""
     check_options(run, limits, target.providers)
     check_routes(run, {}, target.environ, None)
     async with _calling(target, run) as this:
@@ -136,7 +136,7 @@ async def resume(
         for stored in found:
             this.prepare(stored, run, limits)
         if not found:
-            return this.result(find_run(this.db, None).id, Ending(ExitCode.DONE, None))
+            return _nothing_left(this)
         return await _drained(this, [stored.id for stored in found])
 
 
@@ -267,9 +267,10 @@ async def _take(
     this: Call, files: Sequence[str], run: RunOptions, stdin: BinaryIO | None, rows: Rows
 ) -> Taken:
     call = this.call
-    check_output(this.db, run.output, call.name or name_of(files))
+    name = call.name or name_of(files)
+    check_output(this.db, run.output, name)
     if call.skip_invalid:
-        _check_rejects(run.output, call.name or name_of(files))
+        _check_rejects(run.output, free_name(this.db, name) if call.new else name)
     provider = run.provider or this.config.provider
     order = Order(
         files=files,
@@ -365,6 +366,14 @@ def _nothing_chosen(stored: StoredRun, kinds: Sequence[tuple[str, int]]) -> str:
         f"no job of {stored.name} was put back: none of its failed and cancelled jobs is one of those"
         f" chosen; there are (count and kind for --error): {there_are}"
     )
+
+
+def _nothing_left(this: Call) -> RunResult | None:
+    """Return how ``resume --all`` ends where nothing is to be done: well, whatever is here."""
+    latest = latest_run(this.db)
+    has = "has no runs yet" if latest is None else "has no run that is unfinished and not paused"
+    this.notice(f"nothing is to be carried on: {this.db.path} {has}")
+    return None if latest is None else this.result(latest.id, Ending(ExitCode.DONE, None))
 
 
 def _unfinished(db: Database) -> list[StoredRun]:

@@ -97,13 +97,14 @@ class UsageView:
     requests: int
     #: Of these, those that were answered 429.
     rate_limited: int
-    input_tokens: int
-    output_tokens: int
+    #: ``None``: no answer told any.
+    input_tokens: int | None
+    output_tokens: int | None
     #: ``None``: not known.
     cost_usd: float | None
     #: What of the input was read from providers' caches, and what was written to them.
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
+    cache_read_tokens: int | None = 0
+    cache_write_tokens: int | None = 0
     #: What that saved; below 0 where writing cost more than reading saved. ``None``: not known.
     cache_saved_usd: float | None = None
     #: Seconds in which a limit, a pause, an outage or a backoff held a run back, by cause, the longest

@@ -18,13 +18,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Self
 
-__all__ = ["Keyboard"]
+__all__ = ["Keyboard", "be_stopped"]
 
 #: How often it is looked whether the process came to the foreground or left it (seconds).
 LOOK_S: Final = 0.25
 _MOST: Final = 64
 #: What a terminal sends to a process that touches it from the background.
 _FROM_BEHIND: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU})
+
+
+def be_stopped(signum: int, taken: Callable[[int, Any], None]) -> None:
+    """Be stopped by a signal as if nobody took it; ``taken`` takes the next, once the process goes on."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    # The signal comes at once, but the interpreter may go on for a moment before it does.
+    time.sleep(0)
+    signal.signal(signum, taken)
 
 
 class Keyboard:
@@ -140,9 +149,5 @@ class Keyboard:
         """Be stopped by Ctrl-Z, with the terminal as it was; go on when the shell says so."""
         self._shown(False)
         self._put_back()
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
-        # The signal comes at once, but the interpreter may go on for a moment before it does.
-        time.sleep(0)
-        signal.signal(signum, self._stop)
+        be_stopped(signum, self._stop)
         self._shown(True)

@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from batchrunner.cli.keyboard import Keyboard
+from batchrunner.cli.keyboard import Keyboard, be_stopped
 from batchrunner.cli.lines import wall_ms
 from batchrunner.cli.text import clock_time, duration, printable
 from batchrunner.cli.turns import Tell, Turns, at_once_words, can_turn
@@ -80,6 +80,12 @@ class Panel:
         self._keyboard = None
         if keys is not None and self._turns is not None:
             self._keyboard = Keyboard(keys, self._pressed, shown=self._shown)
+        self._taken: dict[signal.Signals, Callable[[int, object], None]] = dict.fromkeys(
+            _DEADLY, self._die
+        )
+        if self._keyboard is None:
+            # Else the keyboard takes it, which has more to put back.
+            self._taken[signal.SIGTSTP] = self._stop
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
@@ -91,9 +97,9 @@ class Panel:
     def __enter__(self) -> Self:
         """Begin to draw; the cursor is hidden."""
         if threading.current_thread() is threading.main_thread():
-            for signum in _DEADLY:
+            for signum, taken in self._taken.items():
                 if signal.getsignal(signum) is signal.SIG_DFL:
-                    signal.signal(signum, self._die)
+                    signal.signal(signum, taken)
         self._live.start()
         if self._keyboard is not None:
             self._keyboard.__enter__()
@@ -106,8 +112,8 @@ class Panel:
                 self._keyboard.__exit__()
         finally:
             self._live.stop()
-            for signum in _DEADLY:
-                if signal.getsignal(signum) == self._die:
+            for signum, taken in self._taken.items():
+                if signal.getsignal(signum) == taken:
                     signal.signal(signum, signal.SIG_DFL)
 
     def _die(self, signum: int, _frame: object) -> None:
@@ -119,6 +125,12 @@ class Panel:
             self._console.show_cursor()
         finally:
             os.kill(os.getpid(), signum)
+
+    def _stop(self, signum: int, _frame: object) -> None:
+        """Be stopped by Ctrl-Z, with the cursor back; go on when the shell says so."""
+        self._shown(False)
+        be_stopped(signum, self._stop)
+        self._shown(True)
 
     def event(self, event: Event) -> None:
         """Write the event above the panel where events are wanted."""

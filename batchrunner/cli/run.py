@@ -88,7 +88,12 @@ def submit_command(
     ),
 )
 @click.argument("run", required=False)
-@click.option("--all", "all_runs", is_flag=True, help="Every unfinished, unpaused run.")
+@click.option(
+    "--all",
+    "all_runs",
+    is_flag=True,
+    help="Every unfinished, unpaused run; exit 0 where there is none.",
+)
 @sample_options
 @run_options
 @click.pass_context

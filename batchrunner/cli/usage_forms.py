@@ -53,6 +53,11 @@ def _dollars(value: float | None) -> str:
     return "-" if value is None else as_dollars(value)
 
 
+def _tokens(row: UsageView) -> int | None:
+    told = [n for n in (row.input_tokens, row.output_tokens) if n is not None]
+    return sum(told) if told else None
+
+
 def _waited(row: UsageView) -> float | None:
     return None if row.waits is None else sum(row.waits.values())
 
@@ -64,9 +69,7 @@ def _waited_words(seconds: float | None) -> str:
 MEASURES: Final = {
     "requests": Measure("requests", lambda row: row.requests, number),
     "429s": Measure("429s", lambda row: row.rate_limited, number),
-    "tokens": Measure(
-        "tokens, in and out", lambda row: row.input_tokens + row.output_tokens, number
-    ),
+    "tokens": Measure("tokens, in and out", _tokens, number),
     "cached": Measure("tokens read from cache", lambda row: row.cache_read_tokens, number),
     "cost": Measure("cost", lambda row: row.cost_usd, _dollars),
     "waited": Measure("time waited", _waited, _waited_words),
@@ -85,11 +88,11 @@ def write_rows(rows: Sequence[UsageView], names: tuple[str, ...]) -> None:
 
 def cache_words(rows: Sequence[UsageView]) -> str:
     """Return in a sentence what providers' caches did; empty where they did nothing."""
-    read = sum(row.cache_read_tokens for row in rows)
-    written = sum(row.cache_write_tokens for row in rows)
+    read = sum(row.cache_read_tokens or 0 for row in rows)
+    written = sum(row.cache_write_tokens or 0 for row in rows)
     if not (read or written):
         return ""
-    total = sum(row.input_tokens for row in rows)
+    total = sum(row.input_tokens or 0 for row in rows)
     said = (
         f"cache: {number(read)} of {number(total)} tokens in were read from it,"
         f" {number(written)} written to it"

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from batchrunner.app import Batchrunner
     from batchrunner.cli.turns import Tell
 
-    Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult]]
+    #: Brings nothing where there was no run to carry on.
+    Call = Callable[[Batchrunner, Listener], Coroutine[Any, Any, RunResult | None]]
 
 #: New objects between two looks for garbage; Python's own is 700 or 2,000.
 GARBAGE: Final = 10_000
@@ -112,6 +113,8 @@ def watched(
     tell = None if is_demo else app.set_concurrency
     with watcher(settings, db_name, tell) as listener:
         result = run_async(call(app, listener), os.environ)
+    if result is None:
+        return ExitCode.DONE
     if settings.json:
         if result.exit_code not in {ExitCode.DONE, ExitCode.SOME_FAILED}:
             write_json(stopped_object(result, settings))

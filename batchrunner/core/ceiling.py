@@ -25,15 +25,17 @@ __all__ = ["LEAST_MARGIN", "Ceiling", "Most", "ceiling", "most_of"]
 LEAST_MARGIN: Final = 1.5
 
 #: What providers put before a request that its body does not show: of every one, and of one that asks
-#: for tools, a form or thought. Anthropic's tools take 800 at most, those of a type of their own as many each.
+#: for tools, a form or thought. Anthropic documents 804 at most for tools (Claude Opus 4.7; others 290 to 589), and of
+#: those with a type of their own up to 735 each, computer use with 499 more. The rest is our allowance (docs/money.md).
 _HIDDEN: Final = 200
 _HIDDEN_FORM: Final = 1_000
 _FORMS: Final = frozenset(
     {"tools", "functions", "response_format", "output_config", "output_format", "text", "thinking"}
 )
 
-#: The most tokens of one image, where a provider scales it down; elsewhere it may fill the window.
-#: Anthropic: 4,784. OpenAI: gpt-4o-mini, 2,833 and 5,667 for each of eight tiles.
+#: The most tokens of one image, where a provider bounds it; elsewhere it may fill the window.
+#: Anthropic scales it to 4,784. OpenAI: 48,169 with gpt-4o-mini (2,833, and 5,667 for each of eight tiles); what
+#: counts patches stays below, 30,000 of them (more are refused) at 1.2 where an image keeps its size, else 6,144 at 2.46.
 _IMAGE_MOST: Final[Mapping[str, int]] = MappingProxyType(
     {"anthropic": 5_000, "openai": 50_000, "azure": 50_000}
 )

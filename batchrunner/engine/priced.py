@@ -12,11 +12,11 @@ from typing import Any
 
 from batchrunner.core.budget import NO_BUDGET, Budget
 from batchrunner.core.ceiling import most_of
-from batchrunner.core.prices import Price
 from batchrunner.engine.costs import is_free, is_whole, price_of, unpriced
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.models import JobLine
 from batchrunner.options import MAX_COST
+from batchrunner.providers.pricing import Listed
 
 __all__ = ["check_priced", "endless_of"]
 
@@ -55,10 +55,9 @@ def endless_of(
     wall: float,
     sets: Sequence[tuple[str, str]] = (),
 ) -> Callable[[JobLine], str] | None:
-    """Return what tells of a job why no bound can be kept for it: the field that nothing bounds.
+    """Return what tells of a job why no bound can be kept for it: what of it nothing bounds.
 
-    ``None``: nothing is bound, or nobody pays. A model without a price, and an answer without a bound,
-    are somebody else's to tell.
+    ``None``: nothing is bound, or nobody pays. A model without a price is somebody else's to tell.
     """
     is_bound = bool(options.get(MAX_COST))
     if not is_bound and (budget == NO_BUDGET or is_free(provider)):
@@ -66,13 +65,17 @@ def endless_of(
     bound = "--max-cost" if is_bound else "[budget]"
 
     @cache
-    def prices_of(model: str) -> tuple[Price, ...]:
-        return price_of(provider, [model], said, wall=wall).all_day if model else ()
+    def listed_of(model: str) -> Listed:
+        return price_of(provider, [model] if model else [], said, wall=wall)
 
     def why(job: JobLine) -> str:
         body = apply_sets(job.body, sets) if sets else job.body
         model = (model_of(body) if sets else None) or job.model or ""
-        found = most_of(prices_of(model), body, provider=provider, model=model).why
+        listed = listed_of(model)
+        most = most_of(listed.all_day, body, provider=provider, model=model)
+        found = most.why
+        if not found and most.dollars is None and is_whole(listed):
+            found = "nothing bounds its answer"
         return f"{bound} can't be kept: {found}" if found else ""
 
     return why

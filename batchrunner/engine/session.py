@@ -24,6 +24,7 @@ from batchrunner.store.holder import go_on_from
 from batchrunner.store.inspection import holder_of
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver, run_by_id
+from batchrunner.store.sharing import check_clock
 from batchrunner.views import Listener, Runner
 
 #: How often a process that does not follow looks whether its run was taken up.
@@ -51,6 +52,9 @@ async def run_session(
     with db.write() as connection:
         is_alone = not db.is_sent_from()
         clock = go_on_from(driver(connection), is_alone=is_alone)
+        if not db.is_file:
+            # Whoever sent before may have been another machine.
+            check_clock(driver(connection), clock)
     deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
     longest_s = call.longest_wait_s
     own = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Blocked, DirtySlot, Grant, Ledger
@@ -18,10 +19,14 @@ from batchrunner.engine.live import LiveRun
 from batchrunner.engine.scopes import Scopes
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
 from batchrunner.store.writer import Writer
 
 __all__ = ["Sharing"]
+
+#: How often the machine's clock is compared with the server's (milliseconds).
+_CHECK_MS: Final = 5_000.0
 
 
 class Sharing:
@@ -39,17 +44,24 @@ class Sharing:
         self._worker = worker
         #: What of the usage was seen: the number of the transaction that wrote it.
         self._version = 0
+        #: When the machine's clock is compared with the server's again.
+        self._check_at = float("-inf")
 
     @asynccontextmanager
     async def turn(self, runs: Iterable[LiveRun] = ()) -> AsyncIterator[None]:
         """Have the ledger to ourselves; the next transaction of this task is the turn's."""
         live = {run.id: run for run in runs}
         version, known, fresh = self._version, list(self._ledger.scopes), self._shared.fresh
-        async with self._writer.turn(
-            lambda conn: statements.look(
+
+        def look(conn: DriverConnection) -> statements.Seen:
+            if self._clock.now() >= self._check_at:
+                statements.check_clock(conn, self._clock)
+                self._check_at = self._clock.now() + _CHECK_MS
+            return statements.look(
                 conn, self._worker, version=version, known=known, fresh=fresh, runs=list(live)
             )
-        ) as seen:
+
+        async with self._writer.turn(look) as seen:
             self._version = seen.version
             self._shared.take(seen.slots)
             for state in seen.scopes:

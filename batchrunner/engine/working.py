@@ -17,6 +17,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
+from batchrunner.store.sharing import check_clock
 from batchrunner.views import Listener, Runner
 
 __all__ = ["work"]
@@ -49,6 +50,8 @@ async def work(
     try:
         with db.write() as connection:
             clock = go_on_from(driver(connection), is_alone=False)
+            # Before anything is stored that others would go on from.
+            check_clock(driver(connection), clock)
         processes.set_role(db, process, "worker")
         me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
         async with db.writer() as writer:

@@ -2,7 +2,8 @@
 
 Bounds are counts, not times, so that the same row always makes the same text or is always refused. Jinja
 bounds ``range`` alone; here each turn of a loop or macro is counted, what operators, methods and filters
-make longer is told beforehand, and what stands in the output is added up, captured or not.
+make longer is told beforehand, as is what ``wordwrap`` would copy again and again, and what stands in the output
+is added up, captured or not.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ _MOST_TURNS: Final = 500_000
 _MOST_WRITTEN: Final = 4 * MAX_LINE
 #: Bits of a power.
 _MOST_BITS: Final = 100_000
+#: Characters that ``wordwrap`` copies: of what is longer than a line it cuts a line, and copies the rest, each time.
+_MOST_COPIED: Final = 16 * MAX_LINE
+_RUN: Final = re.compile(r"\S+|[^\S\n]+")
+#: Jinja's own width.
+_WIDTH: Final = 79
 #: A width of eight digits or more, in a format.
 _WIDE: Final = re.compile(r"\d{8}")
 #: A width in a format that is an argument.
@@ -49,6 +55,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.globals["range"] = self._range
         for name in _GROWTH.keys() & self.filters.keys():
             self.filters[name] = _checked(self.filters[name], name)
+        self.filters["wordwrap"] = self._wrapping(self.filters["wordwrap"])
 
     def begin(self) -> None:
         """Begin a row: nothing of it is counted yet."""
@@ -81,6 +88,20 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         found = safe_range(*args)
         self.turn(0, len(found))
         return found
+
+    def _wrapping(self, filter_: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``wordwrap`` whose lines are turns, and which is held to so much copying."""
+
+        @wraps(filter_)
+        def wrapped(environment: Any, text: str, *args: Any, **kwargs: Any) -> Any:
+            self.turn(0, len(text.splitlines()))
+            width = min(filter(_is_width, (*args, *kwargs.values())), default=_WIDTH)
+            longest = max((len(run[0]) for run in _RUN.finditer(text)), default=0)
+            if longest * len(text) > 2 * width * _MOST_COPIED:
+                raise TooMuchError(f"it wraps {longest:,} characters without a break at {width:,}")
+            return filter_(environment, text, *args, **kwargs)
+
+        return wrapped
 
     # --- Jinja's own
 
@@ -134,6 +155,10 @@ def _too_long() -> str:
 def _hold(n: float) -> None:
     if n > MAX_LINE:
         raise TooMuchError(_too_long())
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _sized(value: Any) -> int:

@@ -43,6 +43,7 @@ SIMULATOR: Final = dataclasses.replace(
     default_base_url=None,
     base_url_env="",
     key_envs=(),
+    count=None,
 )
 
 _PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(

@@ -81,18 +81,15 @@ def pause(db: Database, run: StoredRun) -> bool:
 
 
 def lift(db: Database, run: StoredRun) -> StoredRunState:
-    """Undo ``pause`` and forget why the run stopped; return its state now.
+    """Undo ``pause``; return the run's state now.
 
-    A ``cancelled`` run stays so: only ``retry`` undoes that.
+    Why it stopped before stays said: it may be stored only, or never come to its turn. A
+    ``cancelled`` run stays so: only ``retry`` undoes that.
     """
     with db.write() as connection:
         conn = driver(connection)
         conn.execute("UPDATE run SET state = 'ready' WHERE id = ? AND state = 'paused'", (run.id,))
-        conn.execute(
-            "UPDATE run SET stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
-            " stop_fix = NULL WHERE id = ? AND runner_id IS NULL",
-            (run.id,),
-        )
+        holder.forget_person(conn, run.id)
         (state,) = conn.execute("SELECT state FROM run WHERE id = ?", (run.id,)).fetchone()
         return StoredRunState(state)
 
@@ -140,11 +137,11 @@ def retry(db: Database, run: StoredRun, jobs: JobFilter) -> int:
             _refuse_deleted(conn, run.id)
             holder.clear_holds(conn, run.id)
             conn.execute(
-                "UPDATE run SET state = 'ready', finished_at = NULL, stop_reason = NULL,"
-                " stop_until = NULL, stop_detail = NULL, stop_fix = NULL"
+                "UPDATE run SET state = 'ready', finished_at = NULL"
                 " WHERE id = ? AND (n_pending > 0 OR n_running > 0)",
                 (run.id,),
             )
+            holder.forget_person(conn, run.id)
             # Cancelled when its last job was being answered: there is nothing to put back.
             conn.execute(
                 "UPDATE run SET state = 'finished' WHERE id = ? AND state = 'cancelled'"

@@ -14,6 +14,7 @@ that closes last would leave the log's two files behind.
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import (
@@ -110,6 +111,7 @@ class Database:
             if not _has_content(path):
                 if not create:
                     raise _missing(path)
+                _refuse_no_folder(path)
                 _refuse_network(path)
                 _build(path)
             else:
@@ -349,10 +351,23 @@ def _refuse_network(path: Path) -> None:
         )
 
 
+def _refuse_no_folder(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        is_file = folder.exists()
+        raise NoDatabaseError(
+            f"The database {path} can't be made: "
+            + (f"{folder} is no folder." if is_file else f"there is no folder {folder}."),
+            fix="Name another place with --db."
+            if is_file
+            else f"Make it first: mkdir -p {shlex.quote(str(folder))}; or name another place with --db.",
+        )
+
+
 def _has_content(path: Path) -> bool:
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     if path.is_dir():
         raise DatabaseError(f"{path} is a directory.", fix="Name a file with --db.")

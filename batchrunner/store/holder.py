@@ -18,6 +18,7 @@ from batchrunner.models import JobCounts, JobId, ModelId, RunId, ScopeId, Waitin
 from batchrunner.store import scopes, waits
 from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
 from batchrunner.store.driver import DriverConnection
+from batchrunner.store.processes import STALE
 from batchrunner.store.records import TimeSum
 from batchrunner.store.spending import COUNT_LOST, SaidPrices, lost_row, said_prices, uncounted_row
 from batchrunner.views import RequestCounts
@@ -327,6 +328,15 @@ def clear_holds(conn: DriverConnection, run_id: RunId) -> None:
     conn.execute("DELETE FROM hold WHERE run_id = ?", (run_id,))
 
 
+def forget_person(conn: DriverConnection, run_id: RunId) -> None:
+    """Forget that a person stopped a run which is ready again; any other reason a take-up clears."""
+    conn.execute(
+        "UPDATE run SET stop_reason = NULL, stop_until = NULL, stop_detail = NULL, stop_fix = NULL"
+        " WHERE id = ? AND state = 'ready' AND runner_id IS NULL AND stop_reason = 'paused'",
+        (run_id,),
+    )
+
+
 def set_account(conn: DriverConnection, run_id: RunId, account: ScopeId) -> None:
     """Bind a run to the account whose limits it uses."""
     conn.execute("UPDATE run SET account_id = ? WHERE id = ?", (account, run_id))
@@ -342,6 +352,15 @@ def take_up(conn: DriverConnection, run_id: RunId, process_id: int, *, wall: int
         (process_id, wall, run_id),
     )
     conn.execute("UPDATE ask SET taken_by = ?, note = NULL WHERE run_id = ?", (process_id, run_id))
+    for asked_by, text in conn.execute(
+        "SELECT process_id, options FROM ask WHERE run_id = ?", (run_id,)
+    ).fetchall():
+        options = json.loads(text)
+        if options.pop(STALE, None) is not None:
+            conn.execute(
+                "UPDATE ask SET options = ? WHERE run_id = ? AND process_id = ?",
+                (json.dumps(options), run_id, asked_by),
+            )
 
 
 def set_waiting(
@@ -440,13 +459,17 @@ def _stop_columns(stop: Waiting | None) -> tuple[str | None, int | None, str | N
 
 def load_asks(conn: DriverConnection) -> list[AskRow]:
     """Return what attached processes ask for, oldest process first."""
-    return [
+    asks = [
         AskRow(row[0], row[1], json.loads(row[2]), *row[3:])
         for row in conn.execute(
             "SELECT a.run_id, a.process_id, a.options, a.taken_by, a.note, p.lock_file,"
             " r.stop_until FROM ask a JOIN process p ON p.id = a.process_id"
             " JOIN run r ON r.id = a.run_id ORDER BY a.process_id"
         )
+    ]
+    return [
+        ask._replace(waits_until=None) if ask.waits_until == ask.options.get(STALE) else ask
+        for ask in asks
     ]
 
 

@@ -139,9 +139,7 @@ def merge_update(
             conn = driver(connection)
             conn.execute("DELETE FROM hold WHERE run_id = ?", (run_id,))
             conn.execute(
-                "UPDATE run SET digest = ?, stop_reason = NULL, stop_until = NULL,"
-                " stop_detail = NULL, stop_fix = NULL,"
-                " generated_keys = CASE WHEN generated_keys = 1 THEN 1 ELSE"
+                "UPDATE run SET digest = ?, generated_keys = CASE WHEN generated_keys = 1 THEN 1 ELSE"
                 " (SELECT generated_keys FROM run WHERE id = ?) END WHERE id = ?",
                 (digest, loading_run_id, run_id),
             )
@@ -150,6 +148,7 @@ def merge_update(
                 " WHERE id = ? AND state IN ('finished', 'cancelled') AND n_pending > 0",
                 (run_id,),
             )
+            holder.forget_person(conn, run_id)
     return comparison.diff
 
 

@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from batchrunner.models import RunId
 from batchrunner.store.database import Database
@@ -21,6 +21,7 @@ from batchrunner.store.driver import Connection, DriverConnection, Lock
 from batchrunner.store.runs import driver
 
 __all__ = [
+    "STALE",
     "Process",
     "Role",
     "ask",
@@ -35,6 +36,9 @@ __all__ = [
 
 #: A ``worker`` shares a queue with others, on PostgreSQL alone.
 Role = Literal["holder", "follower", "loader", "worker"]
+
+#: Among the options of an ask: until when its run was to wait, where it had stopped before.
+STALE: Final = "stale_until"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +111,21 @@ def _user() -> str:
 
 
 def ask(db: Database, run_id: RunId, process: Process, options: Mapping[str, Any]) -> None:
-    """Want a run drained, on behalf of ``process``; asking again replaces the options."""
+    """Want a run drained, on behalf of ``process``; asking again replaces the options.
+
+    Until when the run was to wait as it stopped is no reason to keep it from being taken up: that is
+    noted (:data:`STALE`), until somebody takes it up and finds out anew.
+    """
     with db.write() as connection:
-        driver(connection).execute(
+        conn = driver(connection)
+        stopped = conn.execute(
+            "SELECT stop_until FROM run WHERE id = ? AND runner_id IS NULL", (run_id,)
+        ).fetchone()
+        stale = {STALE: stopped[0]} if stopped and stopped[0] is not None else {}
+        conn.execute(
             "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
             " ON CONFLICT (run_id, process_id) DO UPDATE SET options = excluded.options, note = NULL",
-            (run_id, process.id, json.dumps(dict(options))),
+            (run_id, process.id, json.dumps({**options, **stale})),
         )
 
 

@@ -148,10 +148,15 @@ def find_by_name(db: Database, name: str) -> StoredRun | None:
     return _one(db, _RUN.c.name == name)
 
 
+def latest_run(db: Database) -> StoredRun | None:
+    """Return the latest run; ``None`` where there is none."""
+    return _one(db)
+
+
 def find_run(db: Database, name: str | None) -> StoredRun:
     """Return the run of this name or id; ``None``: the latest. Raises :class:`UsageError`."""
     if name is None:
-        found = _one(db)
+        found = latest_run(db)
         if found is None:
             raise UsageError(
                 f"There are no runs in {db.name} yet.",

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot
 from batchrunner.errors import DatabaseError
 from batchrunner.models import JobCounts, RunId, ScopeId
@@ -18,12 +19,15 @@ from batchrunner.store import scopes, waits
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.scopes import ScopeState
 
-__all__ = ["LEASE_MS", "Seen", "forget_dead", "is_to_tell", "is_told", "look", "ready_runs"]
+__all__ = ["LEASE_MS", "Seen", "check_clock", "forget_dead", "is_to_tell", "is_told", "look", "ready_runs"]
 
 #: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
 #: send may be late, so that what an orphan used can be moved to where it was sent at the latest.
 LEASE_MS: Final = 45_000
 
+#: What a machine's clocks may differ by from the server's (ms). Two workers are then less than a slot of
+#: the ledger apart, which is what it keeps free beside each window.
+_APART_MS: Final = 100.0
 #: The server's clock, epoch ms: every worker's leases are measured by it.
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
@@ -36,6 +40,25 @@ class Seen(NamedTuple):
     slots: list[DirtySlot]
     scopes: list[ScopeState]
     counts: dict[RunId, JobCounts]
+
+
+def check_clock(conn: DriverConnection, clock: Clock) -> None:
+    """Raise :class:`DatabaseError` where this machine's clocks are not the server's.
+
+    Whoever shares a ledger books by its own clocks: with others' a minute would hold more than its limit.
+    """
+    before = (clock.now(), clock.wall())
+    (server,) = conn.execute(f"SELECT {_NOW}").fetchone()
+    after = (clock.now(), clock.wall())
+    for early, late in zip(before, after, strict=True):
+        apart = max(early - server, server - late)
+        if apart > _APART_MS:
+            ahead = "ahead of" if early > server else "behind"
+            raise DatabaseError(
+                f"This machine's clock is {apart / 1000:.1f} s {ahead} that of the database's server; the"
+                " limits are kept by both.",
+                fix="Set both clocks by the network (chronyc makestep, timedatectl set-ntp true), then start it again.",
+            )
 
 
 def look(

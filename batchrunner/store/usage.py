@@ -29,17 +29,37 @@ GROUPINGS: Final[Mapping[str, str]] = {
     "provider": "s.provider",
 }
 _EPOCH: Final = date(1970, 1, 1)
-#: Sums of a day's counters, by the names of the view's fields.
-_COUNTERS: Final = (
-    "requests", "rate_limited", "input_tokens", "output_tokens", "cache_read_tokens",
-    "cache_write_tokens",
-)  # fmt: skip
-#: Those that may be unknown.
+#: Tokens that answers tell, by the names of the view's fields → those without which they are unknown.
+_TOKENS: Final[Mapping[str, str]] = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_tokens": "input_tokens",
+    "cache_write_tokens": "input_tokens",
+}
+_COUNTERS: Final = ("requests", "rate_limited", *_TOKENS)
+#: Sums of a day that may be unknown too.
 _DOLLARS: Final = ("cost_usd", "cache_saved_usd")
 _SUMS: Final = (*_COUNTERS, *_DOLLARS)
 _OF_ACCOUNT: Final = "JOIN scope s ON s.id = u.account_id LEFT JOIN run r ON r.id = u.run_id"
+
+
+def _sum(name: str) -> str:
+    """Return the expression of a sum; that of tokens is unknown where no answer told any.
+
+    A day's counters begin at 0, a run's own at nothing: so 0 that an answer told is known of its run.
+    """
+    told = _TOKENS.get(name)
+    if told is None:
+        return f"sum(u.{name}) AS {name}"
+    return (
+        f"CASE WHEN sum(u.{told}) > 0 OR sum(CASE WHEN r.{told} = 0 THEN 1 ELSE 0 END) > 0"
+        " OR sum(u.requests) = 0"
+        f" THEN sum(u.{name}) END AS {name}"
+    )
+
+
 _USED: Final = f"""
-    SELECT {{keys}}, {", ".join(f"sum(u.{name}) AS {name}" for name in _SUMS)}
+    SELECT {{keys}}, {", ".join(map(_sum, _SUMS))}
     FROM usage_day u JOIN model m ON m.id = u.model_id {_OF_ACCOUNT}
     WHERE {{chosen}} GROUP BY {{places}}"""  # noqa: S608 (constants)
 _TIME: Final = f"""
@@ -62,7 +82,7 @@ EVERYTHING: Final = Chosen()
 def usage(db: Database, by: Sequence[str], chosen: Chosen = EVERYTHING) -> list[UsageView]:
     """Return what was used by ``by`` (names of :data:`GROUPINGS`), in their order.
 
-    Tokens are 0 where answers named none. A day in which a run only waited is a row too. Raises
+    Tokens are ``None`` where no answer told any. A day in which a run only waited is a row too. Raises
     :class:`UsageError` for a model that nothing was sent to.
     """
     with db.read() as connection:

@@ -17,8 +17,7 @@ import os
 import ssl
 import types
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
 from msgspec.structs import replace
@@ -47,6 +46,9 @@ from batchrunner.transport.trust import tls_context
 
 __all__ = ["Aborted", "Transport"]
 
+#: Addresses whose way is remembered; a run asks a handful.
+_MOST_WAYS: Final = 256
+
 
 class Aborted(Exception):  # noqa: N818  # not an error: the send was called off
     """Raised by ``on_headers`` to call a send off; the request did not go out."""
@@ -61,6 +63,15 @@ class _Sessions(NamedTuple):
     connector: aiohttp.BaseConnector
     #: For posts with the headers of all; ``None`` where it wasn't tried with this aiohttp.
     express: Express | None
+
+
+class _Way(NamedTuple):
+    """How requests to one address go."""
+
+    url: URL
+    #: What stands before it; ``None``: nothing.
+    proxy: Proxy | None
+    sessions: _Sessions
 
 
 class Transport:
@@ -104,6 +115,7 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(total=None)
         self._direct = self._open(Connector(**self._pool()))
         self._by_socks: dict[Proxy, _Sessions] = {}
+        self._ways: dict[str, _Way] = {}
         self._distrusts = Distrusts()
         self._tongues = Tongues()
         self._answers_json = answers_json
@@ -132,25 +144,11 @@ class Transport:
 
         :raises Aborted: ``on_headers`` did; nothing went out.
         """
-        try:
-            url = _url(request.url)
-            proxy = self._proxy_for(url)
-        except ValueError as error:
-            return Reply(fault=fault_of(error, request.url))
-        if isinstance(proxy, UnusableProxyError):
-            message = f"{proxy} (on the way to {address_of(request.url)})"
-            return Reply(
-                fault=Fault(
-                    kind=ErrorKind.PROXY,
-                    message=message,
-                    maybe_executed=False,
-                    fix=proxy.fix,
-                    halts=True,
-                )
-            )
-        sessions = self._direct if proxy is None or not proxy.is_socks else self._socks(proxy)
+        way = self._ways.get(request.url) or self._way(request.url)
+        if isinstance(way, Fault):
+            return Reply(fault=way)
         passage = Passage(ticket, self._on_headers if ticket is not None else None)
-        reply = await self._exchange(sessions, request, url, proxy, passage)
+        reply = await self._exchange(way, request, passage)
         if (
             reply.fault is not None
             and reply.fault.maybe_executed
@@ -160,17 +158,31 @@ class Transport:
             return replace(reply, fault=replace(reply.fault, maybe_executed=False))
         return reply
 
-    async def _exchange(
-        self,
-        sessions: _Sessions,
-        request: Request,
-        url: URL,
-        proxy: Proxy | None,
-        passage: Passage,
-    ) -> Reply:
+    def _way(self, address: str) -> _Way | Fault:
+        """Find how requests to an address go, and remember it; or why none can."""
+        try:
+            url = URL(address)
+            proxy = self._proxy_for(url)
+        except ValueError as error:
+            return fault_of(error, address)
+        if isinstance(proxy, UnusableProxyError):
+            return Fault(
+                kind=ErrorKind.PROXY,
+                message=f"{proxy} (on the way to {address_of(address)})",
+                maybe_executed=False,
+                fix=proxy.fix,
+                halts=True,
+            )
+        sessions = self._direct if proxy is None or not proxy.is_socks else self._socks(proxy)
+        if len(self._ways) >= _MOST_WAYS:
+            self._ways.clear()
+        way = self._ways[address] = _Way(url, proxy, sessions)
+        return way
+
+    async def _exchange(self, way: _Way, request: Request, passage: Passage) -> Reply:
         deadline = self._deadlines.begin()
         try:
-            answer = await self._answer(sessions, request, url, proxy, passage)
+            answer = await self._answer(way, request, passage)
         except asyncio.CancelledError:
             if not deadline.has_passed or deadline.task.uncancel() > 0:
                 raise
@@ -185,35 +197,23 @@ class Transport:
         except EXPECTED as error:
             # What is looked at from here on is for the message, past the request's own time.
             self._deadlines.end(deadline)
-            return Reply(fault=await self._fault(error, sessions.plain, request.url, proxy))
+            return Reply(fault=await self._fault(error, way, request.url))
         finally:
             self._deadlines.end(deadline)
-        return self._reply(answer.status, _readable(answer.headers), answer.body, url, proxy)
+        return self._reply(answer.status, _readable(answer.headers), answer.body, way)
 
-    async def _answer(
-        self,
-        sessions: _Sessions,
-        request: Request,
-        url: URL,
-        proxy: Proxy | None,
-        passage: Passage,
-    ) -> Answer:
+    async def _answer(self, way: _Way, request: Request, passage: Passage) -> Answer:
         """Send a request by the shortest way that is open to it."""
+        url, proxy, sessions = way
         is_common = request.headers is self._headers and request.method == "POST" and request.body
         if sessions.express is not None and is_common and (proxy is None or proxy.is_socks):
             head = await sessions.express.head(url)
             if head is not None:
                 return await sessions.express.post(head, request.body, passage)
-        return await self._by_session(sessions, request, url, proxy, passage)
+        return await self._by_session(way, request, passage)
 
-    async def _by_session(
-        self,
-        sessions: _Sessions,
-        request: Request,
-        url: URL,
-        proxy: Proxy | None,
-        passage: Passage,
-    ) -> Answer:
+    async def _by_session(self, way: _Way, request: Request, passage: Passage) -> Answer:
+        url, proxy, sessions = way
         headers: Mapping[str, str] | None = request.headers
         if headers is self._headers:
             headers = None
@@ -244,14 +244,10 @@ class Transport:
             response.close()
 
     def _reply(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        url: URL,
-        proxy: Proxy | None,
+        self, status: int, headers: Mapping[str, str], body: bytes | None, way: _Way
     ) -> Reply:
         """Return what an answer is; ``body`` is ``None`` where it was too long."""
+        url, proxy, _ = way
         if body is None:
             return Reply(status=status, headers=headers, fault=self._too_long(str(url)))
         # Through a tunnel, and by SOCKS, nobody answers but the server.
@@ -262,12 +258,11 @@ class Transport:
                 return Reply(fault=own)
         return Reply(status=status, headers=headers, body=body)
 
-    async def _fault(
-        self, error: Exception, session: aiohttp.ClientSession, url: str, proxy: Proxy | None
-    ) -> Fault:
+    async def _fault(self, error: Exception, way: _Way, url: str) -> Fault:
         """Return what an exception means, looking closer where it does not tell by itself."""
+        proxy = way.proxy
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return await self._distrusts.fault_of(error, session, _url(url), proxy)
+            return await self._distrusts.fault_of(error, way.sessions.plain, way.url, proxy)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             fault = unconnected(url, self._connect_timeout_s, proxy)
             is_odd = proxy is not None and is_silent(proxy)
@@ -361,9 +356,3 @@ def _readable(headers: Mapping[str, str]) -> Mapping[str, str]:
         (name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
         for name, value in headers.items()
     )
-
-
-@lru_cache(maxsize=256)
-def _url(text: str) -> URL:
-    """Return the parsed address; a run asks a handful."""
-    return URL(text)

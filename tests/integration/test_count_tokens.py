@@ -95,6 +95,9 @@ def test_where_nobody_counts_it_is_refused(house: House, api: ApiServer) -> None
     openai = ("--provider", "openai", "--base-url", f"{house.url}/v1", "--model", "m")
     done = house.run("plan", "jobs.jsonl", *openai, "--count-tokens", code=2)
     assert "no endpoint that counts tokens" in done.err
+    built_in = ("--provider", "simulator", "--model", "m")
+    done = house.run("plan", "jobs.jsonl", *built_in, "--count-tokens", code=2)
+    assert "Simulator has no endpoint that counts tokens" in done.err
     piped = (house.folder / "jobs.jsonl").read_bytes()
     done = house.run("plan", "-", *house.to_api, "--count-tokens", code=2, stdin=piped)
     assert "Write the jobs into a file" in done.err

@@ -130,6 +130,22 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(house: House, api: ApiSer
     assert house.counts().completed == 20
 
 
+def test_nothing_to_carry_on_is_well(house: House) -> None:
+    """`resume --all` from cron, before the first run or after the last: exit 0, a sentence, and no event."""
+    house.run("resume", "--all", code=2)
+    house.run("init")
+    done = house.run("resume", "--all", "--json")
+    assert done.out == ""
+    assert f"nothing is to be carried on: {house.db} has no runs yet" in done.err
+    assert house.run("resume", "--all", "-q").err == ""
+    house.run("resume", code=2)
+    house.jobs(1)
+    house.submit()
+    assert "has no run that is unfinished and not paused" in house.run("resume", "--all").err
+    house.run("db", "prune", "jobs", "-y")
+    house.run("resume", "--all", "--rpm", "5", "--no-wait")
+
+
 @pytest.mark.slow
 def test_the_demo_runs_from_an_empty_folder(house: House) -> None:
     """demo needs no key, no network and no database, and leaves only its results."""

@@ -63,5 +63,5 @@ def test_a_database_that_is_there_stays(house: House) -> None:
 
 def test_files_go_again_where_the_database_cannot_be(house: House) -> None:
     """With a database that can't be made, nothing is left behind."""
-    house.run("init", "--db", "no-such-folder/jobs.db", code=5)
+    house.run("init", "--db", "no-such-folder/jobs.db", code=2)
     assert list(house.folder.iterdir()) == []

@@ -208,6 +208,23 @@ def test_a_terminated_process_leaves_the_terminal(
         until(screen.has_cursor, "the cursor is shown")
 
 
+def test_ctrl_z_shows_the_cursor_where_no_key_is_read(busy: House) -> None:
+    """With --no-input the process is stopped like any, with the cursor back, and draws on once it goes on."""
+    with terminal(busy, *submit(busy, "-c", "4", "--no-input")) as screen:
+        until(lambda: "in flight" in screen.text, "the panel is there")
+        assert not screen.has_cursor()
+        for _ in range(2):
+            screen.told.append("not yet")
+            screen.type("\x1a")
+            until(lambda: screen.told[-1] == "stopped", "it is stopped")
+            until(screen.has_cursor, "the cursor is shown")
+            screen.say("fg")
+            until(lambda: not screen.has_cursor(), "it is hidden again")
+        screen.type("\x03")
+        assert screen.ended() == 130
+        until(screen.has_cursor, "the cursor is shown")
+
+
 def test_no_input_leaves_keys_alone(busy: House) -> None:
     """With --no-input no key is read, and none is offered."""
     with terminal(busy, *submit(busy, "-c", "4", "--no-input")) as screen:

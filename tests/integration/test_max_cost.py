@@ -273,12 +273,32 @@ def test_a_field_that_cannot_be_set_stores_nothing(house: House) -> None:
 
 
 def test_answers_without_a_bound_are_not_asked_for(house: House, api: ApiServer) -> None:
-    """Where nothing bounds an answer its worst case is unknown; the fix bounds it."""
+    """Where nothing bounds an answer its worst case is unknown: each line is named, and the fix bounds it."""
+    (house.folder / "batchrunner.toml").write_text(f"{PRICES}[budget]\nday = 500\n")
+    house.write("jobs.jsonl", [{"prompt": "a"}, {"prompt": "b", "max_tokens": 9}, {"prompt": "c"}])
+    house.environ["OPENAI_API_KEY"] = "k"
+    to_api = ("--provider", "openai", "--base-url", f"{house.url}/v1", "--model", "dear-1")
+    for bound, words in (("--max-cost", ("--max-cost", "50")), ("[budget]", ())):
+        for command in ("submit", "plan"):
+            done = house.run(command, "jobs.jsonl", *to_api, "--json", *words, code=2)
+            told = {line["line"]: line["reason"] for line in done.error["lines"]}
+            said = f"{bound} can't be kept: nothing bounds its answer"
+            assert told == {1: said, 3: said}
+            assert "submit it again with --max-tokens 1024" in done.error["fix"]
+    assert not house.db.exists()
+    for mended in (("--max-tokens", "9"), ("--set", "max_completion_tokens=9")):
+        house.run("submit", "jobs.jsonl", *to_api, "--max-cost", "5", "--no-run", "--new", *mended)
+    assert not api.requests()
+
+
+def test_a_stored_run_stops_at_an_answer_without_a_bound(house: House, api: ApiServer) -> None:
+    """A bound that comes later finds the job at its turn; the fix bounds the answers of the jobs left."""
     (house.folder / "batchrunner.toml").write_text(PRICES)
     house.jobs(2)
+    house.environ["OPENAI_API_KEY"] = "k"
     to_api = ("--provider", "openai", "--base-url", f"{house.url}/v1", "--model", "dear-1")
-    key = {"OPENAI_API_KEY": "k"}
-    done = house.run("submit", "jobs.jsonl", *to_api, "--max-cost", "5", code=3, environ=key)
+    house.run("submit", "jobs.jsonl", *to_api, "--no-run")
+    done = house.run("resume", "--max-cost", "5", code=3)
     assert "--set max_completion_tokens=1024" in done.err
     assert not api.requests()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchrunner.models import WaitingReason
+from batchrunner.models import RunState, WaitingReason
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -88,3 +88,39 @@ def test_a_lowered_concurrency_is_kept_to_at_once(house: House, api: ApiServer) 
     assert all(c - a >= 0.25 for a, c in zip(starts, starts[2:], strict=False))
     running.kill()
     lower.kill()
+
+
+def test_why_it_stopped_stays_until_it_is_taken_up(house: House, api: ApiServer) -> None:
+    """What only stores (the same file, resume, retry, a pause and its end, --update) leaves the reason said."""
+    api.script([{"n": 1, "status": 400}, {"from": 2, "status": 400, "body": SPENT}])
+    house.jobs(3)
+    house.submit("-c", "1", "--max-attempts", "1", code=4)
+    before = house.status()
+    assert before.waiting is not None
+    assert before.waiting.reason is WaitingReason.SPEND_LIMIT
+    for call in (("resume",), ("retry", "--status", "failed"), ("pause", "jobs"), ("resume",)):
+        house.run(*call, *(["--no-run"] if call[0] != "pause" else []))
+        assert house.status().waiting == before.waiting, call
+    house.submit("--no-run")
+    house.jobs(4)
+    house.submit("--no-run", "--update")
+    assert house.status().waiting == before.waiting
+    assert house.status().state is before.state
+    api.script([])
+    house.resume()
+    assert house.status().waiting is None
+
+
+def test_a_pause_that_is_undone_is_no_reason(house: House, api: ApiServer) -> None:
+    """Stopped by a person in mid-run, and let go again without being sent: ready, for no reason."""
+    api.script([{"delay_s": 0.2}])
+    house.jobs(50)
+    running = house.start_submit("-c", "1")
+    running.sees("job.completed")
+    house.run("pause", "jobs")
+    running.ended(3)
+    paused = house.status().waiting
+    assert paused is not None
+    assert paused.reason is WaitingReason.PAUSED
+    house.run("resume", "--no-run")
+    assert (house.status().state, house.status().waiting) == (RunState.READY, None)

@@ -46,6 +46,19 @@ def test_a_file_that_is_not_there_leaves_nothing(house: House) -> None:
     assert left(house.folder) == []
 
 
+def test_a_folder_that_is_not_there_is_not_made(house: House) -> None:
+    """submit says how to make it, others where they looked; nobody makes one, and each exits with 2."""
+    house.jobs(1)
+    place = ("--db", "my jobs/b.db")
+    error = house.submit(*place, code=2).error
+    assert f"there is no folder {house.folder}/my jobs." in error["message"]
+    assert error["fix"].startswith(f"Make it first: mkdir -p '{house.folder}/my jobs'")
+    for command in ("status", "resume", "usage", "export"):
+        error = house.run(command, "--json", *place, code=2).error
+        assert f"There is no database at {house.folder}/my jobs/b.db." in error["message"]
+    assert left(house.folder) == []
+
+
 def test_a_database_that_was_there_stays(house: House, api: ApiServer) -> None:
     """A refused submit takes nothing away from a folder in which others were not."""
     house.jobs(1)

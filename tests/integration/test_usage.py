@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes import ApiServer
 from tests.integration.house import House
+from tests.integration.test_money import answer
 
 HEADERS = {
     "anthropic-ratelimit-requests-limit": "50",
@@ -135,6 +136,36 @@ def test_usage_outlives_its_run(house: House, api: ApiServer) -> None:
     with sqlite3.connect(house.db) as connection:
         assert connection.execute("SELECT count(*) FROM wait").fetchone() == (0,)
     connection.close()
+
+
+def test_tokens_that_no_answer_told_are_unknown(house: House, api: ApiServer) -> None:
+    """Plain HTTP tells none: no number in table, chart, CSV and JSON; rows in which one was told have the sum."""
+    house.write("http.jsonl", [{"custom_id": "a", "method": "POST", "url": "/x", "body": {"n": 1}}])
+    api.script([{"path": "/x", "body": {"ok": True}}])
+    house.run("submit", "http.jsonl", "--provider", "http", "--base-url", house.url)
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    (row,) = usage(house)
+    assert [row[name] for name in names] == [None] * 4
+    (told,) = csv.DictReader(io.StringIO(house.run("usage", "--csv").out))
+    assert [told[name] for name in names] == [""] * 4
+    assert house.run("usage").out.splitlines()[1].split()[1:5] == ["1", "0", "-", "-"]
+    assert house.run("usage", "--chart", "tokens").out.split()[-1] == "-"
+    house.jobs(2)
+    house.submit()
+    view = house.status()
+    (row,) = usage(house)
+    assert (row["input_tokens"], row["output_tokens"]) == (view.input_tokens, view.output_tokens)
+    by_run = {row["run"]: row["input_tokens"] for row in usage(house, "--by", "run")}
+    assert by_run == {"http": None, "jobs": view.input_tokens}
+
+
+def test_tokens_that_answers_told_to_be_none_are_0(house: House, api: ApiServer) -> None:
+    """An answer of no tokens is no unknown one."""
+    api.script([{"body": answer({"input_tokens": 9, "output_tokens": 0})}])
+    house.jobs(1)
+    house.submit()
+    (row,) = usage(house)
+    assert (row["input_tokens"], row["output_tokens"]) == (9, 0)
 
 
 def usage(house: House, *words: str) -> list[dict[str, Any]]:

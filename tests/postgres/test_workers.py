@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +205,23 @@ def test_a_worker_that_sleeps_past_its_lease_overwrites_nothing(
     assert "not heard of" in done.error["message"]
     assert {key: job.finished_at for key, job in house.rows().items()} == before
     assert house.run("db", "check").code == 0
+
+
+@pytest.mark.parametrize("error_s", [-2, 2])
+def test_who_has_another_clock_sends_nothing(
+    house: House, api: ApiServer, queue: Callable[..., None], error_s: int
+) -> None:
+    """A machine whose clock is not the server's would count another minute than the others: it is told so."""
+    queue(4, "--rpm", "60")
+    error = house.folder / "error"
+    error.write_text(str(error_s))
+    house.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    house.program = ("-m", "tests.faults.rigged", json.dumps({"clock": str(error)}))
+    for words in (["worker", "--until-done"], ["resume"]):
+        done = house.run(*words, code=5)
+        assert f"clock is 2.0 s {'ahead of' if error_s > 0 else 'behind'}" in done.err
+        assert "fix: Set both clocks" in done.err
+    assert api.requests() == []
+    error.write_text("0.02")
+    house.run("worker", "--until-done")
+    assert house.counts().completed == 4

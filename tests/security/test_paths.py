@@ -232,3 +232,41 @@ def test_answers_do_not_go_where_rejected_lines_go(house: House, api: ApiServer)
     assert not api.requests()
     assert not house.db.exists()
     house.submit("--skip-invalid", "-o", "jobs.out.jsonl", code=1)
+
+
+def test_answers_do_not_go_where_the_rejected_lines_of_a_new_run_go(house: House) -> None:
+    """With --new the run has another name, and its rejects file with it; that of the first is free."""
+    house.jobs(1)
+    house.submit("--no-run")
+    with (house.folder / "jobs.jsonl").open("a") as file:
+        file.write("no JSON\n")
+    new = ("--skip-invalid", "--new")
+    done = house.submit(*new, "-o", "jobs-2.rejects.jsonl", code=2)
+    assert "rejected lines go there" in done.error["message"]
+    assert [run.name for run in house.app.runs()] == ["jobs"]
+    house.submit(*new, "-o", "jobs.rejects.jsonl", code=1)
+    assert '"j0"' in (house.folder / "jobs.rejects.jsonl").read_text()
+
+
+def test_a_log_leaves_the_results_of_stored_runs_alone(house: House) -> None:
+    """What a run was told to write at its submit is not appended to by the call that goes on with it."""
+    house.jobs(1)
+    house.submit("--no-run", "-o", "out.csv")
+    for file in ("out.csv", "./out.csv"):
+        done = house.resume("--log-file", file, code=2)
+        assert "run jobs writes its results there" in done.error["message"]
+    assert not (house.folder / "out.csv").exists()
+    house.resume("--log-file", "log")
+    assert (house.folder / "out.csv").read_text().startswith("key,")
+
+
+def test_a_demo_writes_over_nothing(house: House) -> None:
+    """A file that is there, or a folder that is not, is told before the first request, with a fix that is one."""
+    (house.folder / "mine.csv").write_text("mine")
+    for place, why in (("mine.csv", "the file exists."), ("no/a.csv", "there is no folder")):
+        done = house.run("demo", "-o", place, "--json", code=2)
+        assert f"-o {place}: {why}" in done.error["message"]
+        assert "--force" not in done.error["fix"]
+        assert not done.events
+    house.run("demo", "-o", "batchrunner.db-wal", code=2)
+    assert [path.name for path in house.folder.iterdir()] == ["mine.csv"]

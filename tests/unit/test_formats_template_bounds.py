@@ -47,6 +47,10 @@ def fill(folder: Path, source: str) -> str:
             "{% set x %}{% for i in range(90000) %}{{ 'x' * 60000 }}{% endfor %}{% endset %}",
             "longer than 64 MB",
         ),
+        ('{{ (" " * 200000) | wordwrap(1) }}', "wraps 200,000 characters without a break at 1"),
+        ('{{ ("x" * 9000000) | wordwrap }}', "without a break at 79"),
+        ('{{ ("x" * 200000) | wordwrap(wrapstring="+", width=2) }}', "at 2"),
+        ('{{ ("\n" * 900000) | wordwrap }}', "loops go round"),
         ("{% include 'other.j2' %}", "one file"),
     ],
 )  # fmt: skip
@@ -69,6 +73,8 @@ def test_a_template_ends(tmp_path: Path, source: str, why: str) -> None:
         ("{{ [{'a': 1}] | join(',', attribute='a') }} {{ ['a', 'b'] | join(d='+') }}", "1 a+b"),
         ("{{ 'a-b' | replace('-', '+') }}{{ '%s!' | format(n) }}{{ 'a' | center(3) }}", "a+bN! a "),
         ("{{ range(99999) | list | length }}", "99999"),
+        ("{{ 'a bb ccc' | wordwrap(3) | tojson }} {{ 'abcd' | wordwrap(2, wrapstring='+') }}",
+         '"a\\nbb\\nccc" ab+cd'),
     ],
 )  # fmt: skip
 def test_what_is_held_is_what_jinja_makes(tmp_path: Path, source: str, text: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from batchrunner.errors import UsageError
-from batchrunner.models import StoredRunState
+from batchrunner.models import StoredRunState, Waiting, WaitingReason
 from batchrunner.options import JobFilter, LimitOptions
-from batchrunner.store import commands
+from batchrunner.store import commands, holder
 from batchrunner.store.database import Database
 from batchrunner.store.maintenance import backup, check, someone_sends
 from batchrunner.store.runs import driver
@@ -151,6 +151,41 @@ def test_process_row_says_who_it_is_and_goes_with_its_asks(db: Database) -> None
     commands.unregister(db, process)
     assert rows(db, "SELECT * FROM process") == rows(db, "SELECT * FROM ask") == []
     assert [path.name for path in db.path.parent.iterdir()] == ["jobs.db"]
+
+
+def test_a_stops_date_keeps_nobody_from_taking_a_run_up(db: Database) -> None:
+    """Until when it was to wait counts again once it was taken up, and waits as long as before."""
+    run_id = load(db, lines(1))
+    execute(db, "UPDATE run SET stop_reason = 'daily_limit', stop_until = 99")
+    process = commands.register_process(db, "follower", now_ms=NOW)
+    commands.ask(db, run_id, process, {"concurrency": 3})
+
+    def waits_until() -> int | None:
+        with db.read() as connection:
+            (ask,) = holder.load_asks(driver(connection))
+        return ask.waits_until
+
+    assert waits_until() is None
+    with db.write() as connection:
+        holder.take_up(driver(connection), run_id, process.id, wall=NOW)
+        waiting = Waiting(reason=WaitingReason.DAILY_LIMIT, until=99, detail="d")
+        holder.set_waiting(driver(connection), run_id, waiting, cause="rpd", wall=NOW)
+    assert waits_until() == 99
+    commands.unregister(db, process)
+
+
+def test_a_person_stop_is_undone_and_no_other(db: Database) -> None:
+    """Put back, or let go again, a run keeps why it stopped, but for a person's word."""
+    stored = run(db, load(db, lines(2)))
+    put(db, stored.id, [(1, "failed")])
+    execute(db, "UPDATE run SET stop_reason = 'authentication', stop_detail = 'd'")
+    commands.pause(db, stored)
+    commands.lift(db, stored)
+    commands.retry(db, stored, JobFilter())
+    assert run(db, stored.id).stop_reason == "authentication"
+    execute(db, "UPDATE run SET stop_reason = 'paused'")
+    commands.retry(db, stored, JobFilter())
+    assert run(db, stored.id).stop_reason is None
 
 
 def test_unask_takes_one_ask_back(db: Database) -> None:

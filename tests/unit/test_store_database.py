@@ -138,9 +138,18 @@ def test_open_refuses_a_directory(tmp_path: Path) -> None:
 
 
 def test_open_says_when_the_directory_is_missing(tmp_path: Path) -> None:
-    """A missing directory is named as the reason."""
-    with pytest.raises(DatabaseError, match="directory does not exist"):
-        Database.open(tmp_path / "no" / "jobs.db", create=True)
+    """A missing directory is named as the reason, and as what to make; a file in its place is no directory."""
+    with pytest.raises(NoDatabaseError) as caught:
+        Database.open(tmp_path / "no way" / "jobs.db", create=True)
+    assert caught.value.exit_code == 2
+    assert f"there is no folder {tmp_path / 'no way'}." in caught.value.message
+    assert f"mkdir -p '{tmp_path / 'no way'}'" in caught.value.fix
+    (tmp_path / "file").touch()
+    with pytest.raises(NoDatabaseError, match="is no folder"):
+        Database.open(tmp_path / "file" / "jobs.db", create=True)
+    for place in ("no way", "file"):
+        with pytest.raises(NoDatabaseError, match=r"There is no database at .*/jobs\.db"):
+            Database.open(tmp_path / place / "jobs.db", create=False)
 
 
 def test_open_refuses_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
