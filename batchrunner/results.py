@@ -23,8 +23,8 @@ from batchrunner.providers import Providers
 from batchrunner.store import commands
 from batchrunner.store import export as store_export
 from batchrunner.store.database import Database
-from batchrunner.store.opening import open_if_current
 from batchrunner.store.locks import is_part
+from batchrunner.store.opening import open_if_current
 from batchrunner.store.runs import StoredRun, all_runs, stored_run
 
 __all__ = [

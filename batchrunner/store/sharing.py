@@ -19,7 +19,16 @@ from batchrunner.store import scopes, waits
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.scopes import ScopeState
 
-__all__ = ["LEASE_MS", "Seen", "check_clock", "forget_dead", "is_to_tell", "is_told", "look", "ready_runs"]
+__all__ = [
+    "LEASE_MS",
+    "Seen",
+    "check_clock",
+    "forget_dead",
+    "is_to_tell",
+    "is_told",
+    "look",
+    "ready_runs",
+]
 
 #: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
 #: send may be late, so that what an orphan used can be moved to where it was sent at the latest.
