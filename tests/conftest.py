@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(_HERE).parts[0] in _LONG:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _cells() -> Iterator[None]:
+    """How long a cell may be is Python's, for the whole process: a test's own bound ends with it."""
+    usual = csv.field_size_limit()
+    yield
+    csv.field_size_limit(usual)
 
 
 @pytest.fixture

@@ -26,6 +26,9 @@ _SHELL = textwrap.dedent(
     """
     import fcntl, os, signal, subprocess, sys, termios
     says, hears = int(sys.argv[1]), int(sys.argv[2])
+    # Who started the tests in the background may have them ignore these.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     command = [sys.executable, "-m", "batchrunner", *sys.argv[3:]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from tests.fakes.kin_servers import DeepSeekServer, GroqServer, MistralServer
 from tests.fakes.token_server import TokenServer, running
 from tests.integration.house import House
@@ -30,6 +32,7 @@ def submit(house: House, server: TokenServer, provider: str, *args: str, code: i
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_groqs_minute_is_used_to_its_end_and_never_passed(house: House) -> None:
     """Its headers' tokens are the minute's and its requests the day's; what was read from its cache is no allowance lost."""
     n = 60_000
@@ -44,6 +47,7 @@ def test_groqs_minute_is_used_to_its_end_and_never_passed(house: House) -> None:
     assert (shown["rpd"].value, shown["rpd"].used) == (14_400, len(server.served))
 
 
+@pytest.mark.slow
 def test_mistrals_minute_is_used_to_its_end_within_its_second(house: House) -> None:
     """Its minute's headers are learned; the second, of which no header tells, is kept by --min-interval."""
     n = 8_000

@@ -235,6 +235,7 @@ def test_copies_that_have_it_still_are_named(house: House) -> None:
     assert done["copies"] == [f"{elsewhere}/has-early.db", f"{house.folder}/copied.db"]
 
 
+@pytest.mark.slow
 def test_never_beside_a_process_that_sends(house: House, api: ApiServer) -> None:
     """While one sends nothing is pruned, exit 5; a submit that comes during a prune waits for it."""
     two_runs(house, 2)

@@ -45,9 +45,17 @@ OF_FILES = {
 }
 
 
+#: Modules of the store that run with the long ones: the others have the same kinds of statements.
+LONG = ("test_next_jobs", "test_store_waits", "test_store_failures", "test_store_codecs")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is about files alone."""
     here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here and item.path.stem in LONG:
+            item.add_marker(pytest.mark.slow)
     kept = [
         item
         for item in items

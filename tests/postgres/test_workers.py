@@ -81,6 +81,7 @@ def test_another_takes_over_from_the_dead(
     assert house.run("db", "check").code == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_leaves_nothing_behind(
     house: House, api: ApiServer, queue: Callable[..., None]
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_behind(
     assert house.counts().completed == 60
 
 
+@pytest.mark.slow
 def test_pause_and_cancel_reach_every_worker(
     house: House, api: ApiServer, queue: Callable[..., None]
 ) -> None:
@@ -125,6 +127,7 @@ def test_pause_and_cancel_reach_every_worker(
     assert house.run("db", "check").code == 0
 
 
+@pytest.mark.slow
 def test_who_submits_beside_workers_follows_them(
     house: House, api: ApiServer, queue: Callable[..., None]
 ) -> None:
@@ -140,6 +143,7 @@ def test_who_submits_beside_workers_follows_them(
     worker.ended(130)
 
 
+@pytest.mark.slow
 def test_a_run_whose_key_it_lacks_is_left_to_others(
     house: House, queue: Callable[..., None]
 ) -> None:
@@ -207,7 +211,7 @@ def test_a_worker_that_sleeps_past_its_lease_overwrites_nothing(
     assert house.run("db", "check").code == 0
 
 
-@pytest.mark.parametrize("error_s", [-2, 2])
+@pytest.mark.parametrize("error_s", [pytest.param(-2, marks=pytest.mark.slow), 2])
 def test_who_has_another_clock_sends_nothing(
     house: House, api: ApiServer, queue: Callable[..., None], error_s: int
 ) -> None:

@@ -80,7 +80,9 @@ def test_the_rejects_file_takes_no_others_place(house: House) -> None:
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o000], ids=["022", "000"])
+@pytest.mark.parametrize(
+    "umask", [pytest.param(0o022, marks=pytest.mark.slow), 0o000], ids=["022", "000"]
+)
 def test_every_file_is_its_owners_alone(house: House, umask: int) -> None:
     """Database, journal, locks, logs, exports, backups, rejects: 0600, whatever the umask, while it runs too."""
     house.jobs(3)
