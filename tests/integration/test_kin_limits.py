@@ -61,6 +61,7 @@ def test_mistrals_minute_is_used_to_its_end_within_its_second(house: House) -> N
     assert (shown["tpm"].value, shown["rpm"].value) == (n, 6_000)
 
 
+@pytest.mark.slow
 def test_deepseeks_429_means_fewer_at_once(house: House) -> None:
     """It takes so many at once and tells nothing: the first refusals teach that, and nearly as many go from then on."""
     jobs(house, 150, 60, 20, cached=40)
