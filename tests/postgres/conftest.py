@@ -46,7 +46,15 @@ OF_FILES = {
 
 
 #: Modules of the store that run with the long ones: the others have the same kinds of statements.
-LONG = ("test_next_jobs", "test_store_waits", "test_store_failures", "test_store_codecs")
+LONG = (
+    "test_next_jobs",
+    "test_store_codecs",
+    "test_store_commands",
+    "test_store_failures",
+    "test_store_load",
+    "test_store_views",
+    "test_store_waits",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
