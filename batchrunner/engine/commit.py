@@ -11,7 +11,6 @@ from typing import Final
 from batchrunner.core.admission import DirtySlot, Ledger
 from batchrunner.engine.claiming import forget_leads
 from batchrunner.engine.planning import LanePlan
-from batchrunner.engine.roster import Roster
 from batchrunner.errors import DatabaseError
 from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.cycle import compress, execute, finish, prepare
@@ -19,10 +18,12 @@ from batchrunner.store.faults import DiskFullError
 from batchrunner.store.records import Cycle, CycleResult, Settle
 from batchrunner.store.writer import Writer
 
-__all__ = ["Commits"]
+__all__ = ["Commits", "unstored"]
 
 #: A full disk is tried again each second, so often.
 DISK_TRIES: Final = 10
+#: How many jobs a message names.
+_NAMED: Final = 10
 
 
 class Commits:
@@ -32,17 +33,15 @@ class Commits:
         self,
         *,
         writer: Writer,
-        roster: Roster,
         ledger: Ledger,
         more: Callable[[], Awaitable[list[Settle]]],
         damaged: Callable[[BaseException], None],
         is_shared: bool = False,
     ) -> None:
-        """Take the writer, whose runs and permissions they are, and:
+        """Take the writer, whose permissions they are, and:
 
         Args:
             writer: who commits.
-            roster: names the jobs whose answers could not be stored.
             ledger: where permissions go back to.
             more: returns what came back while a full disk was waited for.
             damaged: is told of a request that can't be read back.
@@ -50,7 +49,6 @@ class Commits:
                 nothing is tried again.
         """
         self._writer = writer
-        self._roster = roster
         self._ledger = ledger
         self._more = more
         self._damaged = damaged
@@ -73,7 +71,7 @@ class Commits:
                 self._give_back(cycle, plans)
                 if tries == DISK_TRIES or self._is_shared:
                     self.is_broken = True
-                    raise self._roster.unstored(error, cycle.settles) from error
+                    raise unstored(error, cycle.settles) from error
                 # What is in the log already may fit where the log can't grow.
                 with suppress(DatabaseError):
                     await self._writer.checkpoint("TRUNCATE")
@@ -89,7 +87,7 @@ class Commits:
                 self._damaged(error)
             except DatabaseError as error:
                 self.is_broken = True
-                raise self._roster.unstored(error, cycle.settles) from error
+                raise unstored(error, cycle.settles) from error
         raise AssertionError("the loop returns or raises")
 
     def _give_back(self, cycle: Cycle, plans: Sequence[LanePlan]) -> None:
@@ -102,6 +100,22 @@ class Commits:
             plan.lane.forget_ahead()
         cycle.asks, cycle.planned, cycle.looks = (), (), ()
         cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
+
+
+def unstored(error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
+    """Return the error that names the jobs whose answers could not be stored."""
+    keys = [settle.key for settle in settles if settle.outcome is not None]
+    if not keys:
+        return error
+    named = ", ".join(keys[:_NAMED]) + (
+        f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    )
+    return type(error)(
+        f"{error.message} The answers of these jobs could not be stored, they may be executed"
+        f" again: {named}. Everything committed before is kept.",
+        fix=error.fix,
+        kind=error.kind,
+    )
 
 
 def _latest(rows: Sequence[DirtySlot]) -> list[DirtySlot]:

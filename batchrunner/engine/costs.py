@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from batchrunner.core.budget import NO_BUDGET, UNITS, Budget, Spending
 from batchrunner.core.ceiling import most_of
@@ -14,6 +14,7 @@ from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.core.prices import Price, as_said, cost, lacking, saved
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.purse import WARN_AT, Purse
+from batchrunner.engine.roster import Roster
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.errors import UsageError
 from batchrunner.models import ModelId, RunId
@@ -21,9 +22,6 @@ from batchrunner.options import BUDGET, MAX_COST, PRICES
 from batchrunner.providers.pricing import FREE, TABLES, Listed, listed_price
 from batchrunner.store.holder import RunRow
 from batchrunner.store.records import Settle
-
-if TYPE_CHECKING:
-    from batchrunner.engine.roster import Roster
 
 #: So many models' prices are remembered: answers may name ever others.
 _MOST: Final = 1_024

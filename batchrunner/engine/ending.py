@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from batchrunner.clock import Clock
+from batchrunner.engine.asks import Asks
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.roster import Roster
@@ -36,6 +37,7 @@ class Ending:
         self,
         *,
         roster: Roster,
+        asks: Asks,
         stops: Stops,
         clock: Clock,
         gate: Gate,
@@ -44,6 +46,7 @@ class Ending:
         """Begin the holder's turn; ``offers``: it is a worker."""
         self._offers = offers
         self._roster = roster
+        self._asks = asks
         self._stops = stops
         self._clock = clock
         self._gate = gate
@@ -61,7 +64,7 @@ class Ending:
             return Left.HANDED_OVER if self._shall_hand_over() else None
         if not roster.live:
             return Left.DONE
-        if self._stops.asked or roster.askers_live():
+        if self._stops.asked or self._asks.askers_live():
             # The askers of what is left take it over.
             self._begin_to_leave()
             if not any(run.outstanding or run.counts.running for run in roster.live):
@@ -91,7 +94,7 @@ class Ending:
         now = self._clock.now()
         may_wait = now - self._began_at >= TURN_MS
         by = float("inf") if may_wait else self._clock.wall() + IDLE_MS
-        if self._stops.asked or not self._roster.untaken_live(by=by):
+        if self._stops.asked or not self._asks.untaken_live(by=by):
             return False
         return not any(
             run.outstanding or next_look(run, now) - now < IDLE_MS for run in self._roster.live

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchrunner.clock import Clock
 from batchrunner.core.pace import eta
 from batchrunner.engine.live import LiveRun
+from batchrunner.engine.roster import Roster
+from batchrunner.engine.scopes import Scopes
 from batchrunner.models import JobCounts, RunState, Waiting
 from batchrunner.store.records import Settle
 from batchrunner.views import Event, LimitView, Listener, Progress, Runner, RunView
-
-if TYPE_CHECKING:
-    from batchrunner.engine.roster import Roster
-    from batchrunner.engine.scopes import Scopes
 
 #: Outcomes of the send log that an event tells.
 _JOB_EVENTS = {"completed": "job.completed", "failed": "job.failed", "retry": "job.retry"}

@@ -16,9 +16,13 @@ from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Ledger
+from batchrunner.engine.answer_codecs import answer_codecs, learn_codecs
+from batchrunner.engine.arrivals import Arrivals
+from batchrunner.engine.binding import Binding
 from batchrunner.engine.claiming import Claiming, charge_of, note_warmth
 from batchrunner.engine.commit import Commits
 from batchrunner.engine.costs import Costs
+from batchrunner.engine.departures import Departures
 from batchrunner.engine.ending import Ending, Left
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
@@ -85,18 +89,23 @@ class Holder:
         self._planner = Planner(self._ledger)
         self._costs = Costs(feed.notice, self._tokens)
         self._scopes = Scopes(self._ledger, clock, feed.notice)
-        self._roster = Roster(
+        self._roster = Roster(own)
+        self._arrivals = Arrivals(
             writer=writer,
             clock=clock,
             process=process,
             wires=lambda row: wires(row, self._gate.at_send),
             own=own,
+            roster=self._roster,
             scopes=self._scopes,
             feed=feed,
             database=database,
-            costs=self._costs,
-            give_up=self._give_up,
+            binding=Binding(writer, clock, self._costs, self._give_up),
             offers=offers,
+        )
+        is_shared = offers is not None
+        self._departures = Departures(
+            writer=writer, clock=clock, roster=self._roster, feed=feed, is_shared=is_shared
         )
         self._sharing: Sharing | None = None
         if offers is not None:
@@ -113,16 +122,16 @@ class Holder:
         )
         self._commits = Commits(
             writer=writer,
-            roster=self._roster,
             ledger=self._ledger,
             more=self._more_settles,
             damaged=self._note_defect,
-            is_shared=offers is not None,
+            is_shared=is_shared,
         )
         self._lookout = Lookout(
             writer=writer,
             clock=clock,
             roster=self._roster,
+            arrivals=self._arrivals,
             scopes=self._scopes,
             gate=self._gate,
             feed=feed,
@@ -131,7 +140,12 @@ class Holder:
             offers=offers,
         )
         self._ending = Ending(
-            roster=self._roster, stops=stops, clock=clock, gate=self._gate, offers=offers
+            roster=self._roster,
+            asks=self._arrivals.asks,
+            stops=stops,
+            clock=clock,
+            gate=self._gate,
+            offers=offers,
         )
         self._outcomes: list[Outcome] = []
         #: Judged, and to be stored with the next cycle.
@@ -155,7 +169,7 @@ class Holder:
         """Send until the own runs are over, or another process shall send; store everything."""
         self._stops.watch(self._kick)
         self._tokens.load(await self._writer.transact(load_seen))
-        await self._roster.start()
+        await self._arrivals.begin()
         try:
             while True:
                 await self._cycle()
@@ -204,7 +218,7 @@ class Holder:
             holds=tuple(self._judge.new_holds),
             learned=learned,
             organizations=organizations,
-            codecs=self._roster.codecs(),
+            codecs=answer_codecs(self._roster.every),
             looks=self._planner.looks(now),
             seen_tokens=self._tokens.take_changed() if is_seen or not plans else (),
         )
@@ -229,9 +243,9 @@ class Holder:
         self._note_settled(cycle.settles, result)
         self._claiming.note_claimed(plans, result)
         self._claiming.note_next(looked_up, result)
-        await self._roster.learn_codecs(cycle.settles)
+        await learn_codecs(self._writer, self._roster.every, cycle.settles)
         if self._scopes.rebinds:
-            await self._roster.rebind()
+            await self._arrivals.rebind()
 
     def _note_times(self) -> None:
         """Count where the runs' time went since the last loop."""
@@ -382,7 +396,7 @@ class Holder:
             if run.outstanding or others:
                 continue
             if run.counts.pending == 0 or run.stop is not None:
-                await self._roster.end(run, self._stops.exit_code)
+                await self._departures.end(run, self._stops.exit_code)
 
     def _take_back(self, run: LiveRun) -> None:
         """Give back what is claimed while every sender is busy, or gone after a second Ctrl-C."""
@@ -417,4 +431,4 @@ class Holder:
         if self._outcomes or self._settles or any(run.streak.n_open for run in self._roster.live):
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
-        await self._roster.leave()
+        await self._departures.leave()

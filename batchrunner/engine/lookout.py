@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from batchrunner.clock import Clock
+from batchrunner.engine.arrivals import Arrivals
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import LiveRun
@@ -18,6 +19,7 @@ from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.waits import what_it_waits_for
 from batchrunner.models import Waiting
 from batchrunner.store import holder as statements
+from batchrunner.store import waits
 from batchrunner.store.database import Database
 from batchrunner.store.writer import Writer
 
@@ -42,6 +44,7 @@ class Lookout:
         writer: Writer,
         clock: Clock,
         roster: Roster,
+        arrivals: Arrivals,
         scopes: Scopes,
         gate: Gate,
         feed: Feed,
@@ -54,6 +57,7 @@ class Lookout:
         self._writer = writer
         self._clock = clock
         self._roster = roster
+        self._arrivals = arrivals
         self._scopes = scopes
         self._gate = gate
         self._feed = feed
@@ -83,11 +87,20 @@ class Lookout:
         is_due = self._offers is not None and self._offers.is_due(now)
         if version != self._version or is_due:
             self._version = version
-            await self._roster.reload(is_taking=not self._stops.asked)
+            await self._arrivals.reload(is_taking=not self._stops.asked)
             self._gate.wake()
         for run in self._roster.live:
             await self.show(run)
-        await self._roster.store_times(longer_than_ms=UNSTORED_MS)
+        await self._store_times()
+
+    async def _store_times(self) -> None:
+        """Store where the runs' time went, of those of which that was not stored for long."""
+        now, wall = self._clock.now(), self._clock.wall()
+        due = [run for run in self._roster.live if now - run.times.stored_at >= UNSTORED_MS]
+        if not due:
+            return
+        sums = [one for run in due for one in run.take_times(now, wall)]
+        await self._writer.transact(lambda conn: waits.book(conn, sums))
 
     def _tell_large_log(self, size: int) -> None:
         """Say that the log can't be emptied: at 128 MB, and each time it has doubled."""

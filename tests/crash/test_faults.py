@@ -21,7 +21,7 @@ from typing import cast
 
 import pytest
 
-from batchrunner.engine.roster import Roster
+from batchrunner.engine.commit import unstored
 from batchrunner.store.faults import DiskFullError, database_error
 from batchrunner.store.records import Settle
 from tests.crash.judge import Judge
@@ -121,7 +121,7 @@ def test_answers_that_could_not_be_stored_are_named(n: int, named: str) -> None:
     settles = [cast("Settle", SimpleNamespace(key=f"k{i}", outcome="answered")) for i in range(n)]
     unsent = cast("Settle", SimpleNamespace(key="unsent", outcome=None))
     assert error is not None
-    told = Roster.unstored(cast("Roster", None), error, [*settles, unsent])
+    told = unstored(error, [*settles, unsent])
     assert isinstance(told, DiskFullError)
     assert told.fix == error.fix
     assert (
@@ -129,7 +129,7 @@ def test_answers_that_could_not_be_stored_are_named(n: int, named: str) -> None:
         " executed again: k0"
     ) in told.message
     assert told.message.endswith(f"{named}. Everything committed before is kept.")
-    assert Roster.unstored(cast("Roster", None), error, [unsent]) is error
+    assert unstored(error, [unsent]) is error
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from itertools import islice
 
-from batchrunner.engine.live import Claim, Handoff
+from batchrunner.engine.handoff import Handoff
+from batchrunner.engine.live import Claim
 from tests.unit.live_scene import LiveScene, keys
 
 
@@ -18,7 +19,7 @@ def claims(n: int) -> list[Claim]:
 
 async def test_claims_come_in_order() -> None:
     """Who waits gets the next claim; what is put first comes first."""
-    queue, (one, two, three) = Handoff(), claims(3)
+    queue, (one, two, three) = Handoff[Claim](), claims(3)
     waiter = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     for claim in (one, two, three):
@@ -29,7 +30,7 @@ async def test_claims_come_in_order() -> None:
 
 async def test_a_cancelled_taker_loses_no_claim() -> None:
     """A sender that is woken and cancelled at once leaves its claim to the next that waits."""
-    queue, (claim,) = Handoff(), claims(1)
+    queue, (claim,) = Handoff[Claim](), claims(1)
     first, second = (asyncio.create_task(queue.take()) for _ in range(2))
     await asyncio.sleep(0)
     queue.put(claim)
@@ -41,7 +42,7 @@ async def test_a_cancelled_taker_loses_no_claim() -> None:
 
 async def test_dismissed_senders_go_before_they_take_another_claim() -> None:
     """Fewer senders are wanted: those that wait go home, and those that come next, before the claims."""
-    queue, many = Handoff(), claims(2)
+    queue, many = Handoff[Claim](), claims(2)
     idle = [asyncio.create_task(queue.take()) for _ in range(2)]
     await asyncio.sleep(0)
     queue.dismiss(3)
@@ -54,7 +55,7 @@ async def test_dismissed_senders_go_before_they_take_another_claim() -> None:
 
 async def test_what_nobody_has_taken_comes_back() -> None:
     """Claims that no sender has taken are given back at a stop."""
-    queue, many = Handoff(), claims(3)
+    queue, many = Handoff[Claim](), claims(3)
     for claim in many:
         queue.put(claim)
     await queue.take()

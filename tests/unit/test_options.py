@@ -8,7 +8,7 @@ import pytest
 
 from batchrunner.cli.settings import Settings
 from batchrunner.engine.live import CallLimits
-from batchrunner.engine.roster import _with_defaults
+from batchrunner.engine.loading import with_defaults
 from batchrunner.models import JobCounts, RunId
 from batchrunner.options import DEFAULT_MAX_WAIT_S, NO_END, CallOptions, in_force
 from batchrunner.store.holder import RunRow
@@ -65,7 +65,7 @@ def test_priority_typed_comes_before_the_configuration(
         started_at=None,
     )  # fmt: skip
     limits = CallLimits(max_wait_s=None, defaults=configured)
-    assert _with_defaults(row, limits).priority == priority
+    assert with_defaults(row, limits).priority == priority
 
 
 def test_commands_to_copy_find_the_same_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,148 @@
+"""Lets runs go: those that are over or shall stop, and at a holder's end all that are left."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from batchrunner.clock import Clock
+from batchrunner.engine.feed import Feed
+from batchrunner.engine.live import LiveRun
+from batchrunner.engine.roster import Ending, Roster, finished_code
+from batchrunner.engine.waits import STOP_CODES, is_sample_over
+from batchrunner.failpoints import hit
+from batchrunner.models import ExitCode, JobState, StoredRunState, Waiting, WaitingReason
+from batchrunner.store import holder as statements
+from batchrunner.store import sample
+from batchrunner.store.runs import DriverConnection
+from batchrunner.store.writer import Writer
+
+__all__ = ["Departures"]
+
+#: Stops by a call's own bounds: a signal, ``--max-time``, ``--max-wait``.
+_OF_CALL: Final = frozenset(
+    {
+        WaitingReason.INTERRUPTED,
+        WaitingReason.MAX_TIME,
+        WaitingReason.RATE_LIMITED,
+        WaitingReason.OVERLOADED,
+        WaitingReason.DAILY_LIMIT,
+    }
+)
+#: With an end they are a wait that was too long for the call.
+_OF_CALL_IF_DATED: Final = frozenset({WaitingReason.SPEND_LIMIT, WaitingReason.BUDGET})
+
+
+class Departures:
+    """Stores how runs ended, and notes it on the roster for the processes that asked for them."""
+
+    def __init__(
+        self, *, writer: Writer, clock: Clock, roster: Roster, feed: Feed, is_shared: bool
+    ) -> None:
+        """Take the runs, and who is told of an end; ``is_shared``: others send them as well."""
+        self._writer = writer
+        self._clock = clock
+        self._roster = roster
+        self._feed = feed
+        self._is_shared = is_shared
+
+    async def end(self, run: LiveRun, interrupted_code: int | None = None) -> None:
+        """Let a run go that is over or shall stop: nothing of it is out any more."""
+        wall = int(self._clock.wall())
+        if run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR:
+            n = await self._writer.transact(
+                lambda conn: statements.put_back(conn, run.id, list(run.first_failures))
+            )
+            run.add(JobState.FAILED, -n)
+            run.add(JobState.PENDING, n)
+        is_cancelled = run.row.state == StoredRunState.CANCELLED
+        if is_cancelled:
+            await self._cancel_rest(run, wall)
+        is_finished = run.counts.pending == 0
+        stop = None if is_finished and not is_cancelled else run.stop
+        wall = int(self._clock.wall())
+        times = run.take_times(self._clock.now(), wall)
+
+        def leave(conn: DriverConnection) -> bool:
+            if (
+                is_over := self._is_over_for_others(conn, run, is_finished=is_finished)
+            ) is not None:
+                return is_over
+            statements.end_run(
+                conn,
+                run.id,
+                None if is_cancelled else stop,
+                finished=is_finished and not is_cancelled,
+                wall=wall,
+                only_for=run.asked_by if _is_of_call(stop) else None,
+                times=times,
+            )
+            if run.is_sample and (is_finished or is_sample_over(run)):
+                sample.end_sample(conn, run.id, is_paused=not is_finished)
+            return True
+
+        hit("end.before")
+        if not await self._writer.transact(leave):
+            return
+        hit("end.committed")
+        run.ended = True
+        run.waiting = None
+        for _ in range(len(run.senders)):
+            run.queue.put(None)
+        if is_finished and not is_cancelled:
+            code = finished_code(run.counts.failed, run.row.n_rejected)
+        else:
+            code = _stop_code(stop, interrupted_code)
+        self._roster.endings[run.id] = Ending(code, stop, is_told=True)
+        self._feed.ended(run, stop)
+
+    def _is_over_for_others(
+        self, conn: DriverConnection, run: LiveRun, *, is_finished: bool
+    ) -> bool | None:
+        """Return whether a worker lets a run go that others have; ``None``: its end is to be stored.
+
+        ``False``: it is not over, since others have jobs of it in flight or have put some back.
+        """
+        if not self._is_shared:
+            return None
+        there = statements.load_run(conn, run.id)
+        if there is None or (there.state != StoredRunState.READY and not run.tells):
+            return True
+        if is_finished and there.counts.pending + there.counts.running:
+            run.counts = there.counts
+            return False
+        return None if is_finished or run.tells else True
+
+    async def _cancel_rest(self, run: LiveRun, wall: int) -> None:
+        """Cancel what came back from the senders after the run was given up."""
+        while n := await self._writer.transact(
+            lambda conn: statements.cancel_some(conn, run.id, wall=wall)
+        ):
+            run.add(JobState.PENDING, -n)
+            run.add(JobState.CANCELLED, n)
+
+    async def leave(self) -> None:
+        """Hand every run that is still live back, so that another process may take it up."""
+        for run in self._roster.live:
+            if not run.tells:
+                continue
+            wall = int(self._clock.wall())
+            times = run.take_times(self._clock.now(), wall)
+            await self._writer.transact(
+                partial(statements.let_go, run_id=run.id, wall=wall, times=times)
+            )
+
+
+def _stop_code(stop: Waiting | None, interrupted_code: int | None) -> int:
+    if stop is None:
+        return ExitCode.WORK_LEFT
+    if stop.reason is WaitingReason.INTERRUPTED and interrupted_code is not None:
+        return interrupted_code
+    return STOP_CODES[stop.reason]
+
+
+def _is_of_call(stop: Waiting | None) -> bool:
+    """Whether only the call that asked for a run wanted its stop, not what it met."""
+    return stop is not None and (
+        stop.reason in _OF_CALL or (stop.reason in _OF_CALL_IF_DATED and stop.until is not None)
+    )

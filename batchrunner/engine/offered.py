@@ -1,0 +1,85 @@
+"""A worker's part in a queue: takes what is offered, as far as it can be sent here."""
+
+from __future__ import annotations
+
+from batchrunner.clock import Clock
+from batchrunner.engine.feed import Feed
+from batchrunner.engine.live import CallLimits
+from batchrunner.engine.offers import Offers
+from batchrunner.engine.rescue import Rescue
+from batchrunner.engine.roster import Roster
+from batchrunner.engine.take_up import TakeUp
+from batchrunner.errors import BatchrunnerError
+from batchrunner.models import RunId
+from batchrunner.store import holder as statements
+from batchrunner.store import sharing
+from batchrunner.store.holder import RunRow
+from batchrunner.store.processes import Process
+from batchrunner.store.writer import Writer
+
+__all__ = ["Offered"]
+
+
+class Offered:
+    """Has the runs taken up that are ready on the queue, whoever asked for them."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        clock: Clock,
+        process: Process,
+        roster: Roster,
+        take_up: TakeUp,
+        rescue: Rescue,
+        offers: Offers,
+        feed: Feed,
+    ) -> None:
+        """Take the queue, what this worker may take of it, and who takes it up."""
+        self._writer = writer
+        self._clock = clock
+        self._process = process
+        self._roster = roster
+        self._take_up = take_up
+        self._rescue = rescue
+        self._offers = offers
+        self._feed = feed
+
+    async def take(self) -> None:
+        """Take what the queue has, as far as this worker can send it, and what dead ones left."""
+        await self._rescue.again()
+        n_open = 0
+        for run_id in await self._writer.query(sharing.ready_runs):
+            if self._roster.is_live(run_id):
+                await self._keep(run_id)
+                n_open += 1
+            else:
+                n_open += await self._is_taken(run_id)
+        self._offers.found(n_open)
+
+    async def _keep(self, run_id: RunId) -> None:
+        """See whether it is this worker that tells the database how a run stands."""
+        me, wall = self._process.id, int(self._clock.wall())
+        self._roster[run_id].tells = await self._writer.transact(
+            lambda conn: sharing.is_to_tell(conn, run_id, me, wall=wall)
+        )
+
+    async def _is_taken(self, run_id: RunId) -> bool:
+        """Take a run up if that is possible here; say why not, once."""
+        row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
+        if row is None:
+            return False
+        why = self._offers.why_not(row)
+        if why is None:
+            limits = CallLimits(max_wait_s=None, defaults=self._offers.defaults_of(row.provider))
+            try:
+                await self._take_up.take(run_id, limits, self._process.id)
+            except BatchrunnerError as error:
+                why = error.message
+        if why is not None:
+            self._tell_left(row, why)
+        return why is None
+
+    def _tell_left(self, row: RunRow, why: str) -> None:
+        if self._offers.is_news(row.id, why):
+            self._feed.notice(f"{row.name} is left to others: {why}")

@@ -1,0 +1,80 @@
+"""Puts back what nobody sends any more, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from batchrunner.clock import Clock
+from batchrunner.engine.feed import Feed
+from batchrunner.engine.live import CallLimits
+from batchrunner.failpoints import hit
+from batchrunner.options import PRICES
+from batchrunner.providers import pool_of
+from batchrunner.providers.pricing import worst_case
+from batchrunner.store import holder as statements
+from batchrunner.store import scopes, sharing
+from batchrunner.store.database import Database
+from batchrunner.store.runs import DriverConnection
+from batchrunner.store.writer import Writer
+
+__all__ = ["Rescue"]
+
+
+class Rescue:
+    """Rescues the jobs that were in flight when a process died.
+
+    The one sender of a database rescues whatever is claimed, before it claims itself. On a queue of workers
+    that is what the dead had claimed, whenever one is found.
+    """
+
+    def __init__(
+        self, writer: Writer, clock: Clock, feed: Feed, database: Database, *, is_shared: bool
+    ) -> None:
+        """Take whom to ask who lives, and whom to tell; ``is_shared``: others send as well."""
+        self._writer = writer
+        self._clock = clock
+        self._feed = feed
+        self._database = database
+        self._is_shared = is_shared
+
+    async def begin(self, own: Iterable[CallLimits]) -> None:
+        """Rescue what a dead holder left; what is past keeping of the usage goes with it.
+
+        ``own`` are the calls that this process drains for: what they say of prices counts for what was lost.
+        """
+        said = {
+            model: price
+            for limits in own
+            for model, price in (limits.defaults.get(PRICES) or {}).items()
+        }
+
+        def begin(conn: DriverConnection) -> statements.Rescued:
+            scopes.prune_usage(conn, now=int(self._clock.now()), wall=int(self._clock.wall()))
+            return self._rescued(conn, said)
+
+        self._tell(await self._writer.transact(begin))
+
+    async def again(self) -> None:
+        """Rescue what workers left that died since."""
+        self._tell(await self._writer.transact(self._rescued))
+
+    def _rescued(
+        self, conn: DriverConnection, said: Mapping[str, Any] = MappingProxyType({})
+    ) -> statements.Rescued:
+        now, wall = int(self._clock.now()), int(self._clock.wall())
+        living = sharing.forget_dead(conn, self._database.is_alive) if self._is_shared else None
+        return statements.rescue(
+            conn, now=now, wall=wall, pool_of=pool_of, worst_of=worst_case(said, wall),
+            living=living,
+        )  # fmt: skip
+
+    def _tell(self, rescued: statements.Rescued) -> None:
+        if rescued.n_jobs:
+            hit("rescue.committed")
+            were = "1 job was" if rescued.n_jobs == 1 else f"{rescued.n_jobs:,} jobs were"
+            go = "it goes" if rescued.n_jobs == 1 else "they go"
+            self._feed.notice(
+                f"{were} in flight when the last process died; {go} again and may have been executed twice"
+            )
