@@ -40,18 +40,18 @@ _STANDINGS: Final[Mapping[Standing, tuple[CheckStatus, str, str]]] = {
     ),
     Standing.OLDER: (
         CheckStatus.WARN,
-        "has an older schema; the next command upgrades it, after a copy beside it",
+        "has an older schema; the next command upgrades it",
         "batchrunner db upgrade does it now.",
     ),
     Standing.NEWER: (
         CheckStatus.FAIL,
         "was written by a newer version of batchrunner",
-        "Install that version or a later one, or choose another file with --db.",
+        "Install that version or a later one, or name another database with --db.",
     ),
     Standing.FOREIGN: (
         CheckStatus.FAIL,
         "is another program's database",
-        "Choose another file with --db.",
+        "Name another database with --db.",
     ),
 }
 

@@ -177,11 +177,6 @@ class ScopeLedger:
             self._days.append((name, Day(self.day, int(n), limit.zone or "UTC")))
 
     @property
-    def min_interval_ms(self) -> float:
-        """The interval that two sends keep; 0 for none."""
-        return self._interval
-
-    @property
     def stored_last_send_at(self) -> float:
         """What to store as ``last_send_at``: the latest send, or one that may still go.
 

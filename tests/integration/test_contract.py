@@ -47,7 +47,7 @@ NAMES: Final[dict[str, tuple[str, Any]]] = {
 #: §1, those of later releases left out.
 COMMANDS_OF_1: Final = (
     "submit resume status runs jobs show errors retry pause cancel export plan usage limits explain report"
-    " doctor demo db init config schema completion"
+    " doctor demo worker db init config schema completion"
 )
 #: §1: option of ``submit``, ``resume`` and ``retry`` → its default as the help says it.
 DEFAULTS: Final = {
