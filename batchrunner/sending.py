@@ -142,6 +142,7 @@ async def resume(
 
 async def work(target: Target, *, provider: str | None, until_done: bool) -> int:
     """Drain a shared queue beside other workers, until told to stop or, ``until_done``, nothing is left."""
+    check_options(RunOptions(provider=provider), LimitOptions(), target.providers)
     async with _calling(target, RunOptions()) as this:
         return await this.work(provider=provider, until_done=until_done)
 
@@ -372,7 +373,7 @@ def _nothing_left(this: Call) -> RunResult | None:
     """Return how ``resume --all`` ends where nothing is to be done: well, whatever is here."""
     latest = latest_run(this.db)
     has = "has no runs yet" if latest is None else "has no run that is unfinished and not paused"
-    this.notice(f"nothing is to be carried on: {this.db.path} {has}")
+    this.notice(f"nothing is to be carried on: {this.db.name} {has}")
     return None if latest is None else this.result(latest.id, Ending(ExitCode.DONE, None))
 
 

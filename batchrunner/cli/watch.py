@@ -89,6 +89,16 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
+def make_ready(settings: Settings, app: Batchrunner, beside: Iterable[str | Path | None]) -> None:
+    """Set this process up to send; refuse a log where it would spoil what is ``beside`` it."""
+    if settings.log_file is not None:
+        from batchrunner.results import check_log  # noqa: PLC0415 (--help has no use for it)
+
+        check_log(app.place, settings.log_file, (*beside, settings.config_file))
+    tune_interpreter()
+    quiet_loggers()
+
+
 def watched(
     settings: Settings,
     call: Call,
@@ -101,12 +111,7 @@ def watched(
     ``beside`` are files that it reads or writes, which a log must leave alone.
     """
     app = settings.demo_app() if is_demo else settings.app()
-    if settings.log_file is not None:
-        from batchrunner.results import check_log  # noqa: PLC0415 (--help has no use for it)
-
-        check_log(app.place, settings.log_file, (*beside, settings.config_file))
-    tune_interpreter()
-    quiet_loggers()
+    make_ready(settings, app, beside)
     began = time.monotonic()
     db_name = "a temporary one" if is_demo else settings.db_name
     # The demo's database is its own.

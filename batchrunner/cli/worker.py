@@ -8,8 +8,7 @@ import click
 
 from batchrunner.cli.house import Command
 from batchrunner.cli.settings import Settings
-from batchrunner.cli.told import quiet_loggers
-from batchrunner.cli.watch import run_async, tune_interpreter, watcher
+from batchrunner.cli.watch import make_ready, run_async, watcher
 
 
 @click.command(
@@ -33,8 +32,7 @@ def worker_command(ctx: click.Context, /, provider: str | None, until_done: bool
     """
     settings = Settings.of(ctx)
     app = settings.app()
-    tune_interpreter()
-    quiet_loggers()
+    make_ready(settings, app, ())
     with watcher(settings, settings.db_name) as listener:
         return run_async(
             app.work(provider=provider, until_done=until_done, listener=listener), os.environ

@@ -65,7 +65,7 @@ class Offered:
         )
 
     async def _is_taken(self, run_id: RunId) -> bool:
-        """Take a run up if that is possible here; say why not, once."""
+        """Take a run up if that is possible here; say why not, here once and to whoever asks for it."""
         row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
         if row is None:
             return False
@@ -76,10 +76,11 @@ class Offered:
                 await self._take_up.take(run_id, limits, self._process.id)
             except BatchrunnerError as error:
                 why = error.message
-        if why is not None:
-            self._tell_left(row, why)
+        if why:
+            await self._tell_left(row, why)
         return why is None
 
-    def _tell_left(self, row: RunRow, why: str) -> None:
+    async def _tell_left(self, row: RunRow, why: str) -> None:
+        await self._writer.transact(lambda conn: sharing.note_left(conn, row.id, why))
         if self._offers.is_news(row.id, why):
             self._feed.notice(f"{row.name} is left to others: {why}")

@@ -57,7 +57,7 @@ class Offers:
 
     def is_news(self, run_id: RunId, why: str) -> bool:
         """Whether this was not said of a run before."""
-        if not why or self._said.get(run_id) == why:
+        if self._said.get(run_id) == why:
             return False
         self._said[run_id] = why
         return True

@@ -27,6 +27,7 @@ __all__ = [
     "is_to_tell",
     "is_told",
     "look",
+    "note_left",
     "ready_runs",
 ]
 
@@ -131,12 +132,27 @@ def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list
 
 
 def ready_runs(conn: DriverConnection) -> list[RunId]:
-    """Return the runs that have work left and did not stop by themselves."""
+    """Return the runs that have work left: those that stopped by themselves only where somebody asks for them."""
     rows = conn.execute(
-        "SELECT id FROM run WHERE state = 'ready' AND n_pending + n_running > 0"
-        " AND (stop_reason IS NULL OR runner_id IS NOT NULL) ORDER BY priority DESC, id"
+        "SELECT id FROM run r WHERE state = 'ready' AND n_pending + n_running > 0"
+        " AND (stop_reason IS NULL OR runner_id IS NOT NULL OR EXISTS (SELECT 1 FROM ask a"
+        " WHERE a.run_id = r.id AND a.taken_by IS NULL AND coalesce(a.note, '') != 'ended'))"
+        " ORDER BY priority DESC, id"
     )
     return [RunId(row[0]) for row in rows]
+
+
+def note_left(conn: DriverConnection, run_id: RunId, why: str) -> None:
+    """Tell whoever asks for a run that a worker leaves it, and why; nobody where another has it."""
+    conn.execute(
+        "UPDATE ask SET note = ?2 WHERE run_id = ?1 AND taken_by IS NULL"
+        " AND coalesce(note, '') NOT IN ('ended', ?2)"
+        " AND EXISTS (SELECT 1 FROM run WHERE id = ?1 AND runner_id IS NULL)",
+        (
+            run_id,
+            f"a worker leaves it to others, or to this process once no worker is there: {why}",
+        ),
+    )
 
 
 def is_told(conn: DriverConnection, run_id: RunId, *, by_others_than: int) -> bool:

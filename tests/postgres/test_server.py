@@ -118,6 +118,13 @@ def test_an_address_that_was_shown_can_be_pasted(house: House) -> None:
     assert house.run("status", "--json", "--db", shown).json["database"] == shown
 
 
+def test_nothing_left_names_the_place(house: House) -> None:
+    """resume --all where there is nothing to do ends well and says where it looked."""
+    house.run("init")
+    done = house.run("resume", "--all")
+    assert f"{place_of(house.db)} has no runs yet" in done.err
+
+
 def test_nothing_there_names_the_place(house: House) -> None:
     """Only what creates a database makes a schema; others exit 2 and name where they looked."""
     done = house.run("status", "--json", code=2)

@@ -157,6 +157,48 @@ def test_a_run_whose_key_it_lacks_is_left_to_others(
     assert house.counts().completed == 5
 
 
+def test_a_run_that_halted_goes_on_when_somebody_asks_for_it(
+    house: House, api: ApiServer, queue: Callable[..., None]
+) -> None:
+    """Workers leave what stopped by itself alone, until resume beside them asks for it."""
+    api.script([{"status": 401}])
+    queue(3, "--rpm", "6000")
+    worker = house.start("worker", "--json")
+    worker.sees("run.halted")
+    api.script([])
+    house.resume(code=0)
+    assert house.counts().completed == 3
+    worker.send(signal.SIGINT)
+    worker.ended(130)
+
+
+def test_who_asks_for_a_run_is_told_that_workers_leave_it(
+    house: House, queue: Callable[..., None]
+) -> None:
+    """Nobody waits without a word; once no worker is there the one that waits sends it itself."""
+    queue(3, "--rpm", "6000", "-H", "X-Team: ${TEAM}", TEAM="a")
+    worker = house.start("worker", "--json")
+    worker.says("left to others")
+    asking = house.start("resume", "--json", environ={"TEAM": "a"})
+    asking.says("waits: a worker leaves it to others")
+    worker.send(signal.SIGINT)
+    worker.ended(130)
+    asking.ended(0)
+    assert house.counts().completed == 3
+
+
+def test_a_worker_refuses_what_it_cannot_work_with(
+    house: House, queue: Callable[..., None]
+) -> None:
+    """A provider that there is none of, and a log in a file of results, are wrong usages."""
+    output = house.folder / "out.csv"
+    queue(1, "-o", str(output))
+    done = house.run("worker", "--provider", "nobody", "--until-done", code=2)
+    assert "nobody" in done.err
+    done = house.run("worker", "--until-done", "--log-file", str(output), code=2)
+    assert "writes its results there" in done.err
+
+
 def test_a_file_has_no_workers(house: House) -> None:
     """On a file one process sends; the message names what does it there."""
     house.environ["BATCHRUNNER_DB"] = str(house.folder / "jobs.db")
