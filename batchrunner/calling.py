@@ -228,29 +228,20 @@ class Call:
             self.notifier.holds_end = len(run_ids) == 1
         for run_id in run_ids:
             self._note_begun(run_id)
-        async with self._simulator(run_ids) as simulator_url:
-            wiring = Wiring(
-                self.environ,
-                self.notice,
-                providers=self.providers,
-                simulator_url=simulator_url,
-                told=self.secrets,
-                typed_proxies=self.typed_proxies,
-                look=self.ring.look,
+        async with (
+            self._simulator(run_ids) as simulator_url,
+            self._wired(simulator_url) as wiring,
+        ):
+            endings = await run_session(
+                self.db,
+                {run_id: self._defaults(run_id) for run_id in run_ids},
+                ways={run_id: self._way(run_id, wiring) for run_id in run_ids},
+                call=self.call,
+                wires=wiring,
+                stops=self.stops,
+                listener=self.listener,
+                process=self.process,
             )
-            try:
-                endings = await run_session(
-                    self.db,
-                    {run_id: self._defaults(run_id) for run_id in run_ids},
-                    ways={run_id: self._way(run_id, wiring) for run_id in run_ids},
-                    call=self.call,
-                    wires=wiring,
-                    stops=self.stops,
-                    listener=self.listener,
-                    process=self.process,
-                )
-            finally:
-                await wiring.close()
         for run_id in run_ids:
             self._tell_end(run_id, endings[run_id])
         worst = min(run_ids, key=lambda run_id: _CODE_ORDER.index(endings[run_id].exit_code))
@@ -268,16 +259,7 @@ class Call:
     async def work(self, *, provider: str | None, until_done: bool) -> int:
         """Drain a shared queue beside other workers; return the exit code."""
         offers = Offers(defaults_of=self._defaults_of, provider=provider, until_done=until_done)
-        wiring = Wiring(
-            self.environ,
-            self.notice,
-            providers=self.providers,
-            simulator_url=None,
-            told=self.secrets,
-            typed_proxies=self.typed_proxies,
-            look=self.ring.look,
-        )
-        try:
+        async with self._wired(None) as wiring:
             await work(
                 self.db,
                 offers=offers,
@@ -286,9 +268,24 @@ class Call:
                 listener=self.listener,
                 process=self.process,
             )
+        return ExitCode.DONE if self.stops.exit_code is None else self.stops.exit_code
+
+    @asynccontextmanager
+    async def _wired(self, simulator_url: str | None) -> AsyncIterator[Wiring]:
+        """Give what makes the runs' ways to their providers."""
+        wiring = Wiring(
+            self.environ,
+            self.notice,
+            providers=self.providers,
+            simulator_url=simulator_url,
+            told=self.secrets,
+            typed_proxies=self.typed_proxies,
+            look=self.ring.look,
+        )
+        try:
+            yield wiring
         finally:
             await wiring.close()
-        return ExitCode.DONE if self.stops.exit_code is None else self.stops.exit_code
 
     def _tell_end(self, run_id: RunId, ending: Ending) -> None:
         """Emit how a run ended where no event told: it was over before, or another process sent it."""

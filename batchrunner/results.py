@@ -23,9 +23,9 @@ from batchrunner.providers import Providers
 from batchrunner.store import commands
 from batchrunner.store import export as store_export
 from batchrunner.store.database import Database
-from batchrunner.store.locks import is_part
 from batchrunner.store.opening import open_if_current
 from batchrunner.store.runs import StoredRun, all_runs, stored_run
+from batchrunner.store.sqlite.locks import is_part
 
 __all__ = [
     "check_free",
@@ -112,7 +112,7 @@ def _without_bodies(n: int, run: StoredRun) -> str:
 
 def refuse_database(db: Database, output: Path) -> None:
     """Refuse an output that would take the place of the database in use, or of a file beside it."""
-    if db.is_file and is_part(db.path, output):
+    if db.is_part(output):
         raise UsageError(
             f"-o {output}: the database is there, or what belongs to it; nothing is written over it.",
             fix="Name another file.",

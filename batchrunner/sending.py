@@ -47,12 +47,13 @@ from batchrunner.results import check_output
 from batchrunner.routes import check_routes
 from batchrunner.store import commands, failures, maintenance, processes
 from batchrunner.store.database import Database
-from batchrunner.store.discard import discard_unused
 from batchrunner.store.inspection import models_left, models_of
 from batchrunner.store.load import rescind_run, sweep_loading
 from batchrunner.store.opening import open_database
 from batchrunner.store.runs import StoredRun, find_run, free_name, latest_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.discard import discard_unused
 from batchrunner.views import Listener, RunResult
 
 __all__ = ["Target", "resume", "retry", "submit", "work"]
@@ -215,7 +216,7 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
             # What went wrong is told, not that the row stays: the next process sweeps it.
             with suppress(DatabaseError):
                 processes.unregister(db, process)
-                if is_new:
+                if is_new and isinstance(db, FileDatabase):
                     # Whoever is refused finds the folder as it was.
                     discard_unused(db)
             raise
@@ -259,7 +260,7 @@ def _attached(target: Target, *, create: bool) -> tuple[Database, processes.Proc
             sweep_loading(db)
             return db, processes.register_process(db, "follower", now_ms=wall_ms())
         except DatabaseError:
-            if not db.is_file or db.path.exists() or not create:
+            if not (create and db.is_gone()):
                 raise
             # Another call had made it for a file that was refused, and took it away meanwhile.
 

@@ -35,6 +35,7 @@ from batchrunner.store.caps import scope_for, store_limits
 from batchrunner.store.database import Database
 from batchrunner.store.holder import RunRow
 from batchrunner.store.load import Loader
+from batchrunner.store.sqlite.database import FileDatabase
 
 _MANY: Final = 1_000_000_000
 _LONG: Final = "the quick brown fox jumps over the lazy dog; " * 200
@@ -104,7 +105,7 @@ def main() -> None:
 
 def _drain(case: Case, n_jobs: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
-        db = Database.open(Path(folder, "jobs.db"), create=True)
+        db = FileDatabase.open(Path(folder, "jobs.db"), create=True)
         loader = Loader(
             db, name="run", uid="00001", provider="anthropic",
             options_json=json.dumps({"concurrency": 100, **case.options}), priority=0,

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batchrunner.store.database import PRAGMAS
+from batchrunner.store.sqlite.connecting import PRAGMAS
 
 _CHUNK = 5_000
 _INDEXES = ("job_fresh", "job_due", "job_running", "job_failed")

@@ -13,10 +13,10 @@ from batchrunner.checkup.sheet import MACHINE, Sheet
 from batchrunner.errors import DatabaseError
 from batchrunner.models import ExitCode
 from batchrunner.places import Place, Server, shown
-from batchrunner.store.filesystem import network_file_system
 from batchrunner.store.inspection import DatabaseFacts
 from batchrunner.store.opening import inspect_at
 from batchrunner.store.schema import Standing
+from batchrunner.store.sqlite.filesystem import network_file_system
 from batchrunner.views import CheckStatus, CheckView
 
 __all__ = ["examine_machine"]

@@ -8,9 +8,9 @@ from functools import partial
 from batchrunner.engine.live import LiveRun
 from batchrunner.models import JobState, RunId
 from batchrunner.store.codecs import Codec, made_codec
+from batchrunner.store.database import Writer
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.records import Settle
-from batchrunner.store.writer import Writer
 
 __all__ = ["answer_codecs", "learn_codecs"]
 

@@ -17,10 +17,9 @@ from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.take_up import TakeUp
 from batchrunner.engine.wire import Wire
 from batchrunner.models import RunId
-from batchrunner.store.database import Database
+from batchrunner.store.database import Database, Writer
 from batchrunner.store.holder import RunRow
 from batchrunner.store.processes import Process
-from batchrunner.store.writer import Writer
 
 __all__ = ["Arrivals"]
 

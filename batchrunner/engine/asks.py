@@ -13,9 +13,8 @@ from batchrunner.engine.take_up import TakeUp
 from batchrunner.errors import BatchrunnerError, RefusedError, UsageError
 from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store.database import Database
+from batchrunner.store.database import Database, Writer
 from batchrunner.store.processes import Process
-from batchrunner.store.writer import Writer
 
 __all__ = ["Asks"]
 

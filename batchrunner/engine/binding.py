@@ -19,6 +19,7 @@ from batchrunner.errors import UsageError
 from batchrunner.models import Waiting, WaitingReason
 from batchrunner.options import MAX_COST
 from batchrunner.store import holder as statements
+from batchrunner.store.database import Writer
 from batchrunner.store.holder import RunRow
 from batchrunner.store.runs import DriverConnection
 from batchrunner.store.spending import (
@@ -28,7 +29,6 @@ from batchrunner.store.spending import (
     lost_answers,
     lost_models,
 )
-from batchrunner.store.writer import Writer
 
 __all__ = ["Binding"]
 

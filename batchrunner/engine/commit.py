@@ -14,9 +14,9 @@ from batchrunner.engine.planning import LanePlan
 from batchrunner.errors import DatabaseError
 from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.cycle import compress, execute, finish, prepare
+from batchrunner.store.database import Writer
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.records import Cycle, CycleResult, Settle
-from batchrunner.store.writer import Writer
 
 __all__ = ["Commits", "unstored"]
 

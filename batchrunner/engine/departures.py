@@ -14,8 +14,8 @@ from batchrunner.failpoints import hit
 from batchrunner.models import ExitCode, JobState, StoredRunState, Waiting, WaitingReason
 from batchrunner.store import holder as statements
 from batchrunner.store import sample
+from batchrunner.store.database import Writer
 from batchrunner.store.runs import DriverConnection
-from batchrunner.store.writer import Writer
 
 __all__ = ["Departures"]
 

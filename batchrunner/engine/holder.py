@@ -29,22 +29,20 @@ from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge, is_trouble
 from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
 from batchrunner.engine.lookout import LOOK_S, Lookout
-from batchrunner.engine.offers import Offers
 from batchrunner.engine.planning import LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
-from batchrunner.engine.sharing import Sharing
+from batchrunner.engine.sharing import Shared, Sharing
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, Waiting, WaitingReason
-from batchrunner.store.database import Database
+from batchrunner.store.database import Database, Writer
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Cycle, CycleResult, Settle
 from batchrunner.store.tokens import load_seen
-from batchrunner.store.writer import Writer
 
 #: Under load a cycle starts at the latest so long after the first outcome (seconds).
 GATHER_S: Final = 0.015
@@ -71,12 +69,13 @@ class Holder:
         stops: Stops,
         database: Database,
         rand: Callable[[], float] = random.random,
-        offers: Offers | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """Take the open writer and everything the drain is made of.
 
-        ``offers``: it is a worker, which shares the queue with others (:mod:`.sharing`).
+        ``shared``: it is a worker, which shares the queue with others.
         """
+        offers = None if shared is None else shared.offers
         self._writer = writer
         self._clock = clock
         self._feed = feed
@@ -108,8 +107,8 @@ class Holder:
             writer=writer, clock=clock, roster=self._roster, feed=feed, is_shared=is_shared
         )
         self._sharing: Sharing | None = None
-        if offers is not None:
-            self._sharing = Sharing(writer, self._ledger, self._scopes, clock, process.id)
+        if shared is not None:
+            self._sharing = Sharing(shared.writer, self._ledger, self._scopes, clock, process.id)
             self._gate.rebook = self._sharing.rebook
         self._claiming = Claiming(
             ledger=self._ledger,

@@ -20,8 +20,7 @@ from batchrunner.engine.waits import what_it_waits_for
 from batchrunner.models import Waiting
 from batchrunner.store import holder as statements
 from batchrunner.store import waits
-from batchrunner.store.database import Database
-from batchrunner.store.writer import Writer
+from batchrunner.store.database import Database, Writer
 
 __all__ = ["LOOK_S", "Lookout"]
 

@@ -13,9 +13,9 @@ from batchrunner.errors import BatchrunnerError
 from batchrunner.models import RunId
 from batchrunner.store import holder as statements
 from batchrunner.store import sharing
+from batchrunner.store.database import Writer
 from batchrunner.store.holder import RunRow
 from batchrunner.store.processes import Process
-from batchrunner.store.writer import Writer
 
 __all__ = ["Offered"]
 

@@ -15,9 +15,8 @@ from batchrunner.providers import pool_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.store import holder as statements
 from batchrunner.store import scopes, sharing
-from batchrunner.store.database import Database
+from batchrunner.store.database import Database, Writer
 from batchrunner.store.runs import DriverConnection
-from batchrunner.store.writer import Writer
 
 __all__ = ["Rescue"]
 

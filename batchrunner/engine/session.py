@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
-from batchrunner.clock import SystemClock
 from batchrunner.engine.ending import Left
-from batchrunner.engine.feed import Feed
 from batchrunner.engine.follow import LOOK_S, PATIENCE_S, Follower
-from batchrunner.engine.holder import Holder
+from batchrunner.engine.holding import hold
 from batchrunner.engine.live import CallLimits, WireFactory
 from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops
@@ -24,8 +20,7 @@ from batchrunner.store.holder import go_on_from
 from batchrunner.store.inspection import holder_of
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver, run_by_id
-from batchrunner.store.sharing import check_clock
-from batchrunner.views import Listener, Runner
+from batchrunner.views import Listener
 
 #: How often a process that does not follow looks whether its run was taken up.
 _OFFERS: Final = 8
@@ -52,9 +47,7 @@ async def run_session(
     with db.write() as connection:
         is_alone = not db.is_sent_from()
         clock = go_on_from(driver(connection), is_alone=is_alone)
-        if not db.is_file:
-            # Whoever sent before may have been another machine.
-            check_clock(driver(connection), clock)
+        db.check_clock(connection, clock)
     deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
     longest_s = call.longest_wait_s
     own = {
@@ -88,10 +81,14 @@ async def run_session(
                 if not is_ours:
                     return endings
                 left = {run_id: own[run_id] for run_id in left if run_id not in endings}
-            ended_as = await _hold(
-                db, left, clock=clock, wires=wires, stops=stops, listener=listener,
-                process=process, endings=endings,
-            )  # fmt: skip
+            processes.set_role(db, process, "holder")
+            async with db.writer() as writer:
+                ended_as, ended = await hold(
+                    db, writer, left, clock=clock, wires=wires, stops=stops, listener=listener,
+                    process=process,
+                )  # fmt: skip
+            endings |= ended
+            processes.set_role(db, process, "follower")
             lock.release(unlink=True)
             if ended_as is Left.DONE:
                 return endings
@@ -99,36 +96,6 @@ async def run_session(
     finally:
         if lock.is_held:
             lock.release(unlink=True)
-
-
-async def _hold(
-    db: Database,
-    own: dict[RunId, CallLimits],
-    *,
-    clock: SystemClock,
-    wires: WireFactory,
-    stops: Stops,
-    listener: Listener | None,
-    process: Process,
-    endings: dict[RunId, Ending],
-) -> Left:
-    processes.set_role(db, process, "holder")
-    me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
-    async with db.writer() as writer:
-        holder = Holder(
-            writer=writer,
-            clock=clock,
-            process=process,
-            wires=wires,
-            own=own,
-            feed=Feed(listener, clock, me),
-            stops=stops,
-            database=db,
-        )
-        left = await holder.drain()
-        endings |= holder.roster.endings
-    processes.set_role(db, process, "follower")
-    return left
 
 
 async def _not_followed(db: Database, run_id: RunId, process: Process) -> Ending:

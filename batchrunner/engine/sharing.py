@@ -9,31 +9,41 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import Blocked, DirtySlot, Grant, Ledger
 from batchrunner.core.counting import Charge
 from batchrunner.core.shared import SharedLedger
 from batchrunner.engine.live import LiveRun
+from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
+from batchrunner.store.database import SharedWriter
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
-from batchrunner.store.writer import Writer
 
-__all__ = ["Sharing"]
+__all__ = ["Shared", "Sharing"]
 
 #: How often the machine's clock is compared with the server's (milliseconds).
 _CHECK_MS: Final = 5_000.0
+
+
+class Shared(NamedTuple):
+    """What a worker has besides a holder's own."""
+
+    #: Which runs it takes.
+    offers: Offers
+    #: The holder's writer, as one that takes turns.
+    writer: SharedWriter
 
 
 class Sharing:
     """One worker's part in the ledger of all."""
 
     def __init__(
-        self, writer: Writer, ledger: Ledger, scopes: Scopes, clock: Clock, worker: int
+        self, writer: SharedWriter, ledger: Ledger, scopes: Scopes, clock: Clock, worker: int
     ) -> None:
         """Take the connection, what is kept in memory, and this worker's number."""
         self._writer = writer

@@ -21,11 +21,11 @@ from batchrunner.options import PRICES
 from batchrunner.store import holder as statements
 from batchrunner.store import sample, sharing
 from batchrunner.store.accounts import account_to_send_with
+from batchrunner.store.database import Writer
 from batchrunner.store.holder import RunRow
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import DriverConnection
 from batchrunner.store.spending import note_prices
-from batchrunner.store.writer import Writer
 
 __all__ = ["TakeUp"]
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import Final
 
-from batchrunner.engine.feed import Feed
-from batchrunner.engine.holder import Holder
+from batchrunner.engine.holding import hold
 from batchrunner.engine.live import WireFactory
 from batchrunner.engine.offers import Offers
+from batchrunner.engine.sharing import Shared
 from batchrunner.engine.stops import Stops
 from batchrunner.store import processes
 from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
-from batchrunner.store.sharing import check_clock
-from batchrunner.views import Listener, Runner
+from batchrunner.views import Listener
 
 __all__ = ["work"]
 
@@ -36,7 +33,8 @@ async def work(
     process: Process,
 ) -> None:
     """Drain what the queue has, beside other workers."""
-    lock = db.worker_lock(process.id)
+    queue = db.queue()
+    lock = queue.worker_lock(process.id)
     told = asyncio.Event()
     stops.watch(told.set)
     while not lock.try_acquire():
@@ -51,21 +49,12 @@ async def work(
         with db.write() as connection:
             clock = go_on_from(driver(connection), is_alone=False)
             # Before anything is stored that others would go on from.
-            check_clock(driver(connection), clock)
+            db.check_clock(connection, clock)
         processes.set_role(db, process, "worker")
-        me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
-        async with db.writer() as writer:
-            holder = Holder(
-                writer=writer,
-                clock=clock,
-                process=process,
-                wires=wires,
-                own={},
-                feed=Feed(listener, clock, me, is_worker=True),
-                stops=stops,
-                database=db,
-                offers=offers,
-            )
-            await holder.drain()
+        async with queue.writer() as writer:
+            await hold(
+                db, writer, {}, clock=clock, wires=wires, stops=stops, listener=listener,
+                process=process, shared=Shared(offers, writer),
+            )  # fmt: skip
     finally:
         lock.release()

@@ -20,12 +20,14 @@ from batchrunner.models import StoredRunState
 from batchrunner.options import JobFilter
 from batchrunner.store import holder
 from batchrunner.store.choose import JOB, chosen
-from batchrunner.store.database import Database, standing_of
+from batchrunner.store.database import Database
 from batchrunner.store.driver import Connection
 from batchrunner.store.faults import translated
-from batchrunner.store.filesystem import network_file_system
 from batchrunner.store.runs import StoredRun, all_runs, driver
 from batchrunner.store.schema import Standing
+from batchrunner.store.sqlite.building import standing_of
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.filesystem import network_file_system
 from batchrunner.views import Runner
 
 __all__ = [
@@ -81,7 +83,7 @@ def inspect(path: Path, *, within_s: float) -> DatabaseFacts | None:
         )
         if network is not None or facts.standing is not Standing.CURRENT:
             return facts
-        return _looked_into(Database(path), facts, within_s)
+        return _looked_into(FileDatabase(path), facts, within_s)
 
 
 def _looked_into(db: Database, facts: DatabaseFacts, within_s: float) -> DatabaseFacts:
@@ -155,7 +157,7 @@ def open_current(path: Path) -> Database | None:
             return None
         if network_file_system(path.parent) is not None:
             return None
-        return Database(path) if standing_of(path) is Standing.CURRENT else None
+        return FileDatabase(path) if standing_of(path) is Standing.CURRENT else None
 
 
 def run_in_question(db: Database) -> StoredRun | None:

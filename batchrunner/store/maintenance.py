@@ -13,12 +13,14 @@ from typing import Final, cast
 from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.store.codecs import GONE, DamagedBodyError, Part, plain_body
-from batchrunner.store.database import Database, copy_database, sync
+from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
-from batchrunner.store.locks import FileLock, is_part
 from batchrunner.store.runs import driver
-from batchrunner.store.shrink import remember_copy
+from batchrunner.store.sqlite.building import copy_database, sync
+from batchrunner.store.sqlite.copies import remember_copy
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.locks import FileLock
 
 __all__ = ["backup", "check", "someone_sends"]
 
@@ -120,13 +122,13 @@ def backup(db: Database, destination: Path, *, now_ms: int) -> None:
 
     Raises :class:`UsageError` where the file exists, :class:`DatabaseError` where it can't be made.
     """
-    if not db.is_file:
+    if not isinstance(db, FileDatabase):
         raise UsageError(
             "A backup is a copy of a file; this database is on a server.",
             fix="Use PostgreSQL's own: pg_dump --schema NAME --format custom --file FILE DATABASE",
         )
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 -- a link must not be followed
-    if is_part(db.path, destination):
+    if db.is_part(destination):
         raise UsageError(
             f"{destination} is the database's own, there or to come; a backup there would be taken for it.",
             fix="Name another file.",

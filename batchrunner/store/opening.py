@@ -10,6 +10,7 @@ from batchrunner.errors import UsageError
 from batchrunner.places import Place
 from batchrunner.store.database import Database
 from batchrunner.store.inspection import DatabaseFacts, inspect, open_current
+from batchrunner.store.sqlite.database import FileDatabase
 
 if TYPE_CHECKING:
     from batchrunner.store.postgres.database import PgDatabase
@@ -26,7 +27,7 @@ def open_database(
     :class:`~batchrunner.errors.DatabaseError`, and :class:`UsageError` where the driver is missing.
     """
     if isinstance(place, Path):
-        return Database.open(place, create=create, upgraded=upgraded)
+        return FileDatabase.open(place, create=create, upgraded=upgraded)
     return _driven().open_at(place, create=create)
 
 

@@ -30,8 +30,8 @@ from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.load import delete_jobs
 from batchrunner.store.runs import StoredRun, all_runs, driver, find_run
-from batchrunner.store.shrink import copies, log_size, refuse_full, shrink
 from batchrunner.store.spending import prices_key
+from batchrunner.store.sqlite.shrink import log_size
 from batchrunner.views import PrunedRun, PrunePlan, PruneView
 
 __all__ = ["plan", "prune"]
@@ -159,8 +159,7 @@ def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneV
     """Do so under the sender lock."""
     before = db.n_bytes()
     with db.session() as session:
-        if db.is_file:
-            refuse_full(session, db.path, n_doomed=sum(run.n_bytes for run in wanted.runs))
+        session.refuse_full(sum(run.n_bytes for run in wanted.runs))
         session.overwrite()
         left = _note(db)
         if left is not None:
@@ -168,7 +167,7 @@ def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneV
         taken = _begin(session, runs, is_bodies=wanted.is_bodies)
         _take_away(session, db.log, taken, is_bodies=wanted.is_bodies)
         hit("prune.taken")
-        is_shrunk = shrink(session, db.path) if db.is_file else session.vacuum()
+        is_shrunk = session.shrink()
         hit("prune.shrunk")
         if is_shrunk:
             with session.transaction() as connection:
@@ -182,7 +181,7 @@ def _prune(db: Database, wanted: PrunePlan, runs: Sequence[StoredRun]) -> PruneV
         size_before=before,
         size_after=db.n_bytes(),
         is_shrunk=is_shrunk,
-        copies=[str(path) for path in copies(db, all_uids)] if db.is_file else [],
+        copies=[str(path) for path in db.copies(all_uids)],
     )
 
 

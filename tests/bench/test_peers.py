@@ -52,6 +52,7 @@ def ask(url: str, number: int) -> tuple[int, str | None]:
             return error.code, error.headers["retry-after"]
 
 
+@pytest.mark.slow
 def test_command_measures_and_draws_what_is_chosen(tmp_path: Path) -> None:
     """Without a network it prints a whole row for each chosen tool, and draws both."""
     if shutil.which("nginx") is None:
@@ -123,6 +124,7 @@ def test_run_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert run.process.returncode == -9
 
 
+@pytest.mark.slow
 def test_tool_that_fails_has_dashes_and_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 
 from batchrunner.store import schema
-from batchrunner.store.database import Database
+from batchrunner.store.sqlite.database import FileDatabase
 from tests.crash.pruning import last_prune, prepare_prune, prune_done, prune_problems, prune_words
 from tests.crash.scene import Scene, looked_at
 
@@ -51,7 +51,7 @@ def make_older(db: Path) -> None:
     """Give a database the schema of the first version, with everything in it."""
     config = Config()
     config.set_main_option("script_location", str(schema.migrations_directory()))
-    with Database.open(db, create=False).write() as connection:
+    with FileDatabase.open(db, create=False).write() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
 

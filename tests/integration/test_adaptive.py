@@ -49,6 +49,7 @@ def test_what_is_typed_is_lowered_where_the_server_refuses(house: House) -> None
     assert house.counts().failed == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_a_fifth_anyhow_gets_no_fewer_for_it(house: House) -> None:
     """Where a fifth of all requests fails at any load, what is in flight grows as if they did not."""
     with load_server(fails=0.2, latency=0.2) as server:

@@ -78,6 +78,7 @@ def test_a_day_is_never_passed_and_says_until_when(dear: Dear, api: ApiServer) -
     assert dear.counts().completed == 80
 
 
+@pytest.mark.slow
 def test_all_runs_share_it(dear: Dear, api: ApiServer) -> None:
     """What one run spent another can't; two that go at once stay within it together."""
     dear.budget(day=10)

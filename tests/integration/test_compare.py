@@ -10,6 +10,7 @@ from tests.fakes import ApiServer
 from tests.integration.house import House
 
 
+@pytest.mark.slow
 def test_a_plan_is_corrected_by_answers_and_judged_by_them(house: House, api: ApiServer) -> None:
     """The second plan knows what answers of the model took; both forecasts are told beside what was."""
     house.jobs(60, max_tokens=500)

@@ -229,6 +229,7 @@ def test_without_a_price_nothing_is_sent(house: House, api: ApiServer) -> None:
     assert house.status().cost_usd == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_mended_is_submitted_anew(house: House, api: ApiServer) -> None:
     """At exit 2 nothing was stored: the name is free, beside other runs too, and retry and resume keep off."""
     house.jobs(1, "first.jsonl")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from batchrunner.models import RunState, WaitingReason
 from tests.fakes import ApiServer
 from tests.integration.house import House
@@ -59,6 +61,7 @@ def test_a_header_that_lacks_its_variable_halts_and_sends_nothing(
     assert {r.headers["x-team"] for r in api.requests()} == {"s3cret-value"}
 
 
+@pytest.mark.slow
 def test_what_comes_back_after_a_cancel_is_cancelled(house: House, api: ApiServer) -> None:
     """Jobs that were claimed but not sent when the run was cancelled are cancelled too."""
     api.script([{"n": 1}, {"delay_s": 8}])

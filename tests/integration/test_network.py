@@ -189,6 +189,7 @@ def test_a_proxys_own_503_leaves_it_for_another(house: House, api: ApiServer) ->
     assert "gave no way" in done.err
 
 
+@pytest.mark.slow
 def test_socks_said_of_an_http_proxy_halts_at_once(house: House) -> None:
     """It is told what is spoken there and what to write, and the run does not wait for a timeout."""
     house.url = "https://api.example.invalid"
@@ -467,6 +468,7 @@ def test_a_poisonous_job_ends_though_the_other_address_is_no_way(
     assert done.named("run.halted") == []
 
 
+@pytest.mark.slow
 def test_when_every_address_is_broken_it_is_an_outage(
     house: House, api: ApiServer, second: ApiServer
 ) -> None:

@@ -10,7 +10,8 @@ from batchrunner.errors import InputError
 from batchrunner.options import CallOptions, RunOptions
 from batchrunner.store import caps, processes
 from batchrunner.store.database import Database
-from batchrunner.store.discard import discard_unused
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.discard import discard_unused
 from tests.fakes import ApiServer
 from tests.integration.house import House
 
@@ -70,14 +71,14 @@ def test_a_database_that_was_there_stays(house: House, api: ApiServer) -> None:
 
 def test_what_somebody_would_miss_is_not_discarded(tmp_path: Path) -> None:
     """Another process on the database, or an account with its limits, keeps it."""
-    db = Database.open(tmp_path / "b.db", create=True)
+    db = FileDatabase.open(tmp_path / "b.db", create=True)
     process = processes.register_process(db, "follower", now_ms=1)
     assert not discard_unused(db)
     processes.unregister(db, process)
     caps.scope_for(db, "anthropic", "k")
     assert not discard_unused(db)
     assert left(tmp_path) == ["b.db"]
-    other = Database.open(tmp_path / "c.db", create=True)
+    other = FileDatabase.open(tmp_path / "c.db", create=True)
     assert discard_unused(other)
     assert left(tmp_path) == ["b.db"]
 

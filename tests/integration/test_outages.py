@@ -53,6 +53,7 @@ def test_an_outage_waits_probes_alone_and_completes(
     assert house.counts().completed == 40
 
 
+@pytest.mark.slow
 def test_a_short_file_waits_for_an_outage_too(house: House, api: ApiServer) -> None:
     """Without -c a file of a dozen jobs waits out a server that answers 502 at first, and charges nothing."""
     api.script([{"to": 6, "status": 502}])

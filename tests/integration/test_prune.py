@@ -18,9 +18,9 @@ from batchrunner.errors import BusyError, DatabaseError, UsageError
 from batchrunner.failpoints import VARIABLE
 from batchrunner.models import RunState
 from batchrunner.options import JobFilter, LimitOptions, RunOptions
-from batchrunner.store import shrink
-from batchrunner.store.database import Database
-from batchrunner.store.locks import FileLock, sender_lock_path
+from batchrunner.store.sqlite import shrink
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.locks import FileLock, sender_lock_path
 from batchrunner.views import PruneView
 from tests.fakes import ApiServer
 from tests.integration.house import House
@@ -85,12 +85,12 @@ def test_deleted_words_are_overwritten_where_they_stood(
     two_runs(house)
     n_written: list[int] = []
 
-    def only_the_log(session: shrink.WriteSession, path: object) -> bool:
-        session.driver().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def only_the_log(conn: sqlite3.Connection, path: object) -> bool:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         n_written.append(house.db.read_bytes().count(MARK.encode()))
         return True
 
-    monkeypatch.setattr("batchrunner.store.prune.shrink", only_the_log)
+    monkeypatch.setattr("batchrunner.store.sqlite.database.shrink", only_the_log)
     size = house.db.stat().st_size
     house.app.db_prune(house.app.db_prune_plan(["go"]))
     assert n_written == [0]
@@ -291,7 +291,7 @@ def test_a_reader_keeps_what_it_sees(house: House, monkeypatch: pytest.MonkeyPat
     """Who goes on reading keeps the file from shrinking; the same command shrinks it afterwards."""
     monkeypatch.setattr(shrink, "_READER_MS", 50)
     two_runs(house)
-    app, db = house.app, Database.open(house.db, create=False)
+    app, db = house.app, FileDatabase.open(house.db, create=False)
     with db.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM job").scalar() == 12
         view = app.db_prune(app.db_prune_plan(["go"]))

@@ -66,6 +66,7 @@ def test_a_sample_that_was_broken_off_goes_on(house: House, api: ApiServer) -> N
     assert house.counts().completed == 30
 
 
+@pytest.mark.slow
 def test_another_sample_and_one_larger_than_what_is_left(house: House, api: ApiServer) -> None:
     """resume takes a sample of its own; one that has room for all finishes the run."""
     house.jobs(10)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchrunner.store import schema
-from batchrunner.store.locks import FileLock, ProcessLock, sender_lock_path
+from batchrunner.store.sqlite.locks import FileLock, ProcessLock, sender_lock_path
 from tests.fakes import ApiServer
 from tests.integration.house import House
 

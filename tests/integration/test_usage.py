@@ -69,6 +69,7 @@ def test_usage_of_nothing_sent(house: House, api: ApiServer) -> None:
     assert api.requests() == []
 
 
+@pytest.mark.slow
 def test_usage_tells_time_waited_and_for_what(house: House, api: ApiServer) -> None:
     """A pause's time stands with its day, run and account; by model it is not told."""
     api.script([{"n": 2, "status": 429, "headers": {"retry-after": "1"}}])
@@ -85,6 +86,7 @@ def test_usage_tells_time_waited_and_for_what(house: House, api: ApiServer) -> N
     assert "rate_limited" in shown[1]
 
 
+@pytest.mark.slow
 def test_usage_of_some(house: House) -> None:
     """--run, --model and --since leave out the rest; names that are none are refused with those there are."""
     house.jobs(2)

@@ -18,9 +18,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from batchrunner.store import database
-from batchrunner.store.database import Database
-from batchrunner.store.writer import ThreadConnection, Writer
+from batchrunner.store.sqlite.connecting import connect
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.writer import FileWriter, ThreadConnection
 
 __all__ = ["Killed", "VirtualDatabase", "VirtualLoop", "VirtualTime", "commit_times"]
 
@@ -144,7 +144,7 @@ class _Connection:
         return self._raw
 
 
-class VirtualDatabase(Database):
+class VirtualDatabase(FileDatabase):
     """A real database file, whose holder's connection works on the loop's thread."""
 
     def __init__(self, path: Path, commit_s: Callable[[], float]) -> None:
@@ -159,13 +159,13 @@ class VirtualDatabase(Database):
         return self._live is not None
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Writer]:
-        raw = database._connect(self.path, any_thread=True)
+    async def _writing(self) -> AsyncIterator[FileWriter]:
+        raw = connect(self.path, any_thread=True)
         # What a kill leaves is what the system has; power cuts are another story (tests/crash).
         raw.execute("PRAGMA synchronous = OFF")
         self._live = connection = _Connection(raw, self._commit_s)
         try:
-            yield Writer(cast("ThreadConnection", connection), self.path)
+            yield FileWriter(cast("ThreadConnection", connection), self.path)
         finally:
             if not connection.is_dead:
                 with suppress(sqlite3.Error):

@@ -40,6 +40,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.holder import RunRow
 from batchrunner.store.load import Loader
 from batchrunner.store.runs import all_runs
+from batchrunner.store.sqlite.database import FileDatabase
 from tests.limits.provider import CLEAR, Provider, Seen, Way, Weather, Window
 from tests.limits.virtual import Killed, VirtualDatabase, VirtualLoop, VirtualTime, commit_times
 
@@ -185,7 +186,7 @@ class _Stage:
             windows=story.windows(),
         )
         self._commit_s = commit_times(random.Random(f"disk {story.name} {story.seed}"))
-        self._db = Database.open(path, create=True)
+        self._db = FileDatabase.open(path, create=True)
         self._scope = scope_for(self._db, _PROVIDER, _KEY)
         self._processes: list[_Process] = []
         self._n_born = 0

@@ -16,8 +16,8 @@ from alembic.script import ScriptDirectory
 from batchrunner.app import Batchrunner
 from batchrunner.errors import DatabaseError
 from batchrunner.store import choose, runs, schema
-from batchrunner.store.database import Database
 from batchrunner.store.load import Loader
+from batchrunner.store.sqlite.database import FileDatabase
 from tests.unit.stored import NOW, line
 
 #: The copy that an upgrade from the first version leaves.
@@ -119,7 +119,7 @@ def test_copy_that_was_broken_off_is_not_taken_for_one(tmp_path: Path) -> None:
 
 def test_downgrade_writes_compressed_bodies_plainly(tmp_path: Path) -> None:
     """Going back to the first schema loses no body."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     jobs = [line(f"k{n}", "the same words again and again " * 3) for n in range(20)]
     with Loader(
         db, name="run", uid="uid", provider="anthropic", options_json="{}", priority=0,
@@ -144,7 +144,7 @@ def test_program_knows_every_revision_in_order() -> None:
 
 def test_down_and_up_again_gives_the_same_schema(tmp_path: Path) -> None:
     """Every step can be undone and done again."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.write() as connection:
         before = shape(connection)
         command.downgrade(config(connection), "base")
@@ -158,7 +158,7 @@ def test_tables_of_the_statements_have_the_columns_of_the_schema(
     tmp_path: Path, table: sa.TableClause
 ) -> None:
     """A column that is renamed in a migration is noticed here."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.read() as connection:
         columns = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
     assert columns == {column.name for column in table.columns}
@@ -166,10 +166,10 @@ def test_tables_of_the_statements_have_the_columns_of_the_schema(
 
 def test_current_database_is_opened_without_alembic(tmp_path: Path) -> None:
     """Alembic costs its import only where there is something to migrate."""
-    Database.open(tmp_path / "jobs.db", create=True)
+    FileDatabase.open(tmp_path / "jobs.db", create=True)
     program = (
-        "import sys; from pathlib import Path; from batchrunner.store.database import Database;"
-        f"Database.open(Path({str(tmp_path / 'jobs.db')!r}), create=True);"
+        "import sys; from pathlib import Path; from batchrunner.store.sqlite.database import FileDatabase;"
+        f"FileDatabase.open(Path({str(tmp_path / 'jobs.db')!r}), create=True);"
         "print([m for m in sys.modules if m.startswith(('alembic', 'mako'))])"
     )
     found = subprocess.run(

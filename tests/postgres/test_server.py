@@ -245,3 +245,12 @@ async def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
                 await run(failing)
         count = await writer.query(lambda conn: conn.execute("SELECT count(*) FROM model"))
         assert count.fetchone() == (0,)
+
+
+def test_a_refused_file_leaves_a_queue_with_nothing_to_carry_on(house: House) -> None:
+    """The schema stays where a submit is refused; ``resume --all`` finds nothing to do there, and that is well."""
+    (house.folder / "jobs.jsonl").write_text("no job\n")
+    assert "jobs.jsonl:1" in house.submit(code=2).err
+    done = house.run("resume", "--all")
+    assert "has no runs yet" in done.err
+    assert "postgresql" in done.err

@@ -24,10 +24,10 @@ from batchrunner.options import JobFilter
 from batchrunner.store import commands, scopes
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import run_cycle
-from batchrunner.store.database import Database
 from batchrunner.store.merge import merge_update
 from batchrunner.store.records import Ask, Cycle, CycleResult, Settle
 from batchrunner.store.runs import driver
+from batchrunner.store.sqlite.database import FileDatabase
 from tests.unit.stored import NOW, line, loader, run
 
 PENDING, RUNNING = JobState.PENDING, JobState.RUNNING
@@ -79,7 +79,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="life-")
         self.path = Path(self.folder.name) / "jobs.db"
-        self.db = Database.open(self.path, create=True)
+        self.db = FileDatabase.open(self.path, create=True)
         self.now = NOW
         self.jobs: dict[JobId, Job] = {}
         self.counts: Counter[str] = Counter()
@@ -270,7 +270,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def the_holder_dies(self) -> None:
         """The next holder opens the file anew and puts back whatever runs, possibly executed."""
-        self.db = Database.open(self.path, create=False)
+        self.db = FileDatabase.open(self.path, create=False)
         orphans = self.ids(RUNNING)
         with self.db.write() as connection:
             rescued = statements.rescue(

@@ -27,8 +27,10 @@ from batchrunner.core.credentials import Credential
 from batchrunner.errors import UsageError
 from batchrunner.models import ErrorKind, ExitCode
 from batchrunner.providers import pool_of, profile
-from batchrunner.store import caps, database, inspection
+from batchrunner.store import caps, inspection
 from batchrunner.store.database import Database
+from batchrunner.store.sqlite import connecting
+from batchrunner.store.sqlite.database import FileDatabase
 from batchrunner.transport import Aborted
 from batchrunner.views import CheckStatus, CheckView, LimitView
 
@@ -431,7 +433,7 @@ def _used(db: Database) -> int:
 
 async def test_an_unknown_account_is_booked_only_where_it_is_made(tmp_path: Path) -> None:
     """Nothing is asked of a ledger that does not know the account, unless it shall."""
-    db = Database.open(tmp_path / "b.db", create=True)
+    db = FileDatabase.open(tmp_path / "b.db", create=True)
     first, second = Errand(), Errand()
     await _allowance(db).gate(first)
     await _allowance(db, makes_account=True).gate(second)
@@ -442,7 +444,7 @@ async def test_a_slow_disk_moves_a_request_and_counts_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that outlasts the instant moves the request to a later one; its slot is given back."""
-    db = Database.open(tmp_path / "b.db", create=True)
+    db = FileDatabase.open(tmp_path / "b.db", create=True)
     stored = allowance._store
     naps = iter([0.3, 0.3])
 
@@ -459,7 +461,7 @@ async def test_a_slow_disk_moves_a_request_and_counts_it_once(
 
 async def test_a_limit_refuses_with_the_time_of_its_end(tmp_path: Path) -> None:
     """A day that is used up lets nothing go, books nothing, and says until when."""
-    db = Database.open(tmp_path / "b.db", create=True)
+    db = FileDatabase.open(tmp_path / "b.db", create=True)
     account = caps.scope_for(db, "anthropic", "k")
     caps.set_limit(db, account, "rpd", 1, now_ms=AT)
     await _allowance(db).gate(Errand())
@@ -472,7 +474,7 @@ async def test_a_limit_refuses_with_the_time_of_its_end(tmp_path: Path) -> None:
 
 async def test_requests_in_flight_at_a_crash_are_waited_for(tmp_path: Path) -> None:
     """What a dead process had in flight may be booked too early: nothing goes beside it for a while."""
-    db = Database.open(tmp_path / "b.db", create=True)
+    db = FileDatabase.open(tmp_path / "b.db", create=True)
     caps.scope_for(db, "anthropic", "k")
     with db.write() as connection:
         connection.exec_driver_sql("INSERT INTO model (id, name) VALUES (1, 'm')")
@@ -509,7 +511,7 @@ async def test_no_database_is_no_fault_and_stays_so(folder: Path) -> None:
 
 async def test_a_sound_database_says_how_large_and_who_sends(folder: Path) -> None:
     """It opens, is whole, and nobody is on it; looking leaves no file behind."""
-    Database.open(folder / "b.db", create=True)
+    FileDatabase.open(folder / "b.db", create=True)
     (check, _) = await examine_machine(folder / "b.db")
     assert check.status is OK
     assert "is sound" in check.detail
@@ -520,7 +522,7 @@ async def test_a_sound_database_says_how_large_and_who_sends(folder: Path) -> No
 async def test_a_damaged_database_fails(folder: Path) -> None:
     """Pages that were overwritten are found: exit 5, with the way back."""
     path = folder / "b.db"
-    Database.open(path, create=True)
+    FileDatabase.open(path, create=True)
     with path.open("r+b") as file:
         file.seek(4096 * 3)
         file.write(os.urandom(4096 * 8))
@@ -535,9 +537,9 @@ async def test_a_database_that_another_program_locks_fails(
 ) -> None:
     """Nothing could be stored: exit 5, with what to close."""
     path = folder / "b.db"
-    pragmas = (("busy_timeout", "100"), *database.PRAGMAS[1:])
-    Database.open(path, create=True)
-    monkeypatch.setattr(database, "PRAGMAS", pragmas)
+    pragmas = (("busy_timeout", "100"), *connecting.PRAGMAS[1:])
+    FileDatabase.open(path, create=True)
+    monkeypatch.setattr(connecting, "PRAGMAS", pragmas)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -562,7 +564,7 @@ async def test_a_database_on_the_network_fails(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where locks can't be trusted nothing is opened."""
-    Database.open(folder / "b.db", create=True)
+    FileDatabase.open(folder / "b.db", create=True)
     monkeypatch.setattr(inspection, "network_file_system", lambda _folder: "nfs4")
     (check, _) = await examine_machine(folder / "b.db")
     assert check.status is FAIL

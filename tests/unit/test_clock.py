@@ -9,9 +9,9 @@ import pytest
 
 from batchrunner import clock
 from batchrunner.clock import LastSeen, SystemClock
-from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from, last_seen
 from batchrunner.store.runs import driver
+from batchrunner.store.sqlite.database import FileDatabase
 
 NOW = 1_790_000_000.0
 MINUTE, HOUR = 60_000.0, 3_600_000.0
@@ -112,7 +112,7 @@ def test_system_without_a_name_for_its_boot_goes_by_the_calendar(
 
 def test_offset_is_stored_for_the_next_process(machine: Machine, tmp_path: Path) -> None:
     """Each process that begins finds what the one before it had, and changes nothing of it."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.write() as connection:
         first = go_on_from(driver(connection), is_alone=True)
     machine.calendar += 3_600.0

@@ -16,6 +16,7 @@ from batchrunner.models import RunId
 from batchrunner.store.database import Database
 from batchrunner.store.report import _Gathered, sends
 from batchrunner.store.runs import driver
+from batchrunner.store.sqlite.database import FileDatabase
 from batchrunner.views import Timeline
 from tests.unit.stored import NOW, database, line, lines, load, put, run
 
@@ -178,7 +179,7 @@ def test_unknown_cost_is_unknown(tmp_path: Path) -> None:
     """A run whose cost nobody knows says so; one with a cost shows it."""
     app, name = hostile(tmp_path)
     assert "$1.50" in page(app.report(name))
-    with Database.open(app.place, create=False).write() as connection:
+    with FileDatabase.open(app.place, create=False).write() as connection:
         driver(connection).execute("UPDATE run SET cost_usd = NULL")
     assert '<b>unknown</b><span class="soft">cost</span>' in page(app.report(name))
 

@@ -14,6 +14,7 @@ from batchrunner.store import commands, holder
 from batchrunner.store.database import Database
 from batchrunner.store.maintenance import backup, check, someone_sends
 from batchrunner.store.runs import driver
+from batchrunner.store.sqlite.database import FileDatabase
 from tests.unit.stored import NOW, database, lines, load, put, run, states
 
 MIXED = [(1, "completed"), (2, "failed"), (3, "cancelled"), (4, "running")]
@@ -320,7 +321,7 @@ def test_backup_is_the_database_as_it_stood(
     commands.unregister(db, process)
     assert [path.name for path in copy.parent.iterdir()] == ["copy.db"]
     assert copy.stat().st_mode & 0o777 == 0o600
-    found = Database.open(copy, create=False)
+    found = FileDatabase.open(copy, create=False)
     assert run(found, run_id).counts.pending == 50
     assert rows(found, "SELECT * FROM process") == []
     assert check(found) == []

@@ -13,6 +13,7 @@ from batchrunner.store.caps import scope_for, store_limits, sync_config_limits, 
 from batchrunner.store.database import Database
 from batchrunner.store.limits import limits
 from batchrunner.store.runs import driver
+from batchrunner.store.sqlite.database import FileDatabase
 
 NOW = 1_795_406_706_789
 
@@ -20,7 +21,7 @@ NOW = 1_795_406_706_789
 @pytest.fixture
 def db(tmp_path: Path) -> Database:
     """Give an empty database."""
-    return Database.open(tmp_path / "b.db", create=True)
+    return FileDatabase.open(tmp_path / "b.db", create=True)
 
 
 def sync(db: Database, scope: ScopeId, **said: object) -> list[tuple[str, object, object]]:

@@ -11,12 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
-from batchrunner.store import database as subject
 from batchrunner.store import schema
-from batchrunner.store.database import PRAGMAS, Database, DiskFullError
-from batchrunner.store.filesystem import network_file_system
-from batchrunner.store.locks import FileLock, ProcessLock, write_lock_path
+from batchrunner.store.faults import DiskFullError
 from batchrunner.store.runs import driver
+from batchrunner.store.sqlite import building, connecting
+from batchrunner.store.sqlite.connecting import PRAGMAS
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.filesystem import network_file_system
+from batchrunner.store.sqlite.locks import FileLock, ProcessLock, sender_lock_path, write_lock_path
 
 NUMBERED = {"WAL": "wal", "FULL": 2, "ON": 1, "MEMORY": 2}
 
@@ -30,7 +32,7 @@ def test_open_creates_a_private_file_and_nothing_else(tmp_path: Path) -> None:
     """A fresh database is one file that its owner alone can read, under any umask."""
     before = os.umask(0)
     try:
-        db = Database.open(tmp_path / "jobs.db", create=True)
+        db = FileDatabase.open(tmp_path / "jobs.db", create=True)
         with db.session() as session, session.transaction() as connection:
             driver(connection).execute("INSERT INTO meta VALUES ('a', '1')")
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
@@ -44,7 +46,7 @@ def test_open_creates_a_private_file_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", ["reader", "writer"])
 def test_close_leaves_one_file_whoever_closes_last(tmp_path: Path, first: str) -> None:
     """The log is emptied and removed by the last to close, a reader too."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     reader, session = db.read(), db.session()
     connection = reader.__enter__()
     connection.exec_driver_sql("SELECT count(*) FROM meta").all()
@@ -62,7 +64,7 @@ def test_open_refuses_to_make_one_unasked(tmp_path: Path) -> None:
     """Without ``create`` the error names the path, --db and submit, and nothing is made."""
     path = tmp_path / "none.db"
     with pytest.raises(NoDatabaseError) as caught:
-        Database.open(path, create=False)
+        FileDatabase.open(path, create=False)
     assert str(path) in caught.value.message
     assert "--db" in caught.value.fix
     assert "submit" in caught.value.fix
@@ -73,7 +75,7 @@ def test_open_refuses_to_make_one_unasked(tmp_path: Path) -> None:
 def test_open_completes_an_empty_file(tmp_path: Path) -> None:
     """A creation that died after making the file is made good by the next."""
     (tmp_path / "jobs.db").touch(mode=0o600)
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM run").scalar() == 0
 
@@ -92,7 +94,7 @@ def make_foreign(path: Path) -> None:
 
 def make_newer(path: Path) -> None:
     """Write a database of a later version."""
-    Database.open(path, create=True)
+    FileDatabase.open(path, create=True)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
@@ -100,7 +102,7 @@ def make_newer(path: Path) -> None:
 
 def make_damaged(path: Path) -> None:
     """Overwrite the pages of a good database."""
-    Database.open(path, create=True)
+    FileDatabase.open(path, create=True)
     content = bytearray(path.read_bytes())
     content[100:8192] = b"\xff" * (8192 - 100)
     path.write_bytes(content)
@@ -124,7 +126,7 @@ def test_open_refuses_what_is_not_ours(
     make(path)  # type: ignore[operator]
     before = path.read_bytes()
     with pytest.raises(DatabaseError) as caught:
-        Database.open(path, create=create)
+        FileDatabase.open(path, create=create)
     assert word in caught.value.message
     assert caught.value.fix
     assert caught.value.exit_code == 5
@@ -134,38 +136,38 @@ def test_open_refuses_what_is_not_ours(
 def test_open_refuses_a_directory(tmp_path: Path) -> None:
     """A directory is no database."""
     with pytest.raises(DatabaseError, match="is a directory"):
-        Database.open(tmp_path, create=True)
+        FileDatabase.open(tmp_path, create=True)
 
 
 def test_open_says_when_the_directory_is_missing(tmp_path: Path) -> None:
     """A missing directory is named as the reason, and as what to make; a file in its place is no directory."""
     with pytest.raises(NoDatabaseError) as caught:
-        Database.open(tmp_path / "no way" / "jobs.db", create=True)
+        FileDatabase.open(tmp_path / "no way" / "jobs.db", create=True)
     assert caught.value.exit_code == 2
     assert f"there is no folder {tmp_path / 'no way'}." in caught.value.message
     assert f"mkdir -p '{tmp_path / 'no way'}'" in caught.value.fix
     (tmp_path / "file").touch()
     with pytest.raises(NoDatabaseError, match="is no folder"):
-        Database.open(tmp_path / "file" / "jobs.db", create=True)
+        FileDatabase.open(tmp_path / "file" / "jobs.db", create=True)
     for place in ("no way", "file"):
         with pytest.raises(NoDatabaseError, match=r"There is no database at .*/jobs\.db"):
-            Database.open(tmp_path / place / "jobs.db", create=False)
+            FileDatabase.open(tmp_path / place / "jobs.db", create=False)
 
 
 def test_open_refuses_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite before 3.35 is refused by name."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
     with pytest.raises(DatabaseError, match=r"needs 3\.35\.0"):
-        Database.open(tmp_path / "jobs.db", create=True)
+        FileDatabase.open(tmp_path / "jobs.db", create=True)
 
 
 def test_open_refuses_a_network_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No database is made where locks can't be trusted."""
-    monkeypatch.setattr(subject, "network_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(building, "network_file_system", lambda _: "nfs4")
     with pytest.raises(DatabaseError, match="network file system"):
-        Database.open(tmp_path / "jobs.db", create=True)
+        FileDatabase.open(tmp_path / "jobs.db", create=True)
     assert files(tmp_path) == []
 
 
@@ -194,7 +196,7 @@ def test_network_file_system_is_told_by_the_nearest_mount(
 @pytest.mark.parametrize(("name", "value"), PRAGMAS)
 def test_every_connection_has_every_pragma(tmp_path: Path, name: str, value: str) -> None:
     """Readers and writers are told everything in the table."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     expected = NUMBERED.get(value, value)
     with db.read() as connection:
         assert str(connection.exec_driver_sql(f"PRAGMA {name}").scalar()) == str(expected)
@@ -204,14 +206,14 @@ def test_every_connection_has_every_pragma(tmp_path: Path, name: str, value: str
 
 def test_read_cannot_write(tmp_path: Path) -> None:
     """A reading connection refuses a write."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with pytest.raises(DatabaseError), db.read() as connection:
         connection.exec_driver_sql("INSERT INTO meta VALUES ('a', '1')")
 
 
 def test_read_is_one_snapshot(tmp_path: Path) -> None:
     """What is committed meanwhile is not seen before the next read."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 0
         with db.write() as other:
@@ -221,7 +223,7 @@ def test_read_is_one_snapshot(tmp_path: Path) -> None:
 
 def test_read_within_a_write_does_not_wait_for_itself(tmp_path: Path) -> None:
     """A thread that writes may read beside it, and sees what was committed before."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.write() as connection:
         connection.exec_driver_sql("INSERT INTO meta VALUES ('a', '1')")
         with db.read() as reader:
@@ -232,7 +234,7 @@ def test_read_within_a_write_does_not_wait_for_itself(tmp_path: Path) -> None:
 
 def test_write_is_undone_where_the_block_raises(tmp_path: Path) -> None:
     """A failed block leaves nothing, and no lock."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
 
     def fail() -> None:
         with db.write() as connection:
@@ -248,7 +250,7 @@ def test_write_is_undone_where_the_block_raises(tmp_path: Path) -> None:
 
 def test_write_is_immediate_under_the_write_lock(tmp_path: Path) -> None:
     """A writing transaction excludes others before its first statement."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with db.write():
         assert not FileLock(write_lock_path(db.path)).try_acquire()
         other = sqlite3.connect(db.path, timeout=0)
@@ -261,8 +263,8 @@ def test_write_says_that_another_kind_of_program_has_it_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock that isn't ours to wait for ends in a sentence, exit code 5."""
-    monkeypatch.setattr(subject, "PRAGMAS", (("busy_timeout", "10"), *PRAGMAS[1:]))
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    monkeypatch.setattr(connecting, "PRAGMAS", (("busy_timeout", "10"), *PRAGMAS[1:]))
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     other = sqlite3.connect(db.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseError, match="another kind of program"), db.write():
@@ -272,7 +274,7 @@ def test_write_says_that_another_kind_of_program_has_it_locked(
 
 def test_write_says_that_the_disk_is_full(tmp_path: Path) -> None:
     """Running out of space is an error of its own, and undoes the transaction."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
 
     def fill() -> None:
         with db.write() as connection:
@@ -289,7 +291,7 @@ def test_write_says_that_the_disk_is_full(tmp_path: Path) -> None:
 
 def test_defects_in_statements_are_not_blamed_on_the_database(tmp_path: Path) -> None:
     """A wrong statement stays what it is."""
-    db = Database.open(tmp_path / "jobs.db", create=True)
+    db = FileDatabase.open(tmp_path / "jobs.db", create=True)
     with pytest.raises(sa.exc.OperationalError, match="no such table"), db.read() as connection:
         connection.exec_driver_sql("SELECT * FROM nowhere")
 
@@ -301,14 +303,14 @@ def test_locks_stand_beside_the_one_file(
     """However the path is written, two processes on one file use the same locks."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    real = Database.open(tmp_path / "a" / "jobs.db", create=True)
+    real = FileDatabase.open(tmp_path / "a" / "jobs.db", create=True)
     if through == "link":
         path = tmp_path / "b" / "link.db"
         path.symlink_to(real.path)
     else:
         monkeypatch.chdir(tmp_path / "b")
         path = Path("../a/jobs.db")
-    assert Database.open(path, create=False).path == real.path
+    assert FileDatabase.open(path, create=False).path == real.path
 
 
 class TestUpgrade:
@@ -318,7 +320,7 @@ class TestUpgrade:
     def older(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A database of today, and a program of tomorrow."""
         path = tmp_path / "jobs.db"
-        db = Database.open(path, create=True)
+        db = FileDatabase.open(path, create=True)
         with db.write() as connection:
             connection.exec_driver_sql("INSERT INTO meta VALUES ('kept', 'yes')")
         migrations = tmp_path / "migrations"
@@ -338,7 +340,7 @@ class TestUpgrade:
 
     def test_keeps_a_copy_and_the_rows(self, older: Path) -> None:
         """The next command upgrades; the copy beside is the database as it was."""
-        db = Database.open(older, create=False)
+        db = FileDatabase.open(older, create=False)
         with db.read() as connection:
             assert connection.exec_driver_sql("SELECT value FROM meta").scalar() == "yes"
             assert connection.exec_driver_sql("SELECT count(*) FROM added").scalar() == 0
@@ -355,24 +357,24 @@ class TestUpgrade:
     @pytest.mark.parametrize("who", ["sender", "attached"])
     def test_is_refused_while_a_process_runs(self, older: Path, who: str) -> None:
         """A process that sends or follows keeps the schema it knows."""
-        lock = FileLock(subject.sender_lock_path(older)) if who == "sender" else None
+        lock = FileLock(sender_lock_path(older)) if who == "sender" else None
         if lock is None:
             lock = ProcessLock.create(older)
         else:
             assert lock.try_acquire()
         with pytest.raises(BusyError) as caught:
-            Database.open(older, create=False)
+            FileDatabase.open(older, create=False)
         assert caught.value.exit_code == 5
         lock.release(unlink=True)
         assert not list(older.parent.glob("jobs.db.before*"))
-        Database.open(older, create=False)
+        FileDatabase.open(older, create=False)
 
     def test_is_undone_where_a_migration_fails(self, older: Path) -> None:
         """A failed migration leaves the database as it was."""
         broken = schema.migrations_directory() / "versions" / "next.py"
         broken.write_text(broken.read_text() + "    op.execute('NONSENSE')\n")
         with pytest.raises(sa.exc.OperationalError):
-            Database.open(older, create=False)
+            FileDatabase.open(older, create=False)
         connection = sqlite3.connect(older)
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         connection.close()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from batchrunner.store.locks import FileLock, ProcessLock, is_alive, process_lock_files
+from batchrunner.store.sqlite.locks import FileLock, ProcessLock, is_alive, process_lock_files
 
 HOLD = """
 import sys
 from pathlib import Path
-from batchrunner.store.locks import FileLock
+from batchrunner.store.sqlite.locks import FileLock
 assert FileLock(Path(sys.argv[1])).try_acquire() or True
 lock = FileLock(Path(sys.argv[1] + ".kept"))
 assert lock.try_acquire()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from batchrunner.errors import DatabaseError
-from batchrunner.store.database import DiskFullError
-from batchrunner.store.locks import FileLock, write_lock_path
-from batchrunner.store.writer import ThreadConnection
+from batchrunner.store.faults import DiskFullError
+from batchrunner.store.sqlite.locks import FileLock, write_lock_path
+from batchrunner.store.sqlite.writer import ThreadConnection
 from tests.unit.stored import database
 
 

@@ -1,6 +1,6 @@
 """A schema of a PostgreSQL database: opened, checked, made or upgraded, and connected to.
 
-Promises what :class:`~batchrunner.store.database.Database` does, by other means: one transaction
+Promises what :class:`~batchrunner.store.sqlite.database.FileDatabase` does, by other means: one transaction
 writes at a time (an advisory lock that is its first statement), a reader has one snapshot, a
 process's locks go with it. Refuses newer schemas, and schemas that are another program's.
 """
@@ -10,18 +10,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
+from batchrunner.clock import Clock
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
 from batchrunner.places import Server
-from batchrunner.store.database import Database
-from batchrunner.store.driver import Connection, Lock
+from batchrunner.store.database import Queue, SharedWriter, WriteSession
+from batchrunner.store.driver import Connection, Lock, driver
 from batchrunner.store.inspection import DatabaseFacts, holder_of
 from batchrunner.store.postgres.connection import PgConnection, PgReading
 from batchrunner.store.postgres.faults import translated
@@ -31,7 +32,7 @@ from batchrunner.store.postgres.schema import migrate, standing
 from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
 from batchrunner.store.schema import Standing
-from batchrunner.store.writer import Writer
+from batchrunner.store.sharing import check_clock
 
 __all__ = ["PgDatabase"]
 
@@ -65,10 +66,10 @@ _HELD: Final = """
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
-class PgDatabase(Database):
+class PgDatabase:
     """An existing, current schema; safe to use from several threads."""
 
-    def __init__(self, place: Server) -> None:  # no file to wrap
+    def __init__(self, place: Server) -> None:
         """Start the thread of its connections; use :meth:`open_at`."""
         self.place = place
         self._portal = Portal()
@@ -82,7 +83,8 @@ class PgDatabase(Database):
     def open_at(cls, place: Server, *, create: bool) -> PgDatabase:
         """Open the schema at ``place``; build it first where there is none and ``create`` is true.
 
-        An older one is upgraded, in one transaction. Raises as :meth:`Database.open` does.
+        An older one is upgraded, in one transaction. Raises :class:`NoDatabaseError`, :class:`BusyError` (an upgrade while a process runs on it),
+        :class:`DatabaseError`.
         """
         db = cls(place)
         try:
@@ -133,14 +135,21 @@ class PgDatabase(Database):
         return str(self.place)
 
     @property
-    def is_file(self) -> bool:
-        """Whether this is a file, which can be copied and shrunk."""
-        return False
-
-    @property
     def log(self) -> Path | None:
         """The server looks after its own."""
         return None
+
+    def is_part(self, _path: Path) -> bool:
+        """No file is."""
+        return False
+
+    def is_gone(self) -> bool:
+        """Nobody takes a schema away for being unused."""
+        return False
+
+    def copies(self, _uids: Collection[str]) -> list[Path]:
+        """Nothing is known of what ``pg_dump`` made."""
+        return []
 
     def n_bytes(self) -> int:
         """Return how large it is."""
@@ -209,6 +218,14 @@ class PgDatabase(Database):
         self._sender = PgLock(self, SENDING)
         return self._sender
 
+    def check_clock(self, connection: Connection, clock: Clock) -> None:
+        """Raise :class:`DatabaseError` where this machine's clocks are not the server's."""
+        check_clock(driver(connection), clock)
+
+    def queue(self) -> Queue:
+        """Return what workers share."""
+        return self
+
     def worker_lock(self, process_id: int) -> Lock:
         """Return the lock that workers hold together, which keeps a single sender out, not yet taken."""
         self._sender = PgLock(self, SENDING, worker=process_id)
@@ -260,7 +277,7 @@ class PgDatabase(Database):
             yield PgReading(connection)
 
     @contextmanager
-    def session(self) -> Iterator[Any]:
+    def session(self) -> Iterator[WriteSession]:
         """Give a connection for a series of writing transactions, one writer at a time in each."""
         with translated(self.place), self._borrowed() as connection:
             session = PgSession(connection)
@@ -270,12 +287,12 @@ class PgDatabase(Database):
                 if not connection.raw.is_closed():
                     session.insist()
 
-    def writer(self) -> AbstractAsyncContextManager[Writer]:
+    def writer(self) -> AbstractAsyncContextManager[SharedWriter]:
         """Open the holder's connection: that which holds the sender lock."""
         return self._open_writer()
 
     @asynccontextmanager
-    async def _open_writer(self) -> AsyncIterator[Writer]:
+    async def _open_writer(self) -> AsyncIterator[SharedWriter]:
         held = self._sender.connection if self._sender is not None else None
         connection = self.connect() if held is None else held
         writer = PgWriter(connection, self._portal, self.place)
@@ -345,7 +362,10 @@ class PgSession:
     def overwrite(self) -> None:
         """What is deleted is overwritten when its page is vacuumed and used again: the server's matter."""
 
-    def vacuum(self) -> bool:
+    def refuse_full(self, n_doomed: int) -> None:
+        """The server's disk is not ours to look at."""
+
+    def shrink(self) -> bool:
         """Have the room of what was deleted be used again; it is not given back to the disk."""
         for table in _LARGE:
             self._connection.control(f"VACUUM (ANALYZE) {table}")

@@ -6,28 +6,24 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from batchrunner.places import Server
+from batchrunner.store.database import CheckpointMode, nothing
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.postgres.connection import PgConnection
 from batchrunner.store.postgres.faults import translated
 from batchrunner.store.postgres.portal import Portal
-from batchrunner.store.writer import CheckpointMode, Writer
 
 __all__ = ["PgWriter"]
 
 T = TypeVar("T")
 
 
-def _nothing() -> None:
-    """Have nothing to do before a transaction."""
-
-
-class PgWriter(Writer):
+class PgWriter:
     """What the holder writes through; one transaction after another."""
 
-    packs = False
+    packs: ClassVar[bool] = False
 
     def __init__(self, connection: PgConnection, portal: Portal, place: Server) -> None:
         """Wrap an open connection."""
@@ -40,7 +36,7 @@ class PgWriter(Writer):
         self._is_begun = False
 
     async def transact(
-        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = _nothing
+        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
     ) -> T:
         """Run ``function`` in one transaction and return its value once committed.
 
@@ -69,7 +65,7 @@ class PgWriter(Writer):
     async def turn(self, begin: Callable[[DriverConnection], T]) -> AsyncIterator[T]:
         """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
 
-        Where there is none it is rolled back at the end.
+        Where there is none, what ``begin`` wrote is committed at the end.
         """
 
         def begun() -> T:
@@ -93,7 +89,6 @@ class PgWriter(Writer):
                 self._driver.keep_lock(is_kept=False)
                 if self._is_begun:
                     self._is_begun = False
-                    # What begin wrote holds.
                     await self._spawned(lambda: self._driver.execute("COMMIT"))
 
     def _is_our_turn(self) -> bool:

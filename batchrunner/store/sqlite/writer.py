@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import aiosqlite
 from sqlalchemy import event
@@ -20,23 +20,19 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from batchrunner.failpoints import hit
+from batchrunner.store.database import CheckpointMode, nothing
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.faults import translated
-from batchrunner.store.locks import FileLock, write_lock_path
+from batchrunner.store.sqlite.locks import FileLock, write_lock_path
 
-__all__ = ["CheckpointMode", "Writer", "open_writer"]
+__all__ = ["FileWriter", "ThreadConnection", "open_writer"]
 
 T = TypeVar("T")
-CheckpointMode = Literal["PASSIVE", "TRUNCATE"]
 
 #: How long a checkpoint that empties the log waits for readers, in milliseconds.
 _TRUNCATE_WAIT_MS: Final = 1000
 #: How long closing waits for another process's short write, in seconds.
 _CLOSE_WAIT_S: Final = 30.0
-
-
-def _nothing() -> None:
-    """Have nothing to do before a transaction."""
 
 
 class ThreadConnection(aiosqlite.Connection):
@@ -53,7 +49,7 @@ class ThreadConnection(aiosqlite.Connection):
         return self._conn
 
 
-class Writer:
+class FileWriter:
     """What the holder writes through; calls are executed one after another, in order."""
 
     #: Whether a cycle's rows go as statements of many values (:func:`.cycle.prepare`).
@@ -67,7 +63,7 @@ class Writer:
         self._turn = asyncio.Lock()
 
     async def transact(
-        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = _nothing
+        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
     ) -> T:
         """Run ``function`` in one ``BEGIN IMMEDIATE`` transaction and return its value once committed.
 
@@ -111,13 +107,6 @@ class Writer:
                 raise
             return value
 
-    def turn(self, begin: Callable[[DriverConnection], T]) -> AbstractAsyncContextManager[T]:
-        """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
-
-        For workers that share a queue, which a file has none of.
-        """
-        raise NotImplementedError
-
     async def query(self, function: Callable[[DriverConnection], T]) -> T:
         """Run ``function``, which only reads, on the connection's thread."""
         return await self._run(function)
@@ -153,7 +142,7 @@ class Writer:
 @asynccontextmanager
 async def open_writer(
     path: Path, connect: Callable[[], sqlite3.Connection]
-) -> AsyncIterator[Writer]:
+) -> AsyncIterator[FileWriter]:
     """Open the writing connection; at the end empty the log and close, under the write lock."""
 
     async def create() -> ThreadConnection:
@@ -178,7 +167,7 @@ async def open_writer(
     try:
         raw = await held.get_raw_connection()
         thread = cast("ThreadConnection", raw.driver_connection)
-        writer = Writer(thread, path)
+        writer = FileWriter(thread, path)
         try:
             yield writer
         finally:

@@ -1,4 +1,4 @@
-"""Rewriting a database without its gaps, what that takes, and which copies of it are known.
+"""Rewriting a database without its gaps, and what that takes.
 
 SQLite writes the file anew into a temporary one, and from there into the log; only then is it cut.
 The temporary file lies beside the database, so that one disk needs the room and nothing of a
@@ -11,17 +11,14 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
-from batchrunner.store.database import Database, WriteSession, write_lock
 from batchrunner.store.faults import DiskFullError, translated
-from batchrunner.store.runs import driver
-from batchrunner.store.schema import APPLICATION_ID
+from batchrunner.store.sqlite.connecting import write_lock
 
-__all__ = ["copies", "log_size", "refuse_full", "remember_copy", "shrink"]
+__all__ = ["log_size", "refuse_full", "shrink"]
 
 #: Where SQLite makes temporary files.
 _VARIABLE: Final = "SQLITE_TMPDIR"
@@ -29,12 +26,7 @@ _VARIABLE: Final = "SQLITE_TMPDIR"
 _READER_MS: Final = 2_000
 #: Room beside what is computed: the log's frames, the pages of a chunk.
 _SLACK: Final = 1024 * 1024
-#: How every SQLite file begins, and where its application id stands.
-_MAGIC: Final = b"SQLite format 3\x00"
-_ID_AT: Final = slice(68, 72)
 _MB: Final = 1024 * 1024
-#: Prefix in ``meta`` of the copies that were made elsewhere.
-_COPY: Final = "copy."
 
 
 def log_size(log: Path) -> int:
@@ -45,12 +37,11 @@ def log_size(log: Path) -> int:
         return 0
 
 
-def refuse_full(session: WriteSession, path: Path, *, n_doomed: int) -> None:
+def refuse_full(conn: sqlite3.Connection, path: Path, *, n_doomed: int) -> None:
     """Raise :class:`DiskFullError` where the file can't be rewritten without ``n_doomed`` bytes.
 
     It is there three times for a moment: as it was, in the temporary file, and in the log.
     """
-    conn = session.driver()
     pages, gaps, size = (
         conn.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
@@ -66,12 +57,11 @@ def refuse_full(session: WriteSession, path: Path, *, n_doomed: int) -> None:
         )
 
 
-def shrink(session: WriteSession, path: Path) -> bool:
+def shrink(conn: sqlite3.Connection, path: Path) -> bool:
     """Rewrite the file without gaps; return whether it is cut.
 
     It is not where another program goes on reading it: what that one sees must stay.
     """
-    conn = session.driver()
     with translated(path), write_lock(path), _temporary_files_in(path.parent):
         # First what was overwritten reaches the file: its end is given back to the disk as it is.
         conn.execute(f"PRAGMA busy_timeout = {_READER_MS}")
@@ -99,52 +89,3 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
-
-
-def remember_copy(db: Database, path: Path, *, now_ms: int) -> None:
-    """Note that a copy was made there, so that a prune can name it."""
-    with db.write() as connection:
-        driver(connection).execute(
-            "INSERT INTO meta (key, value) VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET value = excluded.value",
-            (f"{_COPY}{path}", str(now_ms)),
-        )
-
-
-def copies(db: Database, uids: Collection[str]) -> list[Path]:
-    """Return the copies of the database that still have one of these runs.
-
-    Known are those beside it, whoever made them, and those that ``db backup`` made anywhere.
-    """
-    with db.read() as connection:
-        noted = connection.exec_driver_sql(
-            "SELECT substr(key, ?) FROM meta WHERE substr(key, 1, ?) = ?",
-            (len(_COPY) + 1, len(_COPY), _COPY),
-        ).scalars()
-        known = {Path(path) for path in noted}
-    known.update(db.path.parent.iterdir())
-    return sorted(path for path in known - {db.path} if _is_ours(path) and _has_any(path, uids))
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            head = file.read(100)
-    except OSError:
-        return False
-    return head.startswith(_MAGIC) and int.from_bytes(head[_ID_AT]) == APPLICATION_ID
-
-
-def _has_any(path: Path, uids: Collection[str]) -> bool:
-    """Tell whether a copy has one of the runs; one that can't be read may have."""
-    # Not a lock is taken on it, nor a file made beside it.
-    with contextlib.closing(
-        sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
-    ) as connection:
-        try:
-            rows = connection.execute("SELECT uid FROM run")
-            return any(uid in uids for (uid,) in rows)
-        except sqlite3.Error:
-            return True

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from batchrunner.store.database import Database, write_lock
+from batchrunner.store.driver import driver
 from batchrunner.store.faults import translated
-from batchrunner.store.locks import FileLock, process_lock_files, sender_lock_path
-from batchrunner.store.runs import driver
+from batchrunner.store.sqlite.connecting import write_lock
+from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.locks import FileLock, process_lock_files, sender_lock_path
 
 __all__ = ["discard_unused"]
 
@@ -22,7 +23,7 @@ _TABLES: Final = ("run", "process", "scope")
 _ENDINGS: Final = ("-wal", "-shm", "")
 
 
-def discard_unused(db: Database) -> bool:
+def discard_unused(db: FileDatabase) -> bool:
     """Remove the database's files if nothing was stored in it and nobody is on it; return whether."""
     lock = FileLock(sender_lock_path(db.path))
     with translated(db.path):
@@ -39,7 +40,7 @@ def discard_unused(db: Database) -> bool:
             lock.release(unlink=True)
 
 
-def _holds_anything(db: Database) -> bool:
+def _holds_anything(db: FileDatabase) -> bool:
     with db.read() as connection:
         conn = driver(connection)
         return any(
