@@ -310,7 +310,7 @@ def test_backup_is_the_database_as_it_stood(
 ) -> None:
     """A backup made while a transaction is open holds what was committed, alone and private."""
     # So long the note for `db prune` waits for that transaction, in vain.
-    monkeypatch.setattr("batchrunner.store.database._WRITE_LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("batchrunner.store.sqlite.connecting._WRITE_LOCK_WAIT_S", 0.1)
     run_id = load(db, lines(50))
     process = commands.register_process(db, "holder", now_ms=NOW)
     copy = tmp_path / "out" / "copy.db"
