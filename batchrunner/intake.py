@@ -33,9 +33,9 @@ from batchrunner.reading import (
 )
 from batchrunner.store.commands import RETRIED, n_pruned
 from batchrunner.store.database import Database
-from batchrunner.store.holder import WorstOf
 from batchrunner.store.load import Loader
 from batchrunner.store.merge import Diff, compare, merge_update
+from batchrunner.store.rescue import WorstOf
 from batchrunner.store.runs import StoredRun, find_by_digest, find_by_name, free_name
 
 __all__ = [

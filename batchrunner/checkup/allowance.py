@@ -29,6 +29,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.limits import limits_of_account
 from batchrunner.store.records import Cycle
+from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.store.runs import driver
 from batchrunner.transport import Aborted
 
@@ -37,7 +38,7 @@ __all__ = ["Allowance", "Errand"]
 #: A minute's limit of 3 gives a slot every 20 s; nobody waits longer than this for an answer.
 PATIENCE_S: Final = 25.0
 #: So long after a crash what was in flight may be booked earlier than it went (milliseconds).
-_ORPHANS_MS: Final = 60_000 + holder.MAX_LATE_MS
+_ORPHANS_MS: Final = 60_000 + MAX_LATE_MS
 #: How far ahead a request is booked: at first, and each time that turned out to be too little.
 _LEADS_MS: Final = (50.0, 150.0, 400.0, 1_000.0, 2_000.0, 4_000.0)
 _BESIDE: Final = (

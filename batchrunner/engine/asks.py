@@ -12,9 +12,10 @@ from batchrunner.engine.roster import Ending, Roster
 from batchrunner.engine.take_up import TakeUp
 from batchrunner.errors import BatchrunnerError, RefusedError, UsageError
 from batchrunner.models import RunId, Waiting, WaitingReason
-from batchrunner.store import holder as statements
+from batchrunner.store.asks import AskRow, load_asks, note_ask
 from batchrunner.store.database import Database, Writer
 from batchrunner.store.processes import Process
+from batchrunner.store.stops import end_run
 
 __all__ = ["Asks"]
 
@@ -84,13 +85,13 @@ class Asks:
         )
         wall = int(self._clock.wall())
         await self._writer.transact(
-            lambda conn: statements.end_run(conn, run_id, stop, finished=False, wall=wall)
+            lambda conn: end_run(conn, run_id, stop, finished=False, wall=wall)
         )
         self._roster.endings[run_id] = Ending(refused.exit_code, stop)
 
     async def look(self, *, is_taking: bool) -> None:
         """See who asks for what; with ``is_taking`` what others ask for is taken up."""
-        asks = await self._writer.query(statements.load_asks)
+        asks = await self._writer.query(load_asks)
         others = [ask for ask in asks if ask.process_id != self._process.id]
         self._askers = {}
         for ask in others:
@@ -106,7 +107,7 @@ class Asks:
             ):
                 await self._take(ask)
 
-    async def _take(self, ask: statements.AskRow) -> None:
+    async def _take(self, ask: AskRow) -> None:
         limits = CallLimits(
             max_wait_s=ask.options.get("max_wait_s"),
             deadline=_deadline(ask.options, self._clock.now()),
@@ -120,7 +121,7 @@ class Asks:
             note = f"the process that sends can't send it: {error.message}"
             if ask.note != note:
                 await self._writer.transact(
-                    lambda conn: statements.note_ask(conn, ask.run_id, ask.process_id, note)
+                    lambda conn: note_ask(conn, ask.run_id, ask.process_id, note)
                 )
 
 

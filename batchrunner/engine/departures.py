@@ -16,6 +16,7 @@ from batchrunner.store import holder as statements
 from batchrunner.store import sample
 from batchrunner.store.database import Writer
 from batchrunner.store.runs import DriverConnection
+from batchrunner.store.stops import cancel_some, end_run, let_go, put_back
 
 __all__ = ["Departures"]
 
@@ -51,7 +52,7 @@ class Departures:
         wall = int(self._clock.wall())
         if run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR:
             n = await self._writer.transact(
-                lambda conn: statements.put_back(conn, run.id, list(run.first_failures))
+                lambda conn: put_back(conn, run.id, list(run.first_failures))
             )
             run.add(JobState.FAILED, -n)
             run.add(JobState.PENDING, n)
@@ -68,7 +69,7 @@ class Departures:
                 is_over := self._is_over_for_others(conn, run, is_finished=is_finished)
             ) is not None:
                 return is_over
-            statements.end_run(
+            end_run(
                 conn,
                 run.id,
                 None if is_cancelled else stop,
@@ -115,9 +116,7 @@ class Departures:
 
     async def _cancel_rest(self, run: LiveRun, wall: int) -> None:
         """Cancel what came back from the senders after the run was given up."""
-        while n := await self._writer.transact(
-            lambda conn: statements.cancel_some(conn, run.id, wall=wall)
-        ):
+        while n := await self._writer.transact(lambda conn: cancel_some(conn, run.id, wall=wall)):
             run.add(JobState.PENDING, -n)
             run.add(JobState.CANCELLED, n)
 
@@ -128,9 +127,7 @@ class Departures:
                 continue
             wall = int(self._clock.wall())
             times = run.take_times(self._clock.now(), wall)
-            await self._writer.transact(
-                partial(statements.let_go, run_id=run.id, wall=wall, times=times)
-            )
+            await self._writer.transact(partial(let_go, run_id=run.id, wall=wall, times=times))
 
 
 def _stop_code(stop: Waiting | None, interrupted_code: int | None) -> int:

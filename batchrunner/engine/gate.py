@@ -22,7 +22,7 @@ from batchrunner.core.pause import remaining_ms
 from batchrunner.core.token_use import MINUTE_GRAIN
 from batchrunner.engine.live import Claim
 from batchrunner.failpoints import hit
-from batchrunner.store.holder import MAX_LATE_MS
+from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.transport import Aborted
 
 #: Nobody sleeps longer than this in one piece, so that a clock step is seen (seconds).

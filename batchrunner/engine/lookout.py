@@ -18,9 +18,9 @@ from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.waits import what_it_waits_for
 from batchrunner.models import Waiting
-from batchrunner.store import holder as statements
 from batchrunner.store import waits
 from batchrunner.store.database import Database, Writer
+from batchrunner.store.stops import set_waiting
 
 __all__ = ["LOOK_S", "Lookout"]
 
@@ -120,9 +120,7 @@ class Lookout:
             cause = cause_of(run, now, wall)
             if run.tells:
                 await self._writer.transact(
-                    lambda conn: statements.set_waiting(
-                        conn, run.id, waiting, cause=cause, wall=int(wall)
-                    )
+                    lambda conn: set_waiting(conn, run.id, waiting, cause=cause, wall=int(wall))
                 )
             self._feed.waiting(run)
         self._feed.picture(run, self._scopes, is_draining=self._stops.asked)

@@ -13,9 +13,9 @@ from batchrunner.failpoints import hit
 from batchrunner.options import PRICES
 from batchrunner.providers import pool_of
 from batchrunner.providers.pricing import worst_case
-from batchrunner.store import holder as statements
 from batchrunner.store import scopes, sharing
 from batchrunner.store.database import Database, Writer
+from batchrunner.store.rescue import Rescued, rescue
 from batchrunner.store.runs import DriverConnection
 
 __all__ = ["Rescue"]
@@ -49,7 +49,7 @@ class Rescue:
             for model, price in (limits.defaults.get(PRICES) or {}).items()
         }
 
-        def begin(conn: DriverConnection) -> statements.Rescued:
+        def begin(conn: DriverConnection) -> Rescued:
             scopes.prune_usage(conn, now=int(self._clock.now()), wall=int(self._clock.wall()))
             return self._rescued(conn, said)
 
@@ -61,15 +61,15 @@ class Rescue:
 
     def _rescued(
         self, conn: DriverConnection, said: Mapping[str, Any] = MappingProxyType({})
-    ) -> statements.Rescued:
+    ) -> Rescued:
         now, wall = int(self._clock.now()), int(self._clock.wall())
         living = sharing.forget_dead(conn, self._database.is_alive) if self._is_shared else None
-        return statements.rescue(
+        return rescue(
             conn, now=now, wall=wall, pool_of=pool_of, worst_of=worst_case(said, wall),
             living=living,
         )  # fmt: skip
 
-    def _tell(self, rescued: statements.Rescued) -> None:
+    def _tell(self, rescued: Rescued) -> None:
         if rescued.n_jobs:
             hit("rescue.committed")
             were = "1 job was" if rescued.n_jobs == 1 else f"{rescued.n_jobs:,} jobs were"

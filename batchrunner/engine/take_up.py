@@ -26,6 +26,7 @@ from batchrunner.store.holder import RunRow
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import DriverConnection
 from batchrunner.store.spending import note_prices
+from batchrunner.store.stops import clear_holds
 
 __all__ = ["TakeUp"]
 
@@ -91,7 +92,7 @@ class TakeUp:
             if tells:
                 statements.take_up(conn, run_id, me, wall=wall)
             note_prices(conn, run_id, row.options.get(PRICES))
-            statements.clear_holds(conn, run_id)
+            clear_holds(conn, run_id)
             run = LiveRun(
                 row=row,
                 wire=wire,

@@ -18,7 +18,6 @@ from batchrunner.errors import UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, StoredRunState
 from batchrunner.options import JobFilter
-from batchrunner.store import holder
 from batchrunner.store.caps import (
     LimitChange,
     clear_limit,
@@ -40,6 +39,7 @@ from batchrunner.store.processes import (
     unregister,
 )
 from batchrunner.store.runs import StoredRun, driver
+from batchrunner.store.stops import cancel_some, clear_holds, forget_person
 
 #: Every command of the store, those of its neighbours included.
 __all__ = [
@@ -89,7 +89,7 @@ def lift(db: Database, run: StoredRun) -> StoredRunState:
     with db.write() as connection:
         conn = driver(connection)
         conn.execute("UPDATE run SET state = 'ready' WHERE id = ? AND state = 'paused'", (run.id,))
-        holder.forget_person(conn, run.id)
+        forget_person(conn, run.id)
         (state,) = conn.execute("SELECT state FROM run WHERE id = ?", (run.id,)).fetchone()
         return StoredRunState(state)
 
@@ -107,7 +107,7 @@ def cancel(db: Database, run: StoredRun, *, now_ms: int) -> int:
         n_cancelled = 0
         while True:
             with session.transaction() as connection:
-                n = holder.cancel_some(driver(connection), run.id, wall=now_ms)
+                n = cancel_some(driver(connection), run.id, wall=now_ms)
             hit("cancel.chunk")
             n_cancelled += n
             if n == 0:
@@ -135,13 +135,13 @@ def retry(db: Database, run: StoredRun, jobs: JobFilter) -> int:
         with session.transaction() as connection:
             conn = driver(connection)
             _refuse_deleted(conn, run.id)
-            holder.clear_holds(conn, run.id)
+            clear_holds(conn, run.id)
             conn.execute(
                 "UPDATE run SET state = 'ready', finished_at = NULL"
                 " WHERE id = ? AND (n_pending > 0 OR n_running > 0)",
                 (run.id,),
             )
-            holder.forget_person(conn, run.id)
+            forget_person(conn, run.id)
             # Cancelled when its last job was being answered: there is nothing to put back.
             conn.execute(
                 "UPDATE run SET state = 'finished' WHERE id = ? AND state = 'cancelled'"

@@ -27,7 +27,9 @@ from batchrunner.store.database import Database, WriteSession
 from batchrunner.store.driver import Connection, DriverConnection
 from batchrunner.store.load import model_id
 from batchrunner.store.postgres.compare import compared
+from batchrunner.store.rescue import WorstOf, rescue, unpriced
 from batchrunner.store.runs import StoredRun, driver, refuse_live, run_by_id
+from batchrunner.store.stops import forget_person
 
 __all__ = ["Diff", "apply_sets", "check_sets", "compare", "merge_update", "rescue_orphans"]
 
@@ -109,7 +111,7 @@ def merge_update(
     *,
     digest: bytes,
     pool_of: Callable[[str, str], str],
-    worst_of: holder.WorstOf = holder.unpriced,
+    worst_of: WorstOf = unpriced,
 ) -> Diff:
     """Take the content that was read in into a run, and return how it differed.
 
@@ -148,7 +150,7 @@ def merge_update(
                 " WHERE id = ? AND state IN ('finished', 'cancelled') AND n_pending > 0",
                 (run_id,),
             )
-            holder.forget_person(conn, run_id)
+            forget_person(conn, run_id)
     return comparison.diff
 
 
@@ -157,7 +159,7 @@ def rescue_orphans(
     db: Database,
     run_id: RunId,
     pool_of: Callable[[str, str], str],
-    worst_of: holder.WorstOf,
+    worst_of: WorstOf,
 ) -> None:
     """Put back the jobs that a process which died had in flight; only under the sender lock."""
     with db.read() as connection:
@@ -171,7 +173,7 @@ def rescue_orphans(
         with session.transaction() as connection:
             conn = driver(connection)
             clock = SystemClock(holder.last_seen(conn))
-            holder.rescue(
+            rescue(
                 conn,
                 now=int(clock.now()),
                 wall=int(clock.wall()),

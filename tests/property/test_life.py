@@ -26,8 +26,10 @@ from batchrunner.store import holder as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.merge import merge_update
 from batchrunner.store.records import Ask, Cycle, CycleResult, Settle
+from batchrunner.store.rescue import rescue
 from batchrunner.store.runs import driver
 from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.stops import end_run, put_back
 from tests.unit.stored import NOW, line, loader, run
 
 PENDING, RUNNING = JobState.PENDING, JobState.RUNNING
@@ -273,7 +275,7 @@ class Life(RuleBasedStateMachine):
         self.db = FileDatabase.open(self.path, create=False)
         orphans = self.ids(RUNNING)
         with self.db.write() as connection:
-            rescued = statements.rescue(
+            rescued = rescue(
                 driver(connection), now=self.now, wall=self.now, pool_of=lambda _p, _m: "p"
             )
         assert rescued.n_jobs == len(orphans)
@@ -294,7 +296,7 @@ class Life(RuleBasedStateMachine):
         named = data.draw(st.lists(st.sampled_from(sorted(self.jobs)), min_size=1, unique=True))
         failed = [id_ for id_ in named if self.jobs[id_].state is FAILED]
         with self.db.write() as connection:
-            n = statements.put_back(driver(connection), RunId(self.run_id), named)
+            n = put_back(driver(connection), RunId(self.run_id), named)
         assert n == len(failed)
         for id_ in failed:
             self.jobs[id_] = replace(self.move(id_, JobEvent.PUT_BACK), attempts=0)
@@ -376,9 +378,7 @@ class Life(RuleBasedStateMachine):
     def the_run_ends(self) -> None:
         """A run with nothing left is finished."""
         with self.db.write() as connection:
-            statements.end_run(
-                driver(connection), RunId(self.run_id), None, finished=True, wall=self.now
-            )
+            end_run(driver(connection), RunId(self.run_id), None, finished=True, wall=self.now)
         self.run_state = "finished"
 
     # --- what always holds

@@ -11,7 +11,7 @@ from batchrunner.core.pause import begin
 from batchrunner.core.scope import ScopeLedger
 from batchrunner.engine.live import LiveRun
 from batchrunner.models import ModelId, ScopeId, Waiting, WaitingReason
-from batchrunner.store.holder import MAX_LATE_MS
+from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.transport import Aborted
 from tests.unit.live_scene import NOW, LiveScene
 

@@ -11,10 +11,12 @@ from batchrunner.errors import UsageError
 from batchrunner.models import StoredRunState, Waiting, WaitingReason
 from batchrunner.options import JobFilter, LimitOptions
 from batchrunner.store import commands, holder
+from batchrunner.store.asks import load_asks
 from batchrunner.store.database import Database
 from batchrunner.store.maintenance import backup, check, someone_sends
 from batchrunner.store.runs import driver
 from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.stops import set_waiting
 from tests.unit.stored import NOW, database, lines, load, put, run, states
 
 MIXED = [(1, "completed"), (2, "failed"), (3, "cancelled"), (4, "running")]
@@ -163,14 +165,14 @@ def test_a_stops_date_keeps_nobody_from_taking_a_run_up(db: Database) -> None:
 
     def waits_until() -> int | None:
         with db.read() as connection:
-            (ask,) = holder.load_asks(driver(connection))
+            (ask,) = load_asks(driver(connection))
         return ask.waits_until
 
     assert waits_until() is None
     with db.write() as connection:
         holder.take_up(driver(connection), run_id, process.id, wall=NOW)
         waiting = Waiting(reason=WaitingReason.DAILY_LIMIT, until=99, detail="d")
-        holder.set_waiting(driver(connection), run_id, waiting, cause="rpd", wall=NOW)
+        set_waiting(driver(connection), run_id, waiting, cause="rpd", wall=NOW)
     assert waits_until() == 99
     commands.unregister(db, process)
 

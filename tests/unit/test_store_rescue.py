@@ -9,7 +9,8 @@ import pytest
 
 from batchrunner.providers import pool_of
 from batchrunner.store import scopes
-from batchrunner.store.holder import MAX_LATE_MS, rescue, set_account
+from batchrunner.store.holder import set_account
+from batchrunner.store.rescue import MAX_LATE_MS, rescue
 from batchrunner.store.runs import driver
 from tests.unit.stored import database, lines, load
 

@@ -13,6 +13,7 @@ from batchrunner.store import explain, holder, scopes, waits
 from batchrunner.store.database import Database
 from batchrunner.store.records import TimeSum
 from batchrunner.store.runs import driver
+from batchrunner.store.stops import end_run, set_waiting
 from batchrunner.views import TimeView
 from tests.unit.stored import NOW, database, lines, load, run
 
@@ -45,11 +46,11 @@ class Store:
 
     def wait(self, at: int, waiting: Waiting | None = FULL, cause: str = "rpd") -> None:
         """Begin or end a wait."""
-        self.do(holder.set_waiting, waiting, cause=cause, wall=NOW + at)
+        self.do(set_waiting, waiting, cause=cause, wall=NOW + at)
 
     def end(self, at: int, stop: Waiting | None = None, *times: TimeSum) -> None:
         """Have its process end it."""
-        self.do(holder.end_run, stop, finished=stop is None, wall=NOW + at, times=times)
+        self.do(end_run, stop, finished=stop is None, wall=NOW + at, times=times)
 
     def sum(self, cause: str, ms: float) -> TimeSum:
         """Return time that went into one cause."""
