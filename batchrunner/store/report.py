@@ -45,7 +45,7 @@ _MODELS: Final = """
            count(*) FILTER (WHERE j.state = 'failed'),
            sum(r.input_tokens), sum(r.output_tokens), sum(r.cost_usd)
     FROM job j JOIN model m ON m.id = j.model_id LEFT JOIN response r ON r.job_id = j.id
-    WHERE j.id > ? AND j.id < ? GROUP BY j.model_id ORDER BY 2 DESC, 1 LIMIT ?"""
+    WHERE j.id > ? AND j.id < ? GROUP BY j.model_id, m.name ORDER BY 2 DESC, 1 LIMIT ?"""
 
 
 def models(db: Database, run: StoredRun) -> list[ModelLine]:

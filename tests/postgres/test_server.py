@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchrunner.cli import main
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError, UsageError
 from batchrunner.places import Server, place_of
 from batchrunner.store.maintenance import check
@@ -52,6 +53,33 @@ def test_a_file_becomes_rows_in_its_order(house: House, api: ApiServer) -> None:
     assert [row["key"] for row in rows] == [f"j{n}" for n in range(120)]
     assert {(row["status"], row["attempts"]) for row in rows} == {("completed", "1")}
     assert house.run("db", "check").code == 0
+
+
+#: Each view, in every form that has statements of its own.
+VIEWS = (
+    ("status",), ("runs",), ("jobs",), ("jobs", "--status", "failed", "--limit", "2"), ("show", "jobs", "j0"),
+    ("errors",), *(("export", "-f", name) for name in ("csv", "jsonl", "openai", "anthropic", "input")),
+    ("export", "-f", "csv", "--columns", "key,metadata.*,request,response,output_text"),
+    *(("usage", "--by", name) for name in ("day", "model", "run", "account")), ("usage", "--model", "sim-1"),
+    ("limits",), ("explain",), ("explain", "jobs", "j0"), ("report", "jobs", "-o", "report.html"),
+    ("plan", "--compare", "jobs"), ("db", "check"), ("db", "upgrade"),
+)  # fmt: skip
+
+
+def test_every_view_is_there(
+    house: House,
+    api: ApiServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What shows a run in a file shows one on a server: no statement is understood by one alone."""
+    api.script([{"n": 2, "status": 400}])
+    house.jobs(3, metadata={"row": 1})
+    house.submit("--rpm", "6000", code=1)
+    monkeypatch.chdir(house.folder)
+    monkeypatch.setenv("BATCHRUNNER_DB", house.db)
+    codes = {words: main([*words]) for words in VIEWS}
+    assert {words: code for words, code in codes.items() if code} == {}, capsys.readouterr().err
 
 
 def test_a_killed_sender_loses_nothing(house: House, api: ApiServer) -> None:
