@@ -43,6 +43,7 @@ from batchrunner.options import (
     JobFilter,
     LimitOptions,
     RunOptions,
+    WorkerOptions,
 )
 from batchrunner.places import Place, Server, place_of
 from batchrunner.planned import CompareView, PlanView
@@ -191,22 +192,12 @@ class Batchrunner:
         )
 
     async def work(
-        self,
-        *,
-        provider: str | None = None,
-        until_done: bool = False,
-        listener: Listener | None = None,
+        self, options: WorkerOptions = WorkerOptions(), *, listener: Listener | None = None
     ) -> int:
-        """Drain a shared queue (PostgreSQL) beside other workers; return the exit code.
-
-        ``provider``: only that one's runs. ``until_done``: end where nothing is left, not by a
-        signal alone.
-        """
+        """Drain a shared queue (PostgreSQL) beside other workers; return the exit code."""
         from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
 
-        return await sending.work(
-            self._target(CallOptions(), listener), provider=provider, until_done=until_done
-        )
+        return await sending.work(self._target(CallOptions(), listener), options)
 
     async def retry(
         self,

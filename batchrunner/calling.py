@@ -15,7 +15,7 @@ from batchrunner.config import Config
 from batchrunner.core.budget import NO_BUDGET
 from batchrunner.core.credentials import Secrets
 from batchrunner.engine.feed import counts_json, waiting_json
-from batchrunner.engine.offers import Offers
+from batchrunner.engine.offers import Offers, Wanted
 from batchrunner.engine.priced import check_priced
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.session import run_session
@@ -256,10 +256,15 @@ class Call:
         }
         return replace(results.pop(worst), others=tuple(results.values()))
 
-    async def work(self, *, provider: str | None, until_done: bool) -> int:
+    async def work(self, wanted: Wanted, *, until_done: bool) -> int:
         """Drain a shared queue beside other workers; return the exit code."""
-        offers = Offers(defaults_of=self._defaults_of, provider=provider, until_done=until_done)
-        async with self._wired(None) as wiring:
+        offers = Offers(defaults_of=self._defaults_of, wanted=wanted, until_done=until_done)
+
+        def accounts(provider: str) -> Collection[str]:
+            configured = self.config.run_defaults(provider).get("account")
+            return wanted.accounts if configured is None else {*wanted.accounts, str(configured)}
+
+        async with self._wired(None, accounts) as wiring:
             await work(
                 self.db,
                 offers=offers,
@@ -271,8 +276,10 @@ class Call:
         return ExitCode.DONE if self.stops.exit_code is None else self.stops.exit_code
 
     @asynccontextmanager
-    async def _wired(self, simulator_url: str | None) -> AsyncIterator[Wiring]:
-        """Give what makes the runs' ways to their providers."""
+    async def _wired(
+        self, simulator_url: str | None, accounts: Callable[[str], Collection[str]] | None = None
+    ) -> AsyncIterator[Wiring]:
+        """Give what makes the runs' ways to their providers; ``accounts``: those of a worker's keys."""
         wiring = Wiring(
             self.environ,
             self.notice,
@@ -281,6 +288,7 @@ class Call:
             told=self.secrets,
             typed_proxies=self.typed_proxies,
             look=self.ring.look,
+            accounts=accounts,
         )
         try:
             yield wiring

@@ -1,7 +1,7 @@
 """What a person may tune, as values with defaults that are right for most (CONTRACT §1).
 
 ``RunOptions`` are stored with the run, ``LimitOptions`` with the account, ``CallOptions`` live for
-one call only.
+one call only, ``WorkerOptions`` for a worker's time.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ BUDGET: Final = "budget"
 #: Options' names among those that are stored.
 MAX_COST: Final = "max_cost"
 CONCURRENCY: Final = "concurrency"
+#: A named account, and the fingerprint of the key that was there when its run was prepared last.
+ACCOUNT_KEY: Final = "account_key"
+TAGS: Final = "tags"
 #: Options for which a variable of the environment comes before the configuration.
 UNDER_ENVIRONMENT: Final = ("base_url", "proxy")
 
@@ -54,6 +57,8 @@ class RunOptions:
     headers: tuple[str, ...] = ()
     api_version: str | None = None
     account: str | None = None
+    #: What a worker needs to take it; ``("none",)``: nothing any more.
+    tags: tuple[str, ...] = ()
     #: ``None``: not typed; ``"auto"``: found by trying.
     concurrency: int | Literal["auto"] | None = None
     priority: int | None = None
@@ -150,6 +155,22 @@ class CallOptions:
         """The longest single wait in force; ``None``: no end."""
         longest = DEFAULT_MAX_WAIT_S if self.max_wait_s is None else self.max_wait_s
         return None if longest == NO_END else longest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """Which runs a worker takes, and when it ends."""
+
+    #: Only runs of that provider.
+    provider: str | None = None
+    #: What it has: runs that ask for a tag which is not among these are left to others.
+    tags: tuple[str, ...] = ()
+    #: Runs that ask for no tag are left to others too.
+    only_tagged: bool = False
+    #: Accounts (``--account`` of a run) that its keys are of, beside those that are known to be.
+    accounts: tuple[str, ...] = ()
+    #: End where nothing is left, not by a signal alone.
+    until_done: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

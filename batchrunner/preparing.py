@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,12 @@ import msgspec
 
 from batchrunner.config import Config
 from batchrunner.core.caching import start_of
+from batchrunner.core.credentials import Credential
 from batchrunner.errors import RefusedError
 from batchrunner.formats.lines import Fill
 from batchrunner.formats.sets import apply_sets, model_of
 from batchrunner.models import RunId, ScopeId
-from batchrunner.options import JobFilter, LimitOptions, RunOptions, in_force
+from batchrunner.options import ACCOUNT_KEY, TAGS, JobFilter, LimitOptions, RunOptions, in_force
 from batchrunner.providers import Profile, Providers
 from batchrunner.providers.keyring import Look, look
 from batchrunner.routes import said_base_urls, stored_routes
@@ -35,6 +37,7 @@ from batchrunner.store.accounts import (
 )
 from batchrunner.store.database import Database
 from batchrunner.store.runs import StoredRun, stored_run
+from batchrunner.values import NO_TAGS
 from batchrunner.wiring import Wiring, account_key
 
 __all__ = [
@@ -61,6 +64,8 @@ def stored_options(old: Mapping[str, Any], run: RunOptions) -> dict[str, Any]:
         for name, value in asdict(run).items()
         if value is not None and value != () and name != "provider"
     }
+    if typed.get(TAGS) == [NO_TAGS]:
+        typed[TAGS] = []
     if "output" in typed:
         typed["output"] = str(Path(str(typed["output"])).absolute())
         if typed["output"] != old.get("output"):
@@ -116,6 +121,8 @@ def apply_limits(
     options = options_in_force(stored, config)
     scope = stored.account_id
     is_named = bool(options.get("account"))
+    if is_named:
+        _note_key(db, stored, options=options, environ=environ, providers=providers, look=look)
     stands_in = scope is not None and is_stand_in(db, scope, stored.uid)
     if scope is None or is_named or stands_in:
         key = account_of(stored.provider, options, environ, providers, look)
@@ -237,14 +244,45 @@ def account_of(
         return str(options["account"])
     if _is_built_in_simulator(provider, options):
         return "simulator"
+    try:
+        credential, address = _credential(provider, options, environ, providers, look)
+    except RefusedError:
+        return None
+    return account_key(options, credential, address)
+
+
+def _credential(
+    provider: str,
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    providers: Providers,
+    look: Look,
+) -> tuple[Credential | None, str]:
+    """Return what a provider's run would be sent with from here, and the address that it prefers."""
     wiring = Wiring(environ, lambda _text: None, providers=providers, look=look)
     known = providers.profile(provider)
     addresses = wiring.base_urls(known, options)
-    try:
-        credential = wiring.credential(known, addresses, options.get("key_file"))
-        return account_key(options, credential, addresses[0])
-    except RefusedError:
-        return None
+    return wiring.credential(known, addresses, options.get("key_file")), addresses[0]
+
+
+def _note_key(
+    db: Database,
+    stored: StoredRun,
+    *,
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    providers: Providers,
+    look: Look,
+) -> None:
+    """Keep which key the account of a run has, as far as one is there: workers with another leave the run."""
+    if _is_built_in_simulator(stored.provider, options):
+        return
+    with suppress(RefusedError):
+        credential, _ = _credential(stored.provider, options, environ, providers, look)
+        if credential is not None:
+            found = [str(options["account"]), credential.fingerprint()]
+            if options.get(ACCOUNT_KEY) != found:
+                commands.store_option(db, stored.id, ACCOUNT_KEY, found)
 
 
 def is_built_in_simulator(stored: StoredRun, options: Mapping[str, Any]) -> bool:

@@ -9,16 +9,18 @@ which tell ways apart and can't be turned back, and the process that sends compa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from yarl import URL
 
-from batchrunner.errors import RefusedError
+from batchrunner.errors import RefusedError, UsageError
+from batchrunner.options import ACCOUNT_KEY
 from batchrunner.providers import Profile
 from batchrunner.routes import Route, said_base_urls
 
-__all__ = ["check_same_way", "way_of"]
+__all__ = ["check_account", "check_same_way", "way_of"]
 
 #: What differs, in words.
 _WORDS: Final[Mapping[str, str]] = {
@@ -63,6 +65,26 @@ def check_same_way(asked: Mapping[str, str], own: Mapping[str, str]) -> None:
                 f"it {words} than the process that asked for the run",
                 fix="Nothing: the run goes on when that process is done.",
             )
+
+
+def check_account(options: Mapping[str, Any], fingerprint: str, accounts: Collection[str]) -> None:
+    """Raise :class:`UsageError` where a run is of an account that this worker's key may not be of.
+
+    A worker sends whatever run it is given the key for, unless the run names its account: then its key is
+    the one that was there when the run was submitted or resumed last, or its account is among
+    ``accounts``, those that the worker was told of.
+    """
+    name = options.get("account")
+    if (
+        name is not None
+        and name not in accounts
+        and [name, fingerprint] != options.get(ACCOUNT_KEY)
+    ):
+        raise UsageError(
+            f"it is for the account {name}, and the key here is not known to be of that (worker --account"
+            f" {shlex.quote(name)}, where it is)",
+            fix=f"batchrunner worker --account {shlex.quote(name)}",
+        )
 
 
 def _hash(parts: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from batchrunner.checkup import Scene, advised
 from batchrunner.clock import wall_ms
 from batchrunner.config import Config
 from batchrunner.core.credentials import Secrets
+from batchrunner.engine.offers import Wanted
 from batchrunner.engine.priced import endless_of
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
@@ -30,7 +31,14 @@ from batchrunner.formats.lines import Rows
 from batchrunner.intake import Intake, Taken, notices_of, rejects_path
 from batchrunner.models import ExitCode, RunId, StoredRunState
 from batchrunner.notifying import Notifier, webhook_address
-from batchrunner.options import CallOptions, JobFilter, LimitOptions, RunOptions, in_force
+from batchrunner.options import (
+    CallOptions,
+    JobFilter,
+    LimitOptions,
+    RunOptions,
+    WorkerOptions,
+    in_force,
+)
 from batchrunner.places import Place
 from batchrunner.preparing import (
     address_of,
@@ -141,11 +149,17 @@ async def resume(
         return await _drained(this, [stored.id for stored in found])
 
 
-async def work(target: Target, *, provider: str | None, until_done: bool) -> int:
-    """Drain a shared queue beside other workers, until told to stop or, ``until_done``, nothing is left."""
-    check_options(RunOptions(provider=provider), LimitOptions(), target.providers)
+async def work(target: Target, options: WorkerOptions) -> int:
+    """Drain a shared queue beside other workers, until told to stop or, if so asked, nothing is left."""
+    check_options(RunOptions(provider=options.provider), LimitOptions(), target.providers)
+    wanted = Wanted(
+        provider=options.provider,
+        tags=frozenset(options.tags),
+        only_tagged=options.only_tagged,
+        accounts=frozenset(options.accounts),
+    )
     async with _calling(target, RunOptions()) as this:
-        return await this.work(provider=provider, until_done=until_done)
+        return await this.work(wanted, until_done=options.until_done)
 
 
 async def retry(

@@ -30,6 +30,9 @@ _WHOLE: Final = re.compile(r"[+-]?0*\d{1,12}", re.ASCII)
 MOST: Final = 10**12 - 1
 _DOLLARS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _FAILURES: Final = re.compile(r"\d{1,12}|(?P<percent>\d{1,3}(?:\.\d+)?)%", re.ASCII)
+#: What takes tags back.
+NO_TAGS: Final = "none"
+_TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=/-]{0,62}", re.ASCII)
 #: A header's name, RFC 9110 §5.1.
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:[^\r\n\0]*", re.ASCII)
 #: Typed as literals, which a checked string is not.
@@ -198,3 +201,14 @@ def read_field(text: str) -> tuple[str, str]:
 def _cut(text: str) -> str:
     """Return what was typed as far as a message needs it."""
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def read_tags(text: str) -> tuple[str, ...]:
+    """Return the tags of ``eu,big``; ``none`` alone is that word."""
+    tags = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise ValueError(
+                f"'{_cut(tag)}' is no tag: write letters, digits and ._:=/- like eu,big"
+            )
+    return tags

@@ -25,6 +25,29 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A live worker of a queue, and what it has of one run."""
+
+    pid: int
+    host: str
+    user: str
+    since: int
+    #: When it was last heard of, by the server's clock, and how long ago that was.
+    beat_at: int | None
+    beat_age_ms: int
+    #: What it was started with (``--tags``).
+    tags: Sequence[str] = ()
+    #: Jobs that it has claimed.
+    in_flight: int = 0
+    #: Jobs that it brought to an end.
+    answered: int = 0
+    #: Of all that workers brought to an end, those that are gone included; ``None``: nothing yet.
+    share: float | None = None
+    #: Why it leaves the run to others; ``None``: it does not.
+    leaves: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCounts:
     """Sends of a run, by what became of them."""
 
@@ -124,6 +147,10 @@ class RunView:
     started_at: int | None = None
     finished_at: int | None = None
     runner: Runner | None = None
+    #: Who drains the queue that the run is on; none on a file.
+    workers: Sequence[WorkerView] = ()
+    #: What a worker needs to take the run (``--tags``).
+    tags: Sequence[str] = ()
     jobs: JobCounts = JobCounts()
     requests: RequestCounts = RequestCounts()
     waiting: Waiting | None = None

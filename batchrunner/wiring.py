@@ -7,7 +7,7 @@ run and comes first.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from batchrunner.providers import BUILT_IN, Profile, Providers
 from batchrunner.providers.credentials import find_credential
 from batchrunner.providers.keyring import Look, look
 from batchrunner.routes import Route, base_urls, route, short_timeout, strangers
-from batchrunner.sameness import check_same_way, way_of
+from batchrunner.sameness import check_account, check_same_way, way_of
 from batchrunner.store.holder import RunRow
 from batchrunner.transport import Transport
 from batchrunner.transport.proxies import Proxy
@@ -51,14 +51,18 @@ class Wiring:
         told: Secrets | None = None,
         typed_proxies: Sequence[str] = (),
         look: Look = look,
+        accounts: Callable[[str], Collection[str]] | None = None,
     ) -> None:
         """Take the environment to read and whom to tell of what was mended in it.
+
+        ``accounts``: those that a worker's keys for a provider are said to be of; it sends no run of another.
 
         ``told`` learns each secret that is found, for whoever writes what is told to people.
         ``typed_proxies`` are this call's, with the passwords that are not stored. ``look`` asks the
         keyring.
         """
         self._look = look
+        self._accounts = accounts
         self._environ = environ
         self._notice = notice
         self._providers = providers
@@ -95,6 +99,8 @@ class Wiring:
             credential = self.credential(known, road.base_urls, options.get("key_file"))
         if credential is not None:
             known = known.with_key_of(credential.source)
+            if self._accounts is not None:
+                check_account(options, credential.fingerprint(), self._accounts(row.provider))
         headers = self._headers(known, credential, options, auth)
         self._learn(*road.secrets)
         check_same_way(options.get(WAY) or {}, way_of(known, options, self._environ, road, headers))

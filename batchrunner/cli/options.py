@@ -27,6 +27,7 @@ from batchrunner.cli.values import (
     SCHEMA,
     SIZE,
     STATUS,
+    TAGS,
     TEXT_OR_FILE,
 )
 from batchrunner.options import (
@@ -37,6 +38,7 @@ from batchrunner.options import (
     LimitOptions,
     RunOptions,
 )
+from batchrunner.values import NO_TAGS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _Row = tuple[tuple[str, ...], dict[str, Any]]
@@ -55,6 +57,16 @@ def one_or_several(
 ) -> str | tuple[str, ...] | None:
     """Return a repeatable option as it was said: not, once, or several times."""
     return value if len(value) > 1 else next(iter(value), None)
+
+
+def all_tags(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[tuple[str, ...], ...]
+) -> tuple[str, ...]:
+    """Return the tags of a repeatable option."""
+    tags = tuple(dict.fromkeys(tag for tags in value for tag in tags))
+    if NO_TAGS in tags and len(tags) > 1:
+        raise click.BadParameter(f"{NO_TAGS} stands alone; it takes all tags back")
+    return tags
 
 
 #: Limits belong to the account; ``submit`` and ``limits set`` write them alike.
@@ -152,6 +164,14 @@ _RUN: Final = (
         "--account",
         metavar="NAME",
         help="Whose limits these are. [default: the organization responses name, else the key]",
+    ),
+    _row(
+        "--tags",
+        type=TAGS,
+        multiple=True,
+        callback=all_tags,
+        metavar="TAG,…",
+        help="On a queue only workers started with all of these tags take the run; repeatable; none takes them back. [default: none]",
     ),
     _row(
         "-c",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
@@ -13,11 +14,13 @@ from batchrunner.cli.text import local_time, number, plural, printable, printabl
 from batchrunner.cli.words import reason_words, zone_words
 from batchrunner.core.dollars import as_bound, as_dollars
 from batchrunner.models import RunState
-from batchrunner.views import BudgetView, ErrorGroup, JobDetail, LimitView, RunView
+from batchrunner.views import BudgetView, ErrorGroup, JobDetail, LimitView, RunView, WorkerView
 
 Fact = tuple[str, str]
 #: Nobody reads a longer body line by line; indented it takes thirty times its size.
 _INDENTED: Final = 1024 * 1024
+#: Workers that the screen has room for.
+_WORKERS: Final = 12
 
 
 def status_facts(
@@ -31,13 +34,14 @@ def status_facts(
         yield "why", reason_words(run.waiting)
         yield "until", when(run.waiting.until, now_ms) if run.waiting.until is not None else ""
         yield "fix", settings.placed(run.waiting.fix, run.name)
-    if run.runner is not None:
+    if run.runner is not None and not run.workers:
         runner = run.runner
         since = local_time(runner.since, now_ms)
         yield (
             "runner",
             printable(f"process {runner.pid} on {runner.host} ({runner.user}) since {since}"),
         )
+    yield from worker_facts(run, now_ms)
     counts = (
         (jobs.failed, "failed"),
         (jobs.cancelled, "cancelled"),
@@ -70,6 +74,41 @@ def status_facts(
     yield "finished", local_time(run.finished_at, now_ms) if run.finished_at is not None else ""
     yield "database", settings.db_name
     yield "next", next_command(run, settings)
+
+
+def worker_facts(run: RunView, now_ms: float) -> Iterator[Fact]:
+    """Yield who drains the queue, and what each has of a run; where nobody takes that, why."""
+    reasons = Counter(worker.leaves for worker in run.workers)
+    if run.state is RunState.READY and run.waiting is None and None not in reasons:
+        for why, n in reasons.most_common():
+            yield "why", f"left by {plural(n, 'worker')}: {printable(why or '')}"
+    yield "tags", printable(", ".join(run.tags))
+    if not run.workers:
+        return
+    n_left = sum(worker.leaves is not None for worker in run.workers)
+    left = f", {n_left:,} {'leaves' if n_left == 1 else 'leave'} this run to others"
+    yield "workers", plural(len(run.workers), "worker") + (left if n_left else "")
+    # Those that have something of it first.
+    ordered = sorted(run.workers, key=lambda worker: (-worker.in_flight, -worker.answered))
+    for worker in ordered[:_WORKERS]:
+        yield "workers", worker_words(worker, now_ms)
+    if (more := len(ordered) - _WORKERS) > 0:
+        yield "workers", f"and {more:,} more: status --json has all"
+
+
+def worker_words(worker: WorkerView, now_ms: float) -> str:
+    """Return ``4242 on box (ci): 4 in flight, 395 answered (26 %), since 12:01:00, beat 0.2 s ago``."""
+    has = f"{worker.in_flight:,} in flight, {worker.answered:,} answered"
+    if worker.share is not None:
+        has += f" ({worker.share:.0%})"
+    if worker.leaves is not None and not (worker.in_flight or worker.answered):
+        has = "leaves it"
+    tags = f", tags {','.join(worker.tags)}" if worker.tags else ""
+    since = local_time(worker.since, now_ms)
+    return printable(
+        f"{worker.pid} on {worker.host} ({worker.user}{tags}): {has}, since {since},"
+        f" beat {worker.beat_age_ms / 1000:.1f} s ago"
+    )
 
 
 def _budget_facts(views: Iterable[BudgetView]) -> Iterator[Fact]:

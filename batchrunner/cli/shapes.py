@@ -34,6 +34,7 @@ from batchrunner.views import (
     SendView,
     Standing,
     UsageView,
+    WorkerView,
 )
 
 VERSION: Final = 1
@@ -131,6 +132,7 @@ def run_object(run: RunView) -> Json:
             "started_at": rfc3339(run.started_at),
             "finished_at": rfc3339(run.finished_at),
             "runner": runner_object(run.runner),
+            "tags": list(run.tags),
         },
         "jobs": {"total": run.jobs.total, **asdict(run.jobs)},
         "requests": asdict(run.requests),
@@ -142,6 +144,16 @@ def run_object(run: RunView) -> Json:
         "holds": dict(run.holds),
         "maybe_executed": run.maybe_executed,
         "n_rejected": run.n_rejected,
+        "workers": [worker_object(worker) for worker in run.workers],
+    }
+
+
+def worker_object(worker: WorkerView) -> Json:
+    """Return a worker of the queue, and what it has of the run."""
+    return {
+        **asdict(worker),
+        "since": rfc3339(worker.since),
+        "beat_at": rfc3339(worker.beat_at),
     }
 
 

@@ -23,6 +23,7 @@ from batchrunner.values import (
     read_schema,
     read_since,
     read_size,
+    read_tags,
     read_text,
 )
 
@@ -78,6 +79,7 @@ LIMIT: Final = Words("LIMIT", read_limit)
 CONCURRENCY: Final = Words("N|auto", read_concurrency)
 DOLLARS: Final = Words("USD|none", read_dollars)
 MAX_FAILURES: Final = Words("N|P%", read_max_failures)
+TAGS: Final = Words("TAG,…", read_tags)
 HEADER: Final = Words("HEADER", read_header)
 TEXT_OR_FILE: Final = Words("TEXT|@FILE", read_text)
 FIELD_VALUE: Final = Words("FIELD=VALUE", read_field)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
 from batchrunner.cli.house import Command
+from batchrunner.cli.options import all_tags
 from batchrunner.cli.settings import Settings
+from batchrunner.cli.values import TAGS
 from batchrunner.cli.watch import make_ready, run_async, watcher
+from batchrunner.options import WorkerOptions
 
 
 @click.command(
@@ -18,12 +22,31 @@ from batchrunner.cli.watch import make_ready, run_async, watcher
     examples=(
         "batchrunner worker --db postgresql+asyncpg://batch@db.example/jobs",
         "batchrunner worker --provider anthropic --until-done",
+        "batchrunner worker --tags eu,big --only-tagged",
+        "batchrunner worker --account team-a -q --json",
     ),
 )
 @click.option("--provider", metavar="NAME", help="Only runs of that provider.")
+@click.option(
+    "--tags",
+    type=TAGS,
+    multiple=True,
+    callback=all_tags,
+    metavar="TAG,…",
+    help="What this worker has; runs submitted with other --tags are left to others. Repeatable.",
+)
+@click.option("--only-tagged", is_flag=True, help="Leave runs without tags to others too.")
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    metavar="NAME",
+    help="The keys here are of that account: take runs submitted with that --account. Repeatable."
+    " [default: where the key is the one that was there at submit]",
+)
 @click.option("--until-done", is_flag=True, help="End when nothing is left to send.")
 @click.pass_context
-def worker_command(ctx: click.Context, /, provider: str | None, until_done: bool) -> int:
+def worker_command(ctx: click.Context, /, **values: Any) -> int:
     """Drain a shared queue, as many beside each other as wanted.
 
     The database is on a PostgreSQL server. Runs come from submit, with --no-run or followed there;
@@ -32,8 +55,7 @@ def worker_command(ctx: click.Context, /, provider: str | None, until_done: bool
     """
     settings = Settings.of(ctx)
     app = settings.app()
+    options = WorkerOptions(**values)
     make_ready(settings, app, ())
     with watcher(settings, settings.db_name) as listener:
-        return run_async(
-            app.work(provider=provider, until_done=until_done, listener=listener), os.environ
-        )
+        return run_async(app.work(options, listener=listener), os.environ)

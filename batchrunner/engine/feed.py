@@ -12,6 +12,7 @@ from batchrunner.engine.live import LiveRun
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
 from batchrunner.models import JobCounts, RunState, Waiting
+from batchrunner.store.holder import RunRow
 from batchrunner.store.records import Settle
 from batchrunner.views import Event, LimitView, Listener, Progress, Runner, RunView
 
@@ -88,6 +89,11 @@ class Feed:
         if self._is_told(run):
             self._emit("run.started", run, None, {"jobs": counts_json(run.counts)})
 
+    def left(self, row: RunRow, why: str) -> None:
+        """Tell that a worker leaves a run to others."""
+        self.notice(f"{row.name} is left to others: {why}")
+        self._tell("run.left", row, None, {"why": why})
+
     def waiting(self, run: LiveRun) -> None:
         """Tell that a wait began or is over."""
         if self._is_told(run):
@@ -160,13 +166,16 @@ class Feed:
         )
 
     def _emit(self, name: str, run: LiveRun, at: int | None, data: dict[str, Any]) -> None:
+        self._tell(name, run.row, at, data)
+
+    def _tell(self, name: str, row: RunRow, at: int | None, data: dict[str, Any]) -> None:
         if self._listener is not None:
             self._listener.event(
                 Event(
                     event=name,
                     at=at if at is not None else int(self._clock.wall()),
-                    run_id=run.row.uid,
-                    run_name=run.row.name,
+                    run_id=row.uid,
+                    run_name=row.name,
                     data=data,
                 )
             )

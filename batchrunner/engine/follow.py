@@ -48,7 +48,7 @@ class Follower:
         self._stops = stops
         self._listener = listener
         self._wake = asyncio.Event()
-        self._said: dict[RunId, str] = {}
+        self._said: set[tuple[RunId, str]] = set()
         self._started_at = clock.now()
         self.endings: dict[RunId, Ending] = {}
 
@@ -114,8 +114,8 @@ class Follower:
     def _show(self, run_id: RunId, view: RunView, note: str | None) -> None:
         if self._listener is None:
             return
-        if note and note != "ended" and self._said.get(run_id) != note:
-            self._said[run_id] = note
+        if note and note != "ended" and (run_id, note) not in self._said:
+            self._said.add((run_id, note))
             self._listener.notice(f"{view.name} waits: {note}")
         self._listener.progress(
             Progress(

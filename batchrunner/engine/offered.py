@@ -12,8 +12,9 @@ from batchrunner.engine.take_up import TakeUp
 from batchrunner.errors import BatchrunnerError
 from batchrunner.models import RunId
 from batchrunner.store import holder as statements
-from batchrunner.store import sharing
+from batchrunner.store import sharing, workers
 from batchrunner.store.database import Writer
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.holder import RunRow
 from batchrunner.store.processes import Process
 
@@ -76,11 +77,23 @@ class Offered:
                 await self._take_up.take(run_id, limits, self._process.id)
             except BatchrunnerError as error:
                 why = error.message
-        if why:
-            await self._tell_left(row, why)
+        await self._tell(row, why)
         return why is None
 
-    async def _tell_left(self, row: RunRow, why: str) -> None:
-        await self._writer.transact(lambda conn: sharing.note_left(conn, row.id, why))
-        if self._offers.is_news(row.id, why):
-            self._feed.notice(f"{row.name} is left to others: {why}")
+    async def _tell(self, row: RunRow, why: str | None) -> None:
+        """Say where it is looked for whether a run is left to others, and whoever asks for it why."""
+        me = self._process.id
+        is_news = self._offers.is_news(row.id, why)
+        if why is None:
+            if is_news:
+                await self._writer.transact(lambda conn: workers.keep(conn, row.id, me))
+            return
+
+        def note(conn: DriverConnection) -> None:
+            sharing.note_left(conn, row.id, why, is_news=is_news)
+            if is_news:
+                workers.leave(conn, row.id, me, why)
+
+        await self._writer.transact(note)
+        if is_news:
+            self._feed.left(row, why)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from batchrunner.models import RunId
-from batchrunner.options import BUDGET, MAX_COST
+from batchrunner.options import BUDGET, MAX_COST, TAGS
 from batchrunner.store.holder import RunRow
 
-__all__ = ["Offers"]
+__all__ = ["Offers", "Wanted"]
 
 #: How often the queue is looked through (milliseconds).
 LOOK_MS: Final = 1_000.0
@@ -20,6 +21,35 @@ _OF_ONE: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which runs a worker was started for."""
+
+    #: Of that provider alone; ``None``: of any.
+    provider: str | None = None
+    #: What it has: it takes runs that ask for nothing else.
+    tags: frozenset[str] = frozenset()
+    #: Runs that ask for no tag are not for it.
+    only_tagged: bool = False
+    #: Accounts that its keys are said to be of.
+    accounts: frozenset[str] = frozenset()
+
+    def why_not(self, provider: str, tags: Collection[str]) -> str | None:
+        """Return why a run is not for this worker; ``None``: it is."""
+        if self.provider not in (None, provider):
+            return (
+                f"it is a run of {provider}, and this worker was started for {self.provider} alone"
+            )
+        if missing := sorted(set(tags) - self.tags):
+            words = (
+                f"the tag {missing[0]}" if len(missing) == 1 else f"the tags {', '.join(missing)}"
+            )
+            return f"it wants {words}, which this worker does not have (worker --tags)"
+        if self.only_tagged and not tags:
+            return "it has no tag, and this worker was started for runs with tags alone (--only-tagged)"
+        return None
+
+
 class Offers:
     """What a worker is told of the runs that it may take."""
 
@@ -27,15 +57,15 @@ class Offers:
         self,
         *,
         defaults_of: Callable[[str], Mapping[str, Any]],
-        provider: str | None,
+        wanted: Wanted = Wanted(),
         until_done: bool,
     ) -> None:
-        """Take the configuration by provider, the one provider wanted, and whether to end with the work."""
+        """Take the configuration by provider, the runs wanted, and whether to end with the work."""
         self.defaults_of = defaults_of
-        self._provider = provider
+        self.wanted = wanted
         self._until_done = until_done
         self._looked_at = float("-inf")
-        self._said: dict[RunId, str] = {}
+        self._said: dict[RunId, str | None] = {}
         #: Nothing was left that this worker could do, or that others do.
         self._is_idle = False
 
@@ -48,15 +78,16 @@ class Offers:
 
     def why_not(self, row: RunRow) -> str | None:
         """Return why a run is left to others; ``None``: it may be taken."""
-        if self._provider is not None and row.provider != self._provider:
-            return ""
+        not_ours = self.wanted.why_not(row.provider, row.options.get(TAGS) or ())
+        if not_ours is not None:
+            return not_ours
         options = {**self.defaults_of(row.provider), **row.options}
         if options.get(BUDGET):
             return "this configuration has a budget, which one process keeps"
         return next((why for name, why in _OF_ONE.items() if options.get(name)), None)
 
-    def is_news(self, run_id: RunId, why: str) -> bool:
-        """Whether this was not said of a run before."""
+    def is_news(self, run_id: RunId, why: str | None) -> bool:
+        """Whether this was not said of a run before; ``None``: it is taken."""
         if self._said.get(run_id) == why:
             return False
         self._said[run_id] = why

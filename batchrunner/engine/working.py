@@ -10,7 +10,7 @@ from batchrunner.engine.live import WireFactory
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.sharing import Shared
 from batchrunner.engine.stops import Stops
-from batchrunner.store import processes
+from batchrunner.store import processes, workers
 from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from
 from batchrunner.store.processes import Process
@@ -50,6 +50,7 @@ async def work(
             clock = go_on_from(driver(connection), is_alone=False)
             # Before anything is stored that others would go on from.
             db.check_clock(connection, clock)
+            workers.begin(driver(connection), process.id, offers.wanted.tags)
         processes.set_role(db, process, "worker")
         async with queue.writer() as writer:
             await hold(

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from batchrunner.clock import Clock
+from batchrunner.models import RunId
 from batchrunner.store.driver import Connection, DriverConnection, Lock
+from batchrunner.store.workers import Workers
 
 __all__ = [
     "CheckpointMode",
@@ -192,6 +194,10 @@ class Database(Protocol):
 
     def sweep_locks(self) -> None:
         """Remove what dead processes left of their locks."""
+        ...
+
+    def workers(self, connection: Connection, runs: Collection[RunId]) -> Workers:
+        """Return who drains the database as a queue, and what each has of these runs."""
         ...
 
     def read(self) -> AbstractContextManager[Connection]:

@@ -142,15 +142,19 @@ def ready_runs(conn: DriverConnection) -> list[RunId]:
     return [RunId(row[0]) for row in rows]
 
 
-def note_left(conn: DriverConnection, run_id: RunId, why: str) -> None:
-    """Tell whoever asks for a run that a worker leaves it, and why; nobody where another has it."""
+def note_left(conn: DriverConnection, run_id: RunId, why: str, *, is_news: bool) -> None:
+    """Tell whoever asks for a run that a worker leaves it, and why; nobody where another has it.
+
+    In the place of another worker's reason only where it ``is_news``: they would take turns.
+    """
     conn.execute(
         "UPDATE ask SET note = ?2 WHERE run_id = ?1 AND taken_by IS NULL"
-        " AND coalesce(note, '') NOT IN ('ended', ?2)"
+        " AND (note IS NULL OR (CAST(?3 AS INTEGER) = 1 AND note NOT IN ('ended', ?2)))"
         " AND EXISTS (SELECT 1 FROM run WHERE id = ?1 AND runner_id IS NULL)",
         (
             run_id,
             f"a worker leaves it to others, or to this process once no worker is there: {why}",
+            int(is_news),
         ),
     )
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId, Waiting, WaitingReason
-from batchrunner.options import JobFilter
+from batchrunner.options import TAGS, JobFilter
 from batchrunner.store.choose import JOB, PAYLOAD, RESPONSE, chosen
 from batchrunner.store.codecs import GONE, codecs_of, plain_body
 from batchrunner.store.database import Database
@@ -51,9 +53,14 @@ _PART: Final = 16
 def runs(db: Database, *, now_ms: int, day_zone: DayZone = utc) -> list[RunView]:
     """Return every run, newest first."""
     with db.read() as connection:
+        found = all_runs(connection)
+        workers = db.workers(connection, [run.id for run in found])
         return [
-            run_view(connection, db, run, now_ms=now_ms, day_zone=day_zone)
-            for run in all_runs(connection)
+            replace(
+                run_view(connection, db, run, now_ms=now_ms, day_zone=day_zone),
+                workers=workers.of(run.id),
+            )
+            for run in found
         ]
 
 
@@ -61,7 +68,8 @@ def status(db: Database, name: str | None, *, now_ms: int, day_zone: DayZone = u
     """Return one run by name or id; ``None``: the latest. Raises :class:`UsageError`."""
     run = find_run(db, name)
     with db.read() as connection:
-        return run_view(connection, db, run, now_ms=now_ms, day_zone=day_zone)
+        view = run_view(connection, db, run, now_ms=now_ms, day_zone=day_zone)
+        return replace(view, workers=db.workers(connection, [run.id]).of(run.id))
 
 
 def run_view(
@@ -72,7 +80,7 @@ def run_view(
     now_ms: int,
     day_zone: DayZone = utc,
 ) -> RunView:
-    """Return a run as it stands, live state told from locks."""
+    """Return a run as it stands, live state told from locks; of a queue's workers nothing."""
     runner = runner_of(connection, db, run)
     in_force = (
         limits_of_account(connection, run.account_id, now_ms, day_zone) if run.account_id else []
@@ -89,6 +97,7 @@ def run_view(
         started_at=run.started_at,
         finished_at=run.finished_at,
         runner=runner,
+        tags=tuple(msgspec.json.decode(run.options).get(TAGS) or ()),
         jobs=run.counts,
         requests=RequestCounts(
             sent=run.n_sent,

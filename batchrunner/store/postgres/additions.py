@@ -1,4 +1,5 @@
-"""What tables have on PostgreSQL alone: who claimed a job, which usage is new, who is still there.
+"""What tables have on PostgreSQL alone: who claimed a job, which usage is new, who is still there, and
+what each worker has had of a run.
 
 Written by triggers, so that the statements of the store are the same on both databases. A number of
 a transaction tells which rows changed since somebody looked: writers come one after another (the
@@ -37,4 +38,36 @@ ADDITIONS: Final = (
     "ALTER TABLE process DROP CONSTRAINT IF EXISTS process_role_check",
     """ALTER TABLE process ADD CONSTRAINT process_role_check
     CHECK (role IN ('holder', 'follower', 'loader', 'worker'))""",
+    # The tags that a worker was started with, by commas.
+    "ALTER TABLE process ADD COLUMN IF NOT EXISTS tags TEXT NOT NULL DEFAULT ''",
+    # What a worker has had of a run: jobs that it brought to an end, counted as the run's counters
+    # are; why it leaves the run to others (NULL: it does not). A worker's row is its own: nobody waits for it.
+    """CREATE TABLE IF NOT EXISTS part (
+        run_id BIGINT NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+        worker_id BIGINT NOT NULL,
+        n_answered BIGINT NOT NULL DEFAULT 0,
+        why_left TEXT,
+        PRIMARY KEY (run_id, worker_id)
+    ) WITH (fillfactor = 50)""",
+    """CREATE OR REPLACE FUNCTION note_answered() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO part (run_id, worker_id, n_answered)
+        VALUES (NEW.id, current_setting('batchrunner.worker')::bigint,
+                NEW.n_completed + NEW.n_failed - OLD.n_completed - OLD.n_failed)
+        ON CONFLICT (run_id, worker_id) DO UPDATE SET n_answered = part.n_answered + excluded.n_answered;
+        RETURN NULL;
+    END $$""",
+    """CREATE OR REPLACE TRIGGER run_answered AFTER UPDATE OF n_completed, n_failed ON run FOR EACH ROW
+    WHEN (NEW.n_completed + NEW.n_failed > OLD.n_completed + OLD.n_failed
+          AND coalesce(current_setting('batchrunner.worker', true), '') != '')
+    EXECUTE FUNCTION note_answered()""",
+    # Of a worker that is gone what it has answered stays.
+    """CREATE OR REPLACE FUNCTION forget_part() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM part WHERE worker_id = OLD.id AND n_answered = 0;
+        UPDATE part SET why_left = NULL WHERE worker_id = OLD.id AND why_left IS NOT NULL;
+        RETURN NULL;
+    END $$""",
+    """CREATE OR REPLACE TRIGGER worker_gone AFTER DELETE ON process FOR EACH ROW
+    WHEN (OLD.role = 'worker') EXECUTE FUNCTION forget_part()""",
 )

@@ -20,7 +20,9 @@ import asyncpg
 
 from batchrunner.clock import Clock
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
+from batchrunner.models import RunId
 from batchrunner.places import Server
+from batchrunner.store import workers
 from batchrunner.store.database import Queue, SharedWriter, WriteSession
 from batchrunner.store.driver import Connection, Lock, driver
 from batchrunner.store.inspection import DatabaseFacts, holder_of
@@ -33,6 +35,7 @@ from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
 from batchrunner.store.schema import Standing
 from batchrunner.store.sharing import check_clock
+from batchrunner.store.workers import Workers
 
 __all__ = ["PgDatabase"]
 
@@ -252,6 +255,10 @@ class PgDatabase:
 
     def sweep_locks(self) -> None:
         """Dead processes leave none."""
+
+    def workers(self, connection: Connection, runs: Collection[RunId]) -> Workers:
+        """Return who drains the schema as a queue, and what each has of these runs."""
+        return workers.load(driver(connection), runs, self.is_alive)
 
     def _held(self) -> set[int]:
         schema = class_of(self.place.schema) % (1 << 32)

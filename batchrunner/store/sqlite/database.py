@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from batchrunner.clock import Clock
 from batchrunner.errors import UsageError
+from batchrunner.models import RunId
 from batchrunner.store.database import Queue, Writer
 from batchrunner.store.driver import Connection, Lock
 from batchrunner.store.faults import translated
@@ -47,6 +48,7 @@ from batchrunner.store.sqlite.locks import (
     sender_lock_path,
 )
 from batchrunner.store.sqlite.shrink import refuse_full, shrink
+from batchrunner.store.workers import NO_WORKERS, Workers
 
 __all__ = ["FileDatabase", "FileSession"]
 
@@ -155,6 +157,10 @@ class FileDatabase:
             lock = FileLock(path)
             if lock.try_acquire():
                 lock.release(unlink=True)
+
+    def workers(self, _connection: Connection, _runs: Collection[RunId]) -> Workers:
+        """A file has none."""
+        return NO_WORKERS
 
     # --- transactions
 
