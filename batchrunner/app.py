@@ -60,7 +60,17 @@ from batchrunner.providers.pricing import worst_case
 from batchrunner.providers.registry import pool_of
 from batchrunner.results import check_free, refuse_database, tell_pruned, write_run
 from batchrunner.starting import write_starter
-from batchrunner.store import caps, commands, failures, maintenance, merge, prune, spending
+from batchrunner.store import (
+    caps,
+    commands,
+    copying,
+    failures,
+    maintenance,
+    merge,
+    moved,
+    prune,
+    spending,
+)
 from batchrunner.store import explain as store_explain
 from batchrunner.store import limits as store_limits
 from batchrunner.store import report as store_report
@@ -69,10 +79,11 @@ from batchrunner.store import views as store_views
 from batchrunner.store.accounts import find_account, sentence
 from batchrunner.store.database import Database
 from batchrunner.store.opening import open_database
-from batchrunner.store.runs import find_run
+from batchrunner.store.runs import driver, find_run
 from batchrunner.views import (
     BudgetView,
     CheckView,
+    CopyView,
     ErrorGroup,
     ExplainView,
     JobDetail,
@@ -629,6 +640,28 @@ class Batchrunner:
     def db_backup(self, destination: Path) -> None:
         """Copy the database to a new file, at any time."""
         maintenance.backup(self._open(), destination, now_ms=wall_ms())
+
+    def db_copy(
+        self,
+        to: Place | str,
+        *,
+        keep: bool = False,
+        progress: copying.Progress = lambda *_args, **_jobs: None,
+    ) -> CopyView:
+        """Copy everything to a place where there is no database yet; never while a process sends.
+
+        The work goes on there: nothing is sent from here any more, unless ``keep``, or after
+        :meth:`db_reopen`.
+        """
+        return copying.copy_to(
+            self._open(), place_of(to) if isinstance(to, str) else to,
+            keep=keep, now_ms=wall_ms(), progress=progress,
+        )  # fmt: skip
+
+    def db_reopen(self) -> bool:
+        """Have a database that was copied elsewhere be sent from again; return whether it was one."""
+        with self._open().write() as connection:
+            return moved.unmark(driver(connection))
 
     def db_prune_plan(
         self,

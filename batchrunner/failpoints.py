@@ -50,6 +50,9 @@ POINTS: Final[Mapping[str, str]] = {
     "prune.taken": "All that a prune takes away is gone, and the file is as large as before.",
     "prune.shrunk": "The file is shrunk, and the prune's note is still there.",
     "backup.copied": "A backup is copied, and does not have its name yet.",
+    "copy.page": "A page of rows is copied to another database, and nobody can see it there.",
+    "copy.copied": "All rows are copied, and nobody can see them; the source is as it was.",
+    "copy.marked": "The source says where its work goes on, and nobody can see the copy yet.",
 }
 
 

@@ -57,6 +57,7 @@ from batchrunner.store import commands, failures, maintenance, processes
 from batchrunner.store.database import Database
 from batchrunner.store.inspection import models_left, models_of
 from batchrunner.store.load import rescind_run, sweep_loading
+from batchrunner.store.moved import refuse_moved_at
 from batchrunner.store.opening import open_database
 from batchrunner.store.runs import StoredRun, find_run, free_name, latest_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
@@ -270,6 +271,7 @@ def _attached(target: Target, *, create: bool) -> tuple[Database, processes.Proc
     while True:
         db = open_database(target.place, create=create, upgraded=target.upgraded)
         try:
+            refuse_moved_at(db)
             processes.sweep_dead_processes(db)
             sweep_loading(db)
             return db, processes.register_process(db, "follower", now_ms=wall_ms())

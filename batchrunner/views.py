@@ -489,6 +489,23 @@ class PruneView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyView:
+    """What a copy of a database took along."""
+
+    #: The two places, as they may be shown.
+    source: str
+    to: str
+    runs: int
+    jobs: int
+    #: Rows of each table, as they were counted at both.
+    rows: Mapping[str, int]
+    #: Texts in which U+0000 was replaced, which PostgreSQL can't hold.
+    n_replaced: int
+    #: Whether the source may be sent from on.
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
     """Where a provider's key is found; never the key itself."""
 

@@ -1,4 +1,4 @@
-"""``db upgrade``, ``db check``, ``db backup``, ``db prune``."""
+"""``db upgrade``, ``db check``, ``db backup``, ``db copy``, ``db reopen``, ``db prune``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from pathlib import Path
 
 import click
 
-from batchrunner.cli.house import Group
+from batchrunner.cli.copied import copying, tell_copied
+from batchrunner.cli.house import PLACE, Group
 from batchrunner.cli.settings import Settings
-from batchrunner.cli.shapes import prune_object, write_json
+from batchrunner.cli.shapes import copy_object, prune_object, write_json
 from batchrunner.cli.text import plural, printable, size
 from batchrunner.cli.values import DURATION
 from batchrunner.models import ExitCode
+from batchrunner.places import Place
 from batchrunner.views import PrunePlan, PruneView
 
 
 @click.group(
     "db",
     cls=Group,
-    short_help="Upgrade, check, back up or prune the database.",
+    short_help="Upgrade, check, back up, move or prune the database.",
     examples=(
         "batchrunner db check",
         "batchrunner db backup before-the-weekend.db",
@@ -29,7 +31,7 @@ from batchrunner.views import PrunePlan, PruneView
     ),
 )
 def db_command() -> None:
-    """Upgrade, check, back up or prune the database."""
+    """Upgrade, check, back up, move or prune the database."""
 
 
 @db_command.command("upgrade", examples=("batchrunner db upgrade",))
@@ -73,6 +75,52 @@ def backup_command(ctx: click.Context, /, file: Path) -> int:
         write_json({"backup": os.fspath(file)})
     elif not settings.quiet:
         click.echo(f"copied to {printable(str(file))}", err=True)
+    return 0
+
+
+@db_command.command(
+    "copy",
+    examples=(
+        "batchrunner db copy batchrunner.db 'postgresql+asyncpg://db.example/jobs?user=batch'",
+        "batchrunner db copy 'postgresql+asyncpg://db.example/jobs?user=batch' back.db",
+        "batchrunner db copy batchrunner.db trial.db --keep",
+    ),
+)
+@click.argument("source", metavar="FROM", type=PLACE)
+@click.argument("to", metavar="TO", type=PLACE)
+@click.option("--keep", is_flag=True, help="FROM may be sent from on; both send what is pending.")
+@click.pass_context
+def copy_command(ctx: click.Context, /, source: Place, to: Place, keep: bool) -> int:
+    """Move everything from FROM to TO: runs, answers, the send log, usage, limits.
+
+    Each is a file or an address of PostgreSQL. Nobody may send from FROM meanwhile; TO must not
+    exist, or hold nothing. FROM stays as it is for every view, and nothing is sent from it any
+    more, for its pending jobs are at TO too: see db reopen, and --keep.
+    """
+    settings = Settings.of(ctx)
+    with copying(settings) as progress:
+        view = settings.app(source).db_copy(to, keep=keep, progress=progress)
+    if settings.json:
+        write_json(copy_object(view))
+    elif not settings.quiet:
+        tell_copied(view, to)
+    return 0
+
+
+@db_command.command("reopen", examples=("batchrunner db reopen --db batchrunner.db",))
+@click.pass_context
+def reopen_command(ctx: click.Context, /) -> int:
+    """Have a database that was copied elsewhere be sent from again.
+
+    What is pending in both is sent twice, unless nothing is sent from the other any more.
+    """
+    settings = Settings.of(ctx)
+    was_moved = settings.app().db_reopen()
+    if settings.json:
+        write_json({"reopened": was_moved, "database": settings.database})
+    elif not settings.quiet:
+        said = "may be sent from again" if was_moved else "was not copied elsewhere"
+        click.echo(f"{settings.db_name} {said}", err=True)
     return 0
 
 

@@ -57,7 +57,7 @@ SECTIONS: Final[dict[str, tuple[Entry, ...]]] = {
     ),
     "Maintain": (
         Entry("doctor", "doctor", "Check key, permission, model, network, clock, database, disk."),
-        Entry("db", "db", "Upgrade, check, back up or prune the database."),
+        Entry("db", "db", "Upgrade, check, back up, move or prune the database."),
         Entry("key", "key", "Keep keys in the system's keyring; see where keys are found."),
         Entry("config", "config", "What is in force, and which file, variable or option says so."),
         Entry("schema", "schema", "JSON Schema of the configuration file or of job lines."),

@@ -29,7 +29,7 @@ _NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?
 #: that has its place has it.
 _NEEDS_PLACE: Final = re.compile(
     r"\bbatchrunner (?:submit|resume|retry|doctor|errors|show|status|runs|jobs|pause|cancel|export|plan|usage"
-    r"|explain|report|limits set|limits(?! set)|db (?:upgrade|check|backup|prune))\b"
+    r"|explain|report|limits set|limits(?! set)|db (?:upgrade|check|backup|reopen|prune))\b"
     r"(?! --(?:help|db|config|profile)\b)"
 )
 
@@ -84,12 +84,14 @@ class Settings:
         place = self.db
         return str(place.absolute() if isinstance(place, Path) else place)
 
-    def app(self) -> Batchrunner:
-        """Return the application on this database; opens nothing yet."""
+    def app(self, place: Place | None = None) -> Batchrunner:
+        """Return the application on this database, or on that at ``place``; opens nothing yet."""
         from batchrunner.app import Batchrunner  # noqa: PLC0415 (loads all that --help must not)
         from batchrunner.cli.told import SECRETS  # noqa: PLC0415 (as above)
 
-        return Batchrunner(self.db, config=self.config, secrets=SECRETS, notice=self._notice)
+        return Batchrunner(
+            place or self.db, config=self.config, secrets=SECRETS, notice=self._notice
+        )
 
     def _notice(self, text: str) -> None:
         if not self.quiet:

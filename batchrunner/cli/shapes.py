@@ -21,6 +21,7 @@ from batchrunner.planned import CompareView, PlanView
 from batchrunner.views import (
     BudgetView,
     CheckView,
+    CopyView,
     ErrorGroup,
     Event,
     ExplainView,
@@ -301,6 +302,21 @@ def prune_object(view: PruneView) -> Json:
         "size_after": view.size_after,
         "shrunk": view.is_shrunk,
         "copies": list(view.copies),
+    }
+
+
+def copy_object(view: CopyView) -> Json:
+    """Return what ``db copy`` took along."""
+    return {
+        "copy": {
+            "from": view.source,
+            "to": view.to,
+            "runs": view.runs,
+            "jobs": view.jobs,
+            "rows": dict(view.rows),
+            "replaced": view.n_replaced,
+            "kept": view.is_kept,
+        }
     }
 
 

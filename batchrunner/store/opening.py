@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from batchrunner.store.sqlite.database import FileDatabase
 if TYPE_CHECKING:
     from batchrunner.store.postgres.database import PgDatabase
 
-__all__ = ["inspect_at", "open_database", "open_if_current"]
+__all__ = ["inspect_at", "open_database", "open_if_current", "reaching"]
 
 
 def open_database(
@@ -46,8 +47,16 @@ def inspect_at(place: Place, *, within_s: float) -> DatabaseFacts | None:
 
 
 def _driven() -> type[PgDatabase]:
-    try:
+    with reaching():
         from batchrunner.store.postgres.database import PgDatabase  # noqa: PLC0415 (an extra)
+    return PgDatabase
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Say within the context what to install where PostgreSQL's driver is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
@@ -55,4 +64,3 @@ def _driven() -> type[PgDatabase]:
             "PostgreSQL is reached with asyncpg, which is not installed.",
             fix="Install it: pip install 'batchrunner[postgres]'.",
         ) from error
-    return PgDatabase

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from batchrunner.models import RunId
 from batchrunner.store.database import Database
 from batchrunner.store.driver import Connection, DriverConnection, Lock
+from batchrunner.store.moved import refuse_moved
 from batchrunner.store.runs import driver
 
 __all__ = [
@@ -51,12 +52,16 @@ class Process:
 
 
 def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
-    """Attach this process to the database: take a lock file of its own and say who it is."""
+    """Attach this process to the database: take a lock file of its own and say who it is.
+
+    Raises :class:`~batchrunner.errors.DatabaseError` where its work goes on elsewhere.
+    """
     lock = db.process_lock()
     # Ids are never used again, so that a run's runner_id can't come to mean somebody else.
     process_id = now_ms << 12 | secrets.randbits(12)
     try:
         with db.write() as connection:
+            refuse_moved(driver(connection), db.name, db.is_alive)
             driver(connection).execute(
                 "INSERT INTO process (id, pid, host, \"user\", since, role, lock_file)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from batchrunner.models import ExitCode
 from tests.crash.chores import make_older, upgrade_problems
 from tests.crash.judge import Judge, tokens_of
 from tests.crash.pruning import MARK, add_old_run, half_pruned
@@ -234,6 +235,36 @@ def _backup(scene: Scene, judge: Judge, point: str) -> bool:
     return done.died
 
 
+def _copy(scene: Scene, judge: Judge, point: str) -> bool:
+    """Die with jobs in flight; copy; die; no half copy is there; again, and go on with the copy in its place."""
+    first = scene.run(*scene.submit_words(), point="settle.committed:4")
+    assert first.died, first.err
+    judge.died()
+    copy = scene.folder / "copy.db"
+    words = ("db", "copy", str(scene.db), str(copy))
+    done = scene.run(*words, point=point)
+    if done.died:
+        judge.died()
+        judge.crashes -= 1  # it sent nothing
+        if copy.exists():
+            judge.problems.append("a copy that was not finished has its name already")
+        if point.startswith("copy.marked"):
+            if scene.run("resume").code != ExitCode.DATABASE:
+                judge.problems.append("what is about to be copied is sent from")
+            _expect(judge, scene.run("db", "reopen"))
+        _expect(judge, scene.run(*words))
+    else:
+        _expect(judge, done)
+    if list(scene.folder.glob("copy.db.*")):
+        judge.problems.append("a copy that died has left something")
+    for ending in ("-wal", "-shm", ""):
+        scene.db.with_name(f"{scene.db.name}{ending}").unlink(missing_ok=True)
+    copy.rename(scene.db)
+    _expect(judge, scene.run("resume"))
+    judge.judge()
+    return done.died
+
+
 def _upgrade(scene: Scene, judge: Judge, point: str) -> bool:
     """Die with jobs in flight; let it be a database of the first version; die while it is upgraded."""
     first = scene.run(*scene.submit_words(), point="settle.committed:4")
@@ -311,6 +342,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "retry": Story(("retry.chunk",), _retry, MANY),
     "export": Story(("export.rows", "export.rename", "export.renamed"), _export),
     "backup": Story(("backup.copied",), _backup),
+    "copy": Story(("copy.page", "copy.copied", "copy.marked"), _copy),
     "upgrade": Story(("upgrade.copied", "upgrade.migrated"), _upgrade),
     "prune": Story(("prune.begun", "prune.chunk", "prune.taken", "prune.shrunk"), _prune),
 }  # fmt: skip

@@ -32,6 +32,7 @@ QUICK = [
     ("daily", "claim.committed:2"),
     ("tokens", "claim.committed:2"),
     ("rescue", "rescue.inside:1"),
+    ("copy", "copy.marked:1"),
     ("upgrade", "upgrade.copied:1"),
     ("upgrade", "upgrade.migrated:1"),
     ("prune", "prune.chunk:1"),
@@ -39,7 +40,7 @@ QUICK = [
 ]
 #: Passed once in a command, whatever its size.
 ONCE = ("create.", "rescue.", "end.", "close.", "export.", "backup.", "upgrade.", "merge.finish",
-        "prune.begun", "prune.taken", "prune.shrunk")  # fmt: skip
+        "copy.copied", "copy.marked", "prune.begun", "prune.taken", "prune.shrunk")  # fmt: skip
 #: Passed once in that story: its one file is a chunk.
 ONCE_IN = {"drain": ("submit.",)}
 EVERY = [
