@@ -60,8 +60,11 @@ class Offered:
 
     async def _keep(self, run_id: RunId) -> None:
         """See whether it is this worker that tells the database how a run stands."""
-        me, wall = self._process.id, int(self._clock.wall())
-        self._roster[run_id].tells = await self._writer.transact(
+        me, wall, run = self._process.id, int(self._clock.wall()), self._roster[run_id]
+        if not run.tells:
+            # Whoever told is accounted for up to now: who tells from now on adds nothing of before.
+            run.take_times(self._clock.now(), wall)
+        run.tells = await self._writer.transact(
             lambda conn: sharing.is_to_tell(conn, run_id, me, wall=wall)
         )
 

@@ -18,6 +18,7 @@ from batchrunner.core.shared import SharedLedger
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
+from batchrunner.failpoints import hit
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
@@ -78,6 +79,7 @@ class Sharing:
                 self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
                 live[run_id].counts = counts
+            hit("turn.begun")
             yield
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:

@@ -10,6 +10,7 @@ from batchrunner.engine.live import WireFactory
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.sharing import Shared
 from batchrunner.engine.stops import Stops
+from batchrunner.failpoints import hit
 from batchrunner.store import processes, workers
 from batchrunner.store.database import Database
 from batchrunner.store.holder import go_on_from
@@ -57,5 +58,6 @@ async def work(
                 db, writer, {}, clock=clock, wires=wires, stops=stops, listener=listener,
                 process=process, shared=Shared(offers, writer),
             )  # fmt: skip
+        hit("leave.before")
     finally:
         lock.release()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import io
 import json
-import sqlite3
 from dataclasses import dataclass, field
 
 from batchrunner.app import Batchrunner
 from batchrunner.options import ExportOptions
-from tests.crash.scene import Scene, looked_at, now_ms
+from tests.crash.scene import Looked, Scene, now_ms
 
 __all__ = ["Judge", "tokens_of"]
 
@@ -27,12 +26,12 @@ MOST_SAID = 12
 _ANSWERS = """
     SELECT j.key, j.finished_at, j.claims, r.http_status, r.request_id, r.body
     FROM job j JOIN run ON run.id = j.run_id LEFT JOIN response r ON r.job_id = j.id
-    WHERE j.state = 'completed' AND run.state != 'loading' AND j.key GLOB ?"""
+    WHERE j.state = 'completed' AND run.state != 'loading' AND j.key LIKE ?"""
 _SENDS = """
-    SELECT j.key, count(*), sum(s.maybe_executed), sum(s.outcome IS NULL),
-           sum(s.http_status IS NOT NULL AND NOT s.maybe_executed),
-           sum(s.maybe_executed AND s.kind = 'interrupted')
-    FROM send s JOIN job j ON j.id = s.job_id WHERE j.key GLOB ? GROUP BY j.key"""
+    SELECT j.key, count(*), sum(s.maybe_executed), count(*) FILTER (WHERE s.outcome IS NULL),
+           count(*) FILTER (WHERE s.http_status IS NOT NULL AND s.maybe_executed = 0),
+           count(*) FILTER (WHERE s.maybe_executed = 1 AND s.kind = 'interrupted')
+    FROM send s JOIN job j ON j.id = s.job_id WHERE j.key LIKE ? GROUP BY j.key"""
 
 
 def tokens_of(prompt: str) -> int:
@@ -60,22 +59,22 @@ class Judge:
         """Note what is stored right after a process was killed."""
         self.crashes += 1
         scene = self.scene
-        if not scene.db.exists() or not scene.db.stat().st_size:
+        if not scene.is_begun:
             return
-        arrivals = scene.arrivals()
-        with looked_at(scene.db) as connection:
+        stored: list[str] = []
+        with scene.look() as connection:
             self._integrity(connection)
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
+            if not scene.has_tables(connection):
                 return
             self._kept(connection)
             for key, *answer in connection.execute(_ANSWERS, (self._mine,)):
                 if key not in self._answers:
                     self._answers[key] = tuple(answer)
-                    self._asked[key] = arrivals.get(key, 0)
+                    stored.append(key)
             (running,) = connection.execute(
                 "SELECT count(*) FROM job WHERE state = 'running'"
             ).fetchone()
-            if running > 2 * scene.concurrency:
+            if running > 2 * scene.concurrency * scene.n_senders:
                 self._say(f"a crash left {running} jobs in flight at -c {scene.concurrency}")
             self._pauses += [
                 (now_ms(), until)
@@ -83,14 +82,17 @@ class Judge:
                     "SELECT pause_until FROM scope WHERE pause_until IS NOT NULL"
                 )
             ]
+        # Others may go on sending meanwhile, but never what is answered.
+        arrivals = scene.arrivals()
+        self._asked |= {key: arrivals.get(key, 0) for key in stored}
 
     def judge(self, *, answered: bool = True, clean: bool = True) -> list[str]:
         """Return everything that is wrong at the end; ``answered``: all jobs should be."""
         if clean and (left := self.scene.left_behind()):
             self._say(f"a clean end left {left}")
-        with looked_at(self.scene.db) as connection:
+        with self.scene.look() as connection:
             self._integrity(connection)
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
+            if not self.scene.has_tables(connection):
                 self._say("there are no tables in the database")
                 return self.problems
             self._kept(connection)
@@ -103,7 +105,7 @@ class Judge:
         self._limits()
         self._token_limits()
         self._pauses_kept()
-        app = Batchrunner(self.scene.db)
+        app = Batchrunner(self.scene.place)
         self.problems += app.db_check()
         if answered:
             self._export(app)
@@ -113,18 +115,15 @@ class Judge:
     @property
     def _mine(self) -> str:
         """What the keys of the scene's jobs are like."""
-        return f"{self.scene.prefix}-*"
+        return f"{self.scene.prefix}-%"
 
     # --- one method a promise
 
-    def _integrity(self, connection: sqlite3.Connection) -> None:
-        for (word,) in connection.execute("PRAGMA integrity_check"):
-            if word != "ok":
-                self._say(f"integrity: {word}")
-        for row in connection.execute("PRAGMA foreign_key_check"):
-            self._say(f"foreign key: {row}")
+    def _integrity(self, connection: Looked) -> None:
+        for problem in self.scene.broken(connection):
+            self._say(problem)
 
-    def _kept(self, connection: sqlite3.Connection) -> None:
+    def _kept(self, connection: Looked) -> None:
         """No stored answer is lost or replaced."""
         now = {key: tuple(answer) for key, *answer in connection.execute(_ANSWERS, (self._mine,))}
         for key, answer in self._answers.items():
@@ -137,7 +136,7 @@ class Judge:
             if arrivals.get(key, 0) != n:
                 self._say(f"{key} was answered, and asked for again ({n} → {arrivals.get(key)})")
 
-    def _sends(self, connection: sqlite3.Connection) -> None:
+    def _sends(self, connection: Looked) -> None:
         """Every arrival is a row of the send log; what may be double is marked, and bounded."""
         arrivals = self.scene.arrivals()
         log = {row[0]: row[1:] for row in connection.execute(_SENDS, (self._mine,))}
@@ -160,11 +159,11 @@ class Judge:
                 f"{crashed} sends marked after {self.crashes} crashes, at most {bound} may be"
             )
 
-    def _days(self, connection: sqlite3.Connection) -> None:
+    def _days(self, connection: Looked) -> None:
         """The day's counts are the send log's, and the ledger never knows of less than arrived."""
         # A try that found no way to the server is a row too, and no request.
         (rows,) = connection.execute(
-            "SELECT count(*) FROM send WHERE sent_at IS NOT NULL OR maybe_executed"
+            "SELECT count(*) FROM send WHERE sent_at IS NOT NULL OR maybe_executed = 1"
         ).fetchone()
         rows += self.scene.n_forgotten
         (days,) = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage_day").fetchone()
@@ -183,7 +182,7 @@ class Judge:
         if not arrived <= used <= rows + given_back:
             self._say(f"{arrived} arrived, the ledger has {used}, the send log {rows}")
 
-    def _time(self, connection: sqlite3.Connection) -> None:
+    def _time(self, connection: Looked) -> None:
         """Each run's time is accounted for from its begin to its end, whatever died in between."""
         for name, took, parts, n_open in connection.execute(
             "SELECT name, finished_at - started_at,"
@@ -198,7 +197,7 @@ class Judge:
             if n_open:
                 self._say(f"{name} is finished, and {n_open} of its waits go on")
 
-    def _nobody_there(self, connection: sqlite3.Connection) -> None:
+    def _nobody_there(self, connection: Looked) -> None:
         for table in ("process", "ask"):
             (n,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
             if n:

@@ -13,7 +13,8 @@ left in peace until its run is finished and judged:
 
 What is killed is the process, its whole process group, or only the shell that started it (the
 process then goes on alone, and whoever comes next follows it). The same seed gives the same rounds,
-but for the machine's timing.
+but for the machine's timing. ``--db-server`` has the databases on a PostgreSQL of its own, for what
+is not about files.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ from typing import Any, Final, NamedTuple
 
 from tests.crash.chores import CHORES, Chore
 from tests.crash.judge import Judge
-from tests.crash.scene import LONGEST_S, Done, Scene, ended, looked_at
+from tests.crash.scene import LONGEST_S, Done, Scene, ended
+from tests.crash.served import a_server, served
 from tests.fakes import running_server
+from tests.fakes.postgres_server import PostgresServer
 
 __all__ = ["SITUATIONS", "play_round"]
 
@@ -92,20 +95,32 @@ SITUATIONS: Final[Mapping[str, Situation]] = {
 }  # fmt: skip
 
 
-def play_round(situation: str, seed: int, folder: Path, *, deaths: int | None = None) -> list[str]:
-    """Kill one database over and over; return what is wrong at the end."""
+#: Situations that only a file has.
+_OF_FILES: Final = ("backup", "upgrade")
+
+
+def play_round(
+    situation: str,
+    seed: int,
+    folder: Path,
+    *,
+    deaths: int | None = None,
+    on: PostgresServer | None = None,
+) -> list[str]:
+    """Kill one database over and over, in a file or ``on`` a server; return what is wrong at the end."""
     told = SITUATIONS[situation]
     rand = random.Random(f"{situation} {seed}")
-    with running_server(seed=seed, **told.server) as api:
-        scene = Scene(
-            folder=folder,
-            api=api,
-            n_jobs=told.n_jobs,
-            concurrency=rand.choice((1, 4, 16)),
-            options=told.options,
-            limits=told.limits,
-            token_limits=told.token_limits,
-        )
+    with contextlib.ExitStack() as stack:
+        fields: dict[str, Any] = {
+            "folder": folder,
+            "api": stack.enter_context(running_server(seed=seed, **told.server)),
+            "n_jobs": told.n_jobs,
+            "concurrency": rand.choice((1, 4, 16)),
+            "options": told.options,
+            "limits": told.limits,
+            "token_limits": told.token_limits,
+        }
+        scene = Scene(**fields) if on is None else stack.enter_context(served(on, **fields))
         judge = Judge(scene)
         if told.chore is not None:
             done = scene.run(*scene.submit_words("-c", "16"))
@@ -126,7 +141,7 @@ def _one_life(scene: Scene, judge: Judge, told: Situation, rand: random.Random) 
     """Start a command, wait a random time, kill in a random way, and look."""
     how = rand.choice(("process", "group", "shell"))
     process = scene.start(*_words(scene), shell=how != "process")
-    second = scene.start("resume") if told.followed and scene.db.exists() else None
+    second = scene.start("resume") if told.followed and scene.is_begun else None
     _killed_within(process, how, _STARTING_S + rand.random() * told.longest_s)
     if how == "shell":
         # The pipes stay open in the process that goes on: they are closed here, not read.
@@ -201,10 +216,13 @@ def _wait_for_some(scene: Scene) -> None:
 
 def _words(scene: Scene) -> list[str]:
     """Return what a person would give now: submit first, and again; resume where there is a run."""
-    if scene.db.exists() and scene.db.stat().st_size:
-        with looked_at(scene.db) as connection:
-            tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'run'").fetchone()
-            if tables and connection.execute("SELECT 1 FROM run WHERE state = 'ready'").fetchone():
+    if scene.is_begun:
+        with scene.look() as connection:
+            is_there = scene.has_tables(connection)
+            if (
+                is_there
+                and connection.execute("SELECT 1 FROM run WHERE state = 'ready'").fetchone()
+            ):
                 return ["resume"]
     return scene.submit_words()
 
@@ -230,15 +248,25 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6, help="databases [6]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--situation", action="append", choices=SITUATIONS, help="only these")
+    parser.add_argument(
+        "--db-server", action="store_true", help="databases on a PostgreSQL, not in files"
+    )
     args = parser.parse_args()
+    with a_server() if args.db_server else contextlib.nullcontext() as on:
+        return _rounds(args, on)
+
+
+def _rounds(args: argparse.Namespace, on: PostgresServer | None) -> int:
     n_bad = 0
-    situations = args.situation or list(SITUATIONS)
+    situations = args.situation or [
+        name for name, told in SITUATIONS.items() if on is None or name not in _OF_FILES
+    ]
     for number in range(args.rounds):
         situation = situations[number % len(situations)]
         seed = args.seed + number
         folder = Path(tempfile.mkdtemp(prefix="kill-"))
         began = time.monotonic()
-        problems = play_round(situation, seed, folder)
+        problems = play_round(situation, seed, folder, on=on)
         took = time.monotonic() - began
         print(f"{situation:7} seed {seed}: {'BAD' if problems else 'good'}, {took:.0f} s")
         for problem in problems:

@@ -1,7 +1,7 @@
 """One database, one file of jobs, and the commands that are given and killed.
 
 Commands run as processes of their own. A database that was left by a crash is only ever looked at
-through a copy, since opening it would mend it.
+through a copy, since opening it would mend it. One on a server is :mod:`tests.crash.served`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from batchrunner.failpoints import VARIABLE
 from tests.fakes import ApiServer, SeenRequest
 
-__all__ = ["Done", "Scene", "environment", "looked_at"]
+__all__ = ["Done", "Looked", "Scene", "environment", "looked_at"]
 
 #: Where ``tests`` is found by a program that runs elsewhere.
 _HERE = str(Path(__file__).parents[2])
 #: No command of a scene takes longer, whatever the machine does meanwhile (seconds).
 LONGEST_S = 100.0
+
+
+class Looked(Protocol):
+    """A connection that only looks; statements are of the kind that both databases take."""
+
+    def execute(self, sql: str, parameters: tuple[Any, ...] = (), /) -> Any:
+        """Execute a statement; what is returned has ``fetchone``, and is iterated over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,8 @@ class Scene:
     api: ApiServer
     n_jobs: int = 24
     concurrency: int = 4
+    #: How many processes may send at once.
+    n_senders: int = 1
     prefix: str = "k"
     #: More options of ``submit``.
     options: Sequence[str] = ()
@@ -101,6 +111,42 @@ class Scene:
     def db(self) -> Path:
         """The database."""
         return self.folder / "jobs.db"
+
+    @property
+    def place(self) -> str:
+        """The database, as a command is given it."""
+        return str(self.db)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything is stored."""
+        return self.db.exists() and self.db.stat().st_size > 0
+
+    @contextmanager
+    def look(self) -> Iterator[Looked]:
+        """Give a connection to the database as it lies there."""
+        with looked_at(self.db) as connection:
+            yield connection
+
+    def has_tables(self, connection: Looked) -> bool:
+        """Whether what is looked at has a schema."""
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone()
+        return found is not None
+
+    def broken(self, connection: Looked) -> Iterator[str]:
+        """Tell what the database itself finds wrong."""
+        for (word,) in connection.execute("PRAGMA integrity_check"):
+            if word != "ok":
+                yield f"integrity: {word}"
+        for row in connection.execute("PRAGMA foreign_key_check"):
+            yield f"foreign key: {row}"
+
+    def unswept(self, mark: str, largest: int) -> Iterator[str]:
+        """Tell what a prune has left of what it took: words, or room."""
+        if mark.encode() in self.db.read_bytes():
+            yield "words of a pruned run are left in the file"
+        if (size := self.db.stat().st_size) > largest:
+            yield f"the file has {size} bytes after a prune"
 
     @property
     def file(self) -> Path:
@@ -126,7 +172,7 @@ class Scene:
         self, *words: str, point: str | None = None, shell: bool = False
     ) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, to die at ``point`` (``name:n``)."""
-        command = [sys.executable, *self.program, "--db", str(self.db), "-q", *words]
+        command = [sys.executable, *self.program, "--db", self.place, "-q", *words]
         if shell:
             # A parent that stays: the group has two members.
             command = ["sh", "-c", '"$@"; exit $?', "sh", *command]

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from batchrunner.models import ExitCode
 from tests.crash.chores import make_older, upgrade_problems
 from tests.crash.judge import Judge, tokens_of
 from tests.crash.pruning import MARK, add_old_run, half_pruned
-from tests.crash.scene import Done, Scene, looked_at
+from tests.crash.scene import Done, Scene, ended, looked_at
 
-__all__ = ["STORIES", "Story", "go_on"]
+__all__ = ["STORIES", "Database", "Story", "go_on"]
 
+#: What holds the jobs.
+Database = Literal["file", "server"]
+#: Points that only a file has.
+_OF_FILES: Final = frozenset({"create.made", "close.before", "close.emptied", "prune.shrunk"})
 #: Stories about chunks need more jobs than one chunk has.
 MANY: Final = 2_600
 #: The bound on an answer, and what is reserved for a job at most before anything was learned.
@@ -34,11 +38,19 @@ class Story(NamedTuple):
     points: tuple[str, ...]
     play: Callable[[Scene, Judge, str], bool]
     n_jobs: int = 24
+    #: Where it can happen.
+    on: frozenset[Database] = frozenset({"file", "server"})
+
+    def points_on(self, database: Database) -> tuple[str, ...]:
+        """Return the points that are passed with such a database."""
+        if database == "file":
+            return self.points
+        return tuple(point for point in self.points if point not in _OF_FILES)
 
 
 def go_on(scene: Scene, judge: Judge, *, by_resume: bool, words: tuple[str, ...] = ()) -> Done:
     """Carry a run on after a death: by ``resume``, or by submitting the same again."""
-    done = scene.run("resume", *words) if by_resume and scene.db.exists() else None
+    done = scene.run("resume", *words) if by_resume and scene.is_begun else None
     if done is None or done.code == 2:
         # Nothing was stored before the death.
         done = scene.run(*scene.submit_words(*words))
@@ -305,16 +317,51 @@ def _prune(scene: Scene, judge: Judge, point: str) -> bool:
     else:
         _expect(judge, done)
     judge.problems += half_pruned(scene)
-    if MARK.encode() in scene.db.read_bytes():
-        judge.problems.append("words of a pruned run are left in the file")
-    if scene.db.stat().st_size > LARGEST:
-        judge.problems.append(f"the file has {scene.db.stat().st_size} bytes after a prune")
+    judge.problems += scene.unswept(MARK, LARGEST)
     judge.judge()
     return done.died
 
 
+def _beside(scene: Scene, judge: Judge, point: str) -> bool:
+    """Two workers share a queue; one dies; the other ends the work, and whoever comes last clears up."""
+    scene.n_senders = 2
+    scene.options = (*scene.options, "--rpm", "2400")
+    _expect(judge, scene.run(*scene.submit_words("--no-run")))
+    armed = scene.start("worker", "--until-done", point=point)
+    other = scene.start("worker", "--until-done")
+    first = ended(armed)
+    if first.died:
+        judge.died()
+    else:
+        _expect(judge, first)
+    _expect(judge, ended(other))
+    # Whoever died last is still in the list.
+    _expect(judge, scene.run("worker", "--until-done"))
+    judge.judge()
+    return first.died
+
+
+def _takes_over(scene: Scene, judge: Judge, point: str) -> bool:
+    """A worker dies with jobs in flight, the next one while it puts them back; a third ends the work."""
+    scene.options = (*scene.options, "--rpm", "2400")
+    _expect(judge, scene.run(*scene.submit_words("--no-run")))
+    first = scene.run("worker", "--until-done", point="claim.committed:3")
+    assert first.died, first.err
+    judge.died()
+    second = scene.run("worker", "--until-done", point=point)
+    if second.died:
+        judge.died()
+        if point.startswith("rescue."):
+            judge.crashes -= 1  # it sent nothing
+        _expect(judge, scene.run("worker", "--until-done"))
+    else:
+        _expect(judge, second)
+    judge.judge()
+    return second.died
+
+
 def _expect_states(scene: Scene, judge: Judge, state: str) -> None:
-    with looked_at(scene.db) as connection:
+    with scene.look() as connection:
         states = dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state"))
     if states != {state: len(scene.keys)}:
         judge.problems.append(f"not all jobs are {state}: {states}")
@@ -324,6 +371,9 @@ _SENDING: Final = (
     "claim.begin", "claim.inside", "claim.committed", "send.before", "send.answered",
     "settle.inside", "settle.committed",
 )  # fmt: skip
+
+_FILE: Final[frozenset[Database]] = frozenset({"file"})
+_SERVER: Final[frozenset[Database]] = frozenset({"server"})
 
 STORIES: Final[Mapping[str, Story]] = {
     "drain": Story(
@@ -341,8 +391,10 @@ STORIES: Final[Mapping[str, Story]] = {
     "cancel": Story(("cancel.chunk",), _cancel, MANY),
     "retry": Story(("retry.chunk",), _retry, MANY),
     "export": Story(("export.rows", "export.rename", "export.renamed"), _export),
-    "backup": Story(("backup.copied",), _backup),
-    "copy": Story(("copy.page", "copy.copied", "copy.marked"), _copy),
-    "upgrade": Story(("upgrade.copied", "upgrade.migrated"), _upgrade),
+    "backup": Story(("backup.copied",), _backup, on=_FILE),
+    "copy": Story(("copy.page", "copy.copied", "copy.marked"), _copy, on=_FILE),
+    "upgrade": Story(("upgrade.copied", "upgrade.migrated"), _upgrade, on=_FILE),
     "prune": Story(("prune.begun", "prune.chunk", "prune.taken", "prune.shrunk"), _prune),
+    "beside": Story(("turn.begun", *_SENDING, "end.before", "end.committed", "leave.before"), _beside, 60, _SERVER),
+    "takes over": Story(("rescue.inside", "rescue.committed", "turn.begun", *_SENDING), _takes_over, 24, _SERVER),
 }  # fmt: skip

@@ -46,6 +46,7 @@ ONCE_IN = {"drain": ("submit.",)}
 EVERY = [
     (story, f"{point}:{n}")
     for story, told in STORIES.items()
+    if "file" in told.on
     for point in told.points
     for n in ((1,) if point.startswith((*ONCE, *ONCE_IN.get(story, ()))) else (1, 2))
 ]
