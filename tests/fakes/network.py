@@ -280,13 +280,26 @@ class Authority:
         self, names: str = "DNS:localhost,IP:127.0.0.1", *, days: int = 2, signed: bool = True
     ) -> ssl.SSLContext:
         """Return a server's context with a certificate for ``names``; negative days: expired."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.files(names, days=days, signed=signed))
+        return context
+
+    def files(
+        self,
+        names: str = "DNS:localhost,IP:127.0.0.1",
+        *,
+        days: int = 2,
+        signed: bool = True,
+        subject: str = "",
+    ) -> tuple[Path, Path]:
+        """Return the files of such a certificate, of a certain ``subject``, and of its key."""
         self._n += 1
         key, request, certificate = (
             self._folder / f"{self._n}.{ending}" for ending in ("key", "csr", "pem")
         )
         self._openssl(
             f"req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {key}"
-            f" -out {request}", "-subj", f"/CN=server {self._n}",
+            f" -out {request}", "-subj", f"/CN={subject or f'server {self._n}'}",
         )  # fmt: skip
         extensions = self._folder / f"{self._n}.cnf"
         extensions.write_text(f"subjectAltName={names}\n")
@@ -297,9 +310,7 @@ class Authority:
             f"x509 -req -in {request} {signer} -out {certificate} -extfile {extensions}"
             f" -days {days}"
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        return context
+        return certificate, key
 
     @staticmethod
     def _openssl(words: str, *more: str) -> None:

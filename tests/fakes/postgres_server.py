@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +73,22 @@ class PostgresServer:
         self._run("initdb", "-D", str(self._data), "-U", "tester", "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(
+        self, *, settings: str = "", hba: str = "", files: Mapping[str, Path] | None = None
+    ) -> None:
+        """Add settings and rules of who may come in, before it starts; copy files into its folder."""
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(f"{settings}\n")
+        rules = self._data / "pg_hba.conf"
+        # The first that fits holds.
+        rules.write_text(f"{hba}\n{rules.read_text()}")
+        for name, source in (files or {}).items():
+            there = self._data / name
+            shutil.copy(source, there)
+            there.chmod(0o600)
+            if self._as:
+                os.chown(there, self._as["user"], self._as["group"])
 
     def _run(self, program: str, *args: str) -> None:
         done = subprocess.run(
@@ -155,10 +171,11 @@ def _copied(binaries: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
-    """Run a server while the context lasts."""
+def running_postgres(binaries: Path, **configured: Any) -> Iterator[PostgresServer]:
+    """Run a server while the context lasts, :meth:`~PostgresServer.configure`\\ d so."""
     with tempfile.TemporaryDirectory(prefix="brpg-", ignore_cleanup_errors=True) as name:
         server = PostgresServer(Path(name), binaries)
+        server.configure(**configured)
         server.start()
         try:
             yield server

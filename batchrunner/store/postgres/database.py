@@ -30,6 +30,7 @@ from batchrunner.store.postgres.connection import PgConnection, PgReading
 from batchrunner.store.postgres.faults import translated
 from batchrunner.store.postgres.locks import SENDING, WRITING, PgLock, class_of, new_number
 from batchrunner.store.postgres.portal import Portal
+from batchrunner.store.postgres.reaching import reaching
 from batchrunner.store.postgres.schema import migrate, standing
 from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
@@ -182,12 +183,13 @@ class PgDatabase:
             self._portal.call(_closed(connection.raw))
 
     async def _raw(self) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            self.place.dsn,
-            timeout=_CONNECT_S,
-            statement_cache_size=0,
-            server_settings={**_SETTINGS, "search_path": self.place.schema},
-        )
+        with reaching(self.place):
+            return await asyncpg.connect(
+                self.place.dsn,
+                timeout=_CONNECT_S,
+                statement_cache_size=0,
+                server_settings={**_SETTINGS, "search_path": self.place.schema},
+            )
 
     @property
     def _begin(self) -> str:
