@@ -61,7 +61,7 @@ from batchrunner.store.moved import refuse_moved_at
 from batchrunner.store.opening import open_database
 from batchrunner.store.runs import StoredRun, find_run, free_name, latest_run, stored_run
 from batchrunner.store.runs import all_runs as every_run
-from batchrunner.store.sqlite.database import FileDatabase
+from batchrunner.store.sqlite.database import FileDatabase, no_queue
 from batchrunner.store.sqlite.discard import discard_unused
 from batchrunner.views import Listener, RunResult
 
@@ -153,6 +153,9 @@ async def resume(
 async def work(target: Target, options: WorkerOptions) -> int:
     """Drain a shared queue beside other workers, until told to stop or, if so asked, nothing is left."""
     check_options(RunOptions(provider=options.provider), LimitOptions(), target.providers)
+    if isinstance(target.place, Path):
+        # Whether the file is there or not.
+        raise no_queue(target.place)
     wanted = Wanted(
         provider=options.provider,
         tags=frozenset(options.tags),

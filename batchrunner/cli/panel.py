@@ -64,17 +64,19 @@ class Panel:
         console: Console | None = None,
         keys: int | None = None,
         tell: Tell | None = None,
+        is_worker: bool = False,
     ) -> None:
         """Draw on ``stream``, a terminal; ``verbose`` writes each event above the panel.
 
         ``keys`` is the terminal on which + and - are typed, and ``tell`` changes what may be in
-        flight of a run; ``None``: nobody types.
+        flight of a run; ``None``: nobody types. A worker outlives its runs: what is over is drawn no more.
         """
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
         self._db_name = db_name
         self._verbose = verbose
         self.wants_jobs = verbose
         self._wall = wall
+        self._is_worker = is_worker
         self._latest: dict[str, Progress] = {}
         self._turns = Turns(tell, self.notice) if tell is not None else None
         self._keyboard = None
@@ -137,6 +139,8 @@ class Panel:
         if self._keyboard is not None and event.event in _ENDS:
             # Signals are taken no more, soon: the terminal has to be itself by then.
             self._keyboard.want(False)
+        if self._is_worker and event.event in _ENDS:
+            self._latest = {key: kept for key, kept in self._latest.items() if key != event.run_id}
         if self._verbose:
             self.notice(f"{clock_time(self._wall())} {event.run_name}: {event_words(event)}")
 
@@ -155,7 +159,8 @@ class Panel:
     def _picture(self) -> Group:
         shown = list(self._latest.values())[-N_RUNS:]
         if not shown:
-            return Group(Text(f"opening {self._db_name}", style="dim"))
+            verb = "watching" if self._is_worker else "opening"
+            return Group(_line(f"{verb} {self._db_name}", "dim"))
         blocks = [RunBlock(progress, self._wall()) for progress in shown]
         keys = [_line(words, "dim") for words in self._key_words(shown)]
         return Group(

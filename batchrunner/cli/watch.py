@@ -46,21 +46,21 @@ _T = TypeVar("_T")
 
 
 def watcher(
-    settings: Settings, db_name: str, tell: Tell | None = None
+    settings: Settings, db_name: str, tell: Tell | None = None, *, is_worker: bool = False
 ) -> AbstractContextManager[Listener]:
     """Return who watches: events, a panel on a terminal, lines anywhere else.
 
     ``db_name`` is how they name the database, ``tell`` changes what may be in flight of a run where a
     person can type that. ``--log-file`` writes down what they are told.
     """
-    watching = _watching(settings, db_name, tell)
+    watching = _watching(settings, db_name, tell, is_worker=is_worker)
     if settings.log_file is not None:
         watching = Logged(watching, settings.log_file, settings.placed)
     return Told(watching)
 
 
 def _watching(
-    settings: Settings, db_name: str, tell: Tell | None
+    settings: Settings, db_name: str, tell: Tell | None, *, is_worker: bool
 ) -> AbstractContextManager[Listener]:
     if settings.json:
         return Events(sys.stdout, sys.stderr, placed=settings.placed, quiet=settings.quiet)
@@ -70,7 +70,10 @@ def _watching(
 
         can_type = tell is not None and not settings.no_input and sys.stdin.isatty()
         keys = sys.stdin.fileno() if can_type else None
-        return Panel(sys.stderr, db_name=db_name, verbose=settings.verbose, keys=keys, tell=tell)
+        return Panel(
+            sys.stderr, db_name=db_name, verbose=settings.verbose, keys=keys, tell=tell,
+            is_worker=is_worker,
+        )  # fmt: skip
     return Lines(sys.stderr, db_name=db_name, quiet=settings.quiet, verbose=settings.verbose)
 
 

@@ -57,5 +57,5 @@ def worker_command(ctx: click.Context, /, **values: Any) -> int:
     app = settings.app()
     options = WorkerOptions(**values)
     make_ready(settings, app, ())
-    with watcher(settings, settings.db_name) as listener:
+    with watcher(settings, settings.db_name, is_worker=True) as listener:
         return run_async(app.work(options, listener=listener), os.environ)

@@ -107,6 +107,9 @@ class Feed:
         data: dict[str, Any] = {"jobs": counts_json(run.counts)}
         if stop is not None:
             data["waiting"] = waiting_json(stop)
+        if self._is_worker:
+            # Whoever asked for a run ends with a summary of it; a worker goes on.
+            self.notice(_end_words(run, stop))
         self._emit("run.finished" if stop is None else "run.halted", run, None, data)
 
     def picture(self, run: LiveRun, scopes: Scopes, *, is_draining: bool) -> None:
@@ -179,6 +182,18 @@ class Feed:
                     data=data,
                 )
             )
+
+
+def _end_words(run: LiveRun, stop: Waiting | None) -> str:
+    """Return what a worker says of a run that it has no more of."""
+    counts = run.counts
+    done = f"{counts.completed:,} of {counts.total:,} completed"
+    if counts.failed:
+        done += f", {counts.failed:,} failed"
+    if stop is None:
+        return f"{run.row.name} is finished: {done}"
+    why = (stop.detail or stop.reason.replace("_", " ")).rstrip(".")
+    return f"{run.row.name} stopped, {done}: {why}." + (f" {stop.fix}" if stop.fix else "")
 
 
 def _job_data(settle: Settle, run: LiveRun) -> dict[str, Any]:

@@ -50,13 +50,15 @@ class Offered:
         """Take what the queue has, as far as this worker can send it, and what dead ones left."""
         await self._rescue.again()
         n_open = 0
-        for run_id in await self._writer.query(sharing.ready_runs):
+        ready = await self._writer.query(sharing.ready_runs)
+        for run_id in ready:
             if self._roster.is_live(run_id):
                 await self._keep(run_id)
                 n_open += 1
             else:
                 n_open += await self._is_taken(run_id)
-        self._offers.found(n_open)
+        if (words := self._offers.found(n_open, len(ready) - n_open)) is not None:
+            self._feed.notice(words)
 
     async def _keep(self, run_id: RunId) -> None:
         """See whether it is this worker that tells the database how a run stands."""

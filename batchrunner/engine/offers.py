@@ -93,9 +93,18 @@ class Offers:
         self._said[run_id] = why
         return True
 
-    def found(self, n_open: int) -> None:
-        """Note how many runs there are that this worker may send or waits for."""
-        self._is_idle = n_open == 0
+    def found(self, n_open: int, n_left: int) -> str | None:
+        """Note how many runs there are that this worker sends or waits for, and how many it leaves.
+
+        Returns what is to be said, where it has nothing to do any more.
+        """
+        was_idle, self._is_idle = self._is_idle, n_open == 0
+        if was_idle or n_open:
+            return None
+        runs = "1 run is" if n_left == 1 else f"{n_left:,} runs are"
+        left = f"; {runs} left to others" if n_left else ""
+        what = "nothing is left to send" if self._until_done else "nothing to send now"
+        return f"{what}{left}" if self._until_done else f"{what}{left}; waiting for runs"
 
     @property
     def is_over(self) -> bool:

@@ -151,3 +151,23 @@ def test_who_asks_is_told_once_by_each_reason(house: House, store: Store) -> Non
     store("plain", 40, "-c", "1", "--rpm", "1200")
     completes(house, "plain")
     assert asking.so_far.err.count("waits: ") <= 2
+
+
+def test_a_worker_says_what_it_does(house: House, api: ApiServer, store: Store) -> None:
+    """In a log one reads what it took, how that ended, what it left, and that it waits for runs."""
+    store("first", 3)
+    store("other", 3, "--tags", "eu")
+    said = house.start("worker")
+    said.says("first is finished: 3 of 3 completed\n")
+    said.says("nothing to send now; 1 run is left to others; waiting for runs\n")
+    assert "first: 3 jobs; database postgresql+asyncpg://" in said.so_far.err
+    assert "other is left to others: it wants the tag eu" in said.so_far.err
+    api.script([{"status": 401}])
+    store("second", 3)
+    said.says("second stopped, 0 of 3 completed: ")
+    said.until(lambda: said.so_far.err.count("; waiting for runs\n") == 2, "it waits again")
+    said.send(signal.SIGTERM)
+    assert said.ended(143).out == ""
+    done = house.run("worker", "--until-done", "-q")
+    assert done.err == ""
+    assert "nothing is left to send; 1 run is left" in house.run("worker", "--until-done").err

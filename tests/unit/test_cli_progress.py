@@ -425,6 +425,22 @@ def test_panel_before_the_first_picture() -> None:
     assert drawn(None).strip() == "opening /tmp/b.db"
 
 
+def test_a_workers_panel_shows_no_run_that_is_over() -> None:
+    """A worker outlives its runs: what it draws is what it sends."""
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=False, legacy_windows=False)
+    panel = Panel(out, db_name="/tmp/b.db", wall=Wall(), console=console, is_worker=True)
+    panel.progress(PICTURE)
+    over = Event(event="run.finished", at=0, run_id=RUN.id, run_name=RUN.name, data={})
+    panel.event(replace(over, run_id="another"))
+    console.print(panel._picture())
+    assert "tickets  " in out.getvalue()
+    out.truncate(0)
+    panel.event(over)
+    console.print(panel._picture())
+    assert out.getvalue().strip("\0 \n") == "watching /tmp/b.db"
+
+
 @pytest.mark.parametrize("columns", [1, 7, 30, 61])
 @pytest.mark.parametrize(
     "tally",

@@ -22,6 +22,7 @@ __all__ = ["translated"]
 
 class _Meaning(NamedTuple):
     what: str
+    #: With ``{schema}`` where its name goes.
     fix: str
     error: type[DatabaseError] = DatabaseError
 
@@ -50,7 +51,9 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         asyncpg.InsufficientPrivilegeError,
         _Meaning(
             "does not allow this user to do that",
-            "As the owner: GRANT CREATE ON DATABASE NAME TO USER; or have them make the schema.",
+            "As the owner of the schema: GRANT USAGE ON SCHEMA {schema} TO USER; GRANT ALL ON ALL TABLES IN SCHEMA"
+            " {schema} TO USER; GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO USER; where there is none yet, as that of"
+            " the database: GRANT CREATE ON DATABASE NAME TO USER;",
         ),
     ),
     (
@@ -139,6 +142,7 @@ def translated(place: Server) -> Iterator[None]:
             if isinstance(error, kind):
                 why = str(error) or type(error).__name__
                 raise meaning.error(
-                    f"The database {place} {meaning.what} ({why}).", fix=meaning.fix
+                    f"The database {place} {meaning.what} ({why}).",
+                    fix=meaning.fix.replace("{schema}", place.schema),
                 ) from error
         raise

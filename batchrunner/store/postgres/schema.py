@@ -37,7 +37,9 @@ def standing(connection: PgConnection, schema: str) -> Standing:
         return Standing.EMPTY
     if not {"alembic_version", "usage_slot", "meta"} <= tables:
         return Standing.FOREIGN
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    # By its full name: without the right to use the schema the search path would not find it.
+    version = f"{schema}.alembic_version"
+    row = connection.execute(f"SELECT version_num FROM {version}").fetchone()  # noqa: S608 (a checked name)
     if row is None or row[0] not in REVISIONS:
         return Standing.NEWER
     return Standing.CURRENT if row[0] == REVISIONS[-1] else Standing.OLDER
@@ -65,5 +67,9 @@ async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: 
     try:
         async with engine.connect() as connection, connection.begin():
             await connection.run_sync(build)
+    except sa.exc.DBAPIError as error:
+        # What the driver's own errors mean is told in one place.
+        driver_error = error.orig.__cause__ if error.orig is not None else None
+        raise (driver_error or error) from error
     finally:
         await engine.dispose()

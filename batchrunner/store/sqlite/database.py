@@ -50,7 +50,16 @@ from batchrunner.store.sqlite.locks import (
 from batchrunner.store.sqlite.shrink import refuse_full, shrink
 from batchrunner.store.workers import NO_WORKERS, Workers
 
-__all__ = ["FileDatabase", "FileSession"]
+__all__ = ["FileDatabase", "FileSession", "no_queue"]
+
+
+def no_queue(path: Path) -> UsageError:
+    """Return what is said to workers of a file."""
+    return UsageError(
+        f"Workers share a queue on PostgreSQL; {path} is a file, from which one process sends.",
+        fix="Send what it has with `batchrunner resume --all`, or name a server:"
+        " --db postgresql+asyncpg://HOST/DATABASE?user=USER",
+    )
 
 
 class FileDatabase:
@@ -130,11 +139,7 @@ class FileDatabase:
 
     def queue(self) -> Queue:
         """Return what workers share. Raises :class:`UsageError`: a file has one sender."""
-        raise UsageError(
-            f"Workers share a queue on PostgreSQL; {self.path} is a file, from which one process sends.",
-            fix="Send what it has with `batchrunner resume --all`, or name a server:"
-            " --db postgresql+asyncpg://HOST/DATABASE?user=USER",
-        )
+        raise no_queue(self.path)
 
     def check_clock(self, connection: Connection, clock: Clock) -> None:
         """Everybody who sends from a file has this machine's clock."""
