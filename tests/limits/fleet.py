@@ -81,7 +81,8 @@ class Fleet:
         """Have a queue of its own on a server."""
         house = ServedHouse(folder, api.url, server.url(SCHEMA))
         house.environ["ANTHROPIC_API_KEY"] = "test"
-        house.environ["PYTHONFAULTHANDLER"] = "1"
+        # The program beside these tests, wherever they are; its threads' stacks where it hangs.
+        house.environ |= {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONFAULTHANDLER": "1"}
         return cls(house, api, server)
 
     # --- the queue

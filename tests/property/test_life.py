@@ -1,34 +1,42 @@
-"""A job's life in the database, against a model that fits on a page.
+"""A job's life in the database, against a model that fits on a page: the conformance of all stores.
 
-The machine submits, claims, settles, rescues, pauses, cancels, retries, updates and opens the file
-anew in any order, on a real database. After each step every job and every counter of the database
-must be what the model says, and the model knows nothing but the table of transitions.
+The machine submits, claims, settles, books, rescues, pauses, cancels, retries, updates and opens the
+database anew in any order. Each step is done on every database that it is given, a file here, a file
+and a server in :mod:`tests.postgres.test_life`: all must return the same, in the same order, and it
+must be what the model in memory returns. After each step every job, every counter and all that was used
+must be what the model says, which knows nothing but the table of transitions.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from batchrunner.core.admission import DirtySlot
 from batchrunner.core.lifecycle import TRANSITIONS, JobEvent, step
 from batchrunner.models import ErrorKind, JobId, JobState, ModelId, RunId, ScopeId
 from batchrunner.options import JobFilter
+from batchrunner.places import Place
 from batchrunner.store import commands, scopes
 from batchrunner.store import holder as statements
 from batchrunner.store.cycle import run_cycle
+from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.merge import merge_update
+from batchrunner.store.opening import open_database
 from batchrunner.store.records import Ask, Cycle, CycleResult, Settle
 from batchrunner.store.rescue import rescue
 from batchrunner.store.runs import driver
-from batchrunner.store.sqlite.database import FileDatabase
 from batchrunner.store.stops import end_run, put_back
 from tests.unit.stored import NOW, line, loader, run
 
@@ -54,6 +62,10 @@ N_COUNTED: Final = {
 }
 _NEW_START: Final = frozenset({JobEvent.COMPLETE, JobEvent.PUT_BACK})
 MODELS: Final = ("m-1", "m-2")
+#: Units and grains of what is booked.
+METERS: Final = (("requests", 250), ("requests", 60_000), ("input_tokens", 60_000))
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +91,81 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         """Store a run of six jobs that ask for two models."""
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(prefix="life-")
-        self.path = Path(self.folder.name) / "jobs.db"
-        self.db = FileDatabase.open(self.path, create=True)
+        self.rooms = ExitStack()
+        self.places = self.rooms.enter_context(self.some_places())
+        self.dbs = [open_database(place, create=True) for place in self.places]
         self.now = NOW
+        self.used: dict[tuple[int, str, int, int], int] = {}
         self.jobs: dict[JobId, Job] = {}
         self.counts: Counter[str] = Counter()
         self.sends: set[tuple[JobId, int]] = set()
         self.run_state = "ready"
         self.n_updates = 0
         lines = [line(f"k{i}", model=MODELS[i % 2], n=i) for i in range(1, 7)]
-        with loader(self.db) as begun:
-            assert begun.add(lines) == []
-            self.run_id = begun.finish(b"first")
+
+        def load(db: Database) -> RunId:
+            with loader(db) as begun:
+                assert begun.add(lines) == []
+                return begun.finish(b"first")
+
+        self.run_id = self.on_all(load)
         for i, job in enumerate(lines, 1):
             self.jobs[JobId(self.run_id << 32 | i)] = Job(job.key, job.model or "")
-        with self.db.write() as connection:
-            conn = driver(connection)
-            self.account = scopes.scope_id(
+
+        def begin(conn: DriverConnection) -> tuple[ScopeId, ScopeId, dict[str, int]]:
+            account = scopes.scope_id(
                 conn, kind="account", provider="anthropic", key="a", parent_id=None
             )
-            self.pool = scopes.scope_id(
-                conn, kind="pool", provider="anthropic", key="p", parent_id=self.account
+            pool = scopes.scope_id(
+                conn, kind="pool", provider="anthropic", key="p", parent_id=account
             )
-            statements.set_account(conn, self.run_id, self.account)
-            self.models = {name: id_ for id_, name in conn.execute("SELECT id, name FROM model")}
+            statements.set_account(conn, self.run_id, account)
+            models = {name: id_ for id_, name in conn.execute("SELECT id, name FROM model")}
+            return account, pool, models
+
+        self.account, self.pool, self.models = self.writing(begin)
+
+    @contextmanager
+    def some_places(self) -> Iterator[Sequence[Place]]:
+        """Give where there is room for a fresh database, once for each kind."""
+        with tempfile.TemporaryDirectory(prefix="life-") as folder:
+            yield (Path(folder) / "jobs.db",)
 
     def teardown(self) -> None:
-        """Remove the database."""
-        self.folder.cleanup()
+        """Remove the databases."""
+        self.rooms.close()
 
     # --- helpers
 
+    def on_all(self, act: Callable[[Database], T]) -> T:
+        """Do the same on every database; return what all have returned."""
+        first, *others = [act(db) for db in self.dbs]
+        for other in others:
+            assert other == first
+        return first
+
+    def writing(self, act: Callable[[DriverConnection], T]) -> T:
+        """Do the same on every database in one transaction."""
+
+        def written(db: Database) -> T:
+            with db.write() as connection:
+                return act(driver(connection))
+
+        return self.on_all(written)
+
+    def reading(self, act: Callable[[DriverConnection], T]) -> T:
+        """Read the same of every database."""
+
+        def read(db: Database) -> T:
+            with db.read() as connection:
+                return act(driver(connection))
+
+        return self.on_all(read)
+
     def cycle(self, **parts: Any) -> CycleResult:
         """Run one cycle in a transaction of its own."""
-        with self.db.write() as connection:
-            return run_cycle(driver(connection), Cycle(wall=self.now, now=self.now, **parts))
+        cycle = Cycle(wall=self.now, now=self.now, **parts)
+        return self.writing(lambda conn: run_cycle(conn, cycle))
 
     def move(self, id_: JobId, event: JobEvent, kind: ErrorKind | None = None) -> Job:
         """Let the table say what an event makes of a job."""
@@ -255,6 +306,17 @@ class Life(RuleBasedStateMachine):
             self.counts["input_tokens"] += settle.input_tokens or 0
         assert self.cycle(settles=settles).lost == []
 
+    @rule(
+        scope=st.sampled_from(["account", "pool"]),
+        meter=st.sampled_from(METERS),
+        slots=st.dictionaries(st.integers(0, 3), st.integers(0, 50), min_size=1),
+    )
+    def book(self, scope: str, meter: tuple[str, int], slots: dict[int, int]) -> None:
+        """Store what slots of the ledger hold now."""
+        rows = [DirtySlot(getattr(self, scope), *meter, slot, n) for slot, n in slots.items()]
+        self.cycle(usage=rows)
+        self.used |= {row[:4]: row.n for row in rows}
+
     @precondition(lambda self: any(job.claims for job in self.jobs.values()))
     @rule(data=st.data())
     def a_zombie_answers(self, data: st.DataObject) -> None:
@@ -272,12 +334,11 @@ class Life(RuleBasedStateMachine):
     @rule()
     def the_holder_dies(self) -> None:
         """The next holder opens the file anew and puts back whatever runs, possibly executed."""
-        self.db = FileDatabase.open(self.path, create=False)
+        self.dbs = [open_database(place, create=False) for place in self.places]
         orphans = self.ids(RUNNING)
-        with self.db.write() as connection:
-            rescued = rescue(
-                driver(connection), now=self.now, wall=self.now, pool_of=lambda _p, _m: "p"
-            )
+        rescued = self.writing(
+            lambda conn: rescue(conn, now=self.now, wall=self.now, pool_of=lambda _p, _m: "p")
+        )
         assert rescued.n_jobs == len(orphans)
         for id_ in orphans:
             job = self.jobs[id_] = self.move(id_, JobEvent.INTERRUPT)
@@ -295,8 +356,7 @@ class Life(RuleBasedStateMachine):
         """The first failures go back when the run stops on them; others named too stay as they are."""
         named = data.draw(st.lists(st.sampled_from(sorted(self.jobs)), min_size=1, unique=True))
         failed = [id_ for id_ in named if self.jobs[id_].state is FAILED]
-        with self.db.write() as connection:
-            n = put_back(driver(connection), RunId(self.run_id), named)
+        n = self.writing(lambda conn: put_back(conn, RunId(self.run_id), named))
         assert n == len(failed)
         for id_ in failed:
             self.jobs[id_] = replace(self.move(id_, JobEvent.PUT_BACK), attempts=0)
@@ -306,7 +366,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def pause(self) -> None:
         """A pause stops a run that is ready, and nothing else."""
-        assert commands.pause(self.db, run(self.db, self.run_id)) is (self.run_state == "ready")
+        is_stopped = self.on_all(lambda db: commands.pause(db, run(db, self.run_id)))
+        assert is_stopped is (self.run_state == "ready")
         if self.run_state == "ready":
             self.run_state = "paused"
 
@@ -315,13 +376,14 @@ class Life(RuleBasedStateMachine):
         """Resume undoes a pause, and nothing else."""
         if self.run_state == "paused":
             self.run_state = "ready"
-        assert commands.lift(self.db, run(self.db, self.run_id)) == self.run_state
+        state = self.on_all(lambda db: commands.lift(db, run(db, self.run_id)))
+        assert state == self.run_state
 
     @rule()
     def cancel(self) -> None:
         """Cancel takes what is pending; what runs ends by itself."""
         pending = self.ids(PENDING)
-        n = commands.cancel(self.db, run(self.db, self.run_id), now_ms=self.now)
+        n = self.on_all(lambda db: commands.cancel(db, run(db, self.run_id), now_ms=self.now))
         assert n == len(pending)
         self.cancel_pending()
         if self.run_state in ("ready", "paused"):
@@ -340,7 +402,7 @@ class Life(RuleBasedStateMachine):
         chosen = [
             id_ for id_ in self.ids(FAILED, CANCELLED) if not keys or self.jobs[id_].key in keys
         ]
-        n = commands.retry(self.db, run(self.db, self.run_id), JobFilter(keys=keys))
+        n = self.on_all(lambda db: commands.retry(db, run(db, self.run_id), JobFilter(keys=keys)))
         assert n == len(chosen)
         for id_ in chosen:
             self.jobs[id_] = replace(self.move(id_, JobEvent.PUT_BACK), attempts=0)
@@ -357,15 +419,19 @@ class Life(RuleBasedStateMachine):
         n = len(self.jobs) + is_longer
         text = f"text {self.n_updates}"
         lines = [line(f"k{i}", text, model=MODELS[i % 2], n=i) for i in range(1, n + 1)]
-        with loader(self.db, name=f"new-{self.n_updates}") as begun:
-            assert begun.add(lines) == []
-            merge_update(
-                self.db,
-                RunId(self.run_id),
-                begun.run_id,
-                digest=text.encode(),
-                pool_of=lambda _p, _m: "p",
-            )
+
+        def merged(db: Database) -> object:
+            with loader(db, name=f"new-{self.n_updates}") as begun:
+                assert begun.add(lines) == []
+                return merge_update(
+                    db,
+                    RunId(self.run_id),
+                    begun.run_id,
+                    digest=text.encode(),
+                    pool_of=lambda _p, _m: "p",
+                )
+
+        self.on_all(merged)
         for id_ in self.ids(PENDING, FAILED, CANCELLED):
             self.jobs[id_] = replace(self.move(id_, JobEvent.PUT_BACK), attempts=0)
         if is_longer:
@@ -377,8 +443,9 @@ class Life(RuleBasedStateMachine):
     @rule()
     def the_run_ends(self) -> None:
         """A run with nothing left is finished."""
-        with self.db.write() as connection:
-            end_run(driver(connection), RunId(self.run_id), None, finished=True, wall=self.now)
+        self.writing(
+            lambda conn: end_run(conn, RunId(self.run_id), None, finished=True, wall=self.now)
+        )
         self.run_state = "finished"
 
     # --- what always holds
@@ -386,20 +453,31 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_database_is_the_model(self) -> None:
         """Each job's row is what the model says."""
-        with self.db.read() as connection:
-            rows = driver(connection).execute(
+        rows = self.reading(
+            lambda conn: conn.execute(
                 "SELECT j.id, j.key, m.name, j.state, j.attempts, j.claims, j.not_before,"
                 " j.wait_reason, j.error_kind FROM job j JOIN model m ON m.id = j.model_id"
-                " WHERE j.run_id = ?",
+                " WHERE j.run_id = ? ORDER BY j.id",
                 (self.run_id,),
-            )
-            stored = {row[0]: Job(row[1], row[2], JobState(row[3]), *row[4:]) for row in rows}
+            ).fetchall()
+        )
+        stored = {row[0]: Job(row[1], row[2], JobState(row[3]), *row[4:]) for row in rows}
         assert stored == self.jobs
+
+    @invariant()
+    def what_was_used_is_the_models(self) -> None:
+        """Each slot holds what was booked in it last."""
+        rows = self.reading(
+            lambda conn: conn.execute(
+                "SELECT scope_id, unit, grain, slot, n FROM usage_slot ORDER BY 1, 2, 3, 4"
+            ).fetchall()
+        )
+        assert {row[:4]: row[4] for row in rows} == self.used
 
     @invariant()
     def counters_are_the_jobs(self) -> None:
         """A run's counters are the sums over its jobs and over the send log."""
-        found = run(self.db, self.run_id)
+        found = self.on_all(lambda db: run(db, self.run_id))
         assert found.state == self.run_state
         states = Counter(job.state.value for job in self.jobs.values())
         assert {state: getattr(found.counts, state) for state in JobState} == {
@@ -408,18 +486,20 @@ class Life(RuleBasedStateMachine):
         names = ("n_sent", "n_retried", "n_rate_limited", "n_interrupted")
         assert [getattr(found, name) for name in names] == [self.counts[name] for name in names]
         assert (found.input_tokens or 0) == self.counts["input_tokens"]
-        with self.db.read() as connection:
-            conn = driver(connection)
-            sends = set(conn.execute("SELECT job_id, claim FROM send"))
-            answered = {
-                row[0]
-                for row in conn.execute(
-                    "SELECT job_id FROM response JOIN job ON id = job_id WHERE state = 'completed'"
-                )
-            }
-            assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
-        assert sends == self.sends
-        assert answered == set(self.ids(COMPLETED))
+
+        def logged(conn: DriverConnection) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+            if isinstance(conn, sqlite3.Connection):
+                assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
+            sends = conn.execute("SELECT job_id, claim, outcome, kind FROM send ORDER BY 1, 2")
+            answered = conn.execute(
+                "SELECT job_id FROM response JOIN job ON id = job_id WHERE state = 'completed'"
+                " ORDER BY 1"
+            )
+            return sends.fetchall(), answered.fetchall()
+
+        sends, answered = self.reading(logged)
+        assert {row[:2] for row in sends} == self.sends
+        assert [row[0] for row in answered] == self.ids(COMPLETED)
 
 
 TestLife = Life.TestCase
@@ -428,16 +508,23 @@ TestLife.settings = settings(max_examples=30, stateful_step_count=30, deadline=N
 
 def test_every_transition_is_reached() -> None:
     """Each row of the table of transitions is made by something the store does, and checked."""
+    every_transition(Life)
+
+
+def every_transition(machine: type[Life]) -> None:
+    """Make each transition once, in one life."""
     Life.reached.clear()
-    life = Life()
+    life = machine()
 
     def check(act: Callable[[], object]) -> None:
         act()
         life.the_database_is_the_model()
         life.counters_are_the_jobs()
+        life.what_was_used_is_the_models()
 
     by_event = {end[0]: end for end in reversed(ENDS)}
     try:
+        check(lambda: life.book("pool", METERS[0], {1: 2}))
         check(lambda: life.claim("m-1", 3, 0, False))
         check(lambda: life.claim("m-2", 3, 0, False))
         events = (
