@@ -76,6 +76,8 @@ class Spending:
         self._n_reserved = 0
         #: The worst cases of what is in flight.
         self.reserved = 0.0
+        #: Those of what other workers have in flight.
+        self.others = 0.0
         #: How often a day has begun.
         self.turn = -1
         self._bounds: dict[str, tuple[int, int]] = {"day": (0, 0)}
@@ -89,9 +91,19 @@ class Spending:
             return
         self.turn += 1
         for unit in UNITS:
-            first, last = self._bounds[unit] = span(unit, wall)
+            self._bounds[unit] = span(unit, wall)
+        self._sum()
+
+    def _sum(self) -> None:
+        for unit, (first, last) in self._bounds.items():
             days = range(first // DAY_MS, last // DAY_MS)
             self._spent[unit] = sum(self._by_day.get(day, 0.0) for day in days)
+
+    def adopt(self, by_day: Mapping[int, float], others: float) -> None:
+        """Take what all workers together have spent on these days, as it is stored, and set apart."""
+        self._by_day.update(by_day)
+        self.others = others
+        self._sum()
 
     def spend(self, at: float, dollars: float) -> None:
         """Count what a request cost that was sent at ``at`` (wall)."""
@@ -124,5 +136,5 @@ class Spending:
 
         ``in_flight`` false: as if everything that is in flight cost nothing.
         """
-        more = dollars + (self.reserved if in_flight else 0.0)
+        more = dollars + (self.reserved + self.others if in_flight else 0.0)
         return [unit for unit in UNITS if self._spent[unit] + more > budget.of(unit)]

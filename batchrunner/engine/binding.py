@@ -19,6 +19,7 @@ from batchrunner.errors import UsageError
 from batchrunner.models import Waiting, WaitingReason
 from batchrunner.options import MAX_COST
 from batchrunner.store import holder as statements
+from batchrunner.store import worker_runs
 from batchrunner.store.database import Writer
 from batchrunner.store.holder import RunRow
 from batchrunner.store.runs import DriverConnection
@@ -37,9 +38,19 @@ class Binding:
     """Makes and renews the purses of one holder's runs."""
 
     def __init__(
-        self, writer: Writer, clock: Clock, costs: Costs, give_up: Callable[[Claim], None]
+        self,
+        writer: Writer,
+        clock: Clock,
+        costs: Costs,
+        give_up: Callable[[Claim], None],
+        *,
+        worker: int | None = None,
     ) -> None:
-        """Take what purses are made of, and who gives a job back that is claimed, unsent."""
+        """Take what purses are made of, and who gives a job back that is claimed, unsent.
+
+        ``worker`` is this one's number where others send the same runs.
+        """
+        self._worker = worker
         self._writer = writer
         self._clock = clock
         self._costs = costs
@@ -101,13 +112,23 @@ class Binding:
         assert purse is not None
         # The last jobs of a model may be out.
         await self._price(run, purse)
-        claimed = await self._writer.query(lambda conn: claimed_requests(conn, run.id))
+        claimed = await self._writer.query(
+            lambda conn: claimed_requests(conn, run.id, is_shared=self._worker is not None)
+        )
         # Outcomes are counted between two looks only: what came back meanwhile is settled on this one.
         if run.purse is not None:
             run.purse.release_all()
         run.purse = purse
-        for job, request in claimed:
-            purse.keep(job, request)
+        theirs: dict[int, float] = {}
+        for job, worker, request in claimed:
+            if worker == self._worker:
+                purse.keep(job, request)
+            elif worker is not None:
+                theirs[worker] = theirs.get(worker, 0.0) + purse.worth(request)
+        if theirs:
+            # Until they know of the bound themselves.
+            await self._writer.transact(lambda conn: worker_runs.keep_for(conn, run.id, theirs))
+            purse.others = sum(theirs.values())
         self._fit(run, purse)
 
     def _fit(self, run: LiveRun, purse: Purse) -> None:
@@ -125,6 +146,10 @@ class Binding:
     async def _count_lost(self, row: RunRow, purse: Purse) -> None:
         """Count what a run's requests may have cost whose answers were lost, in its whole life."""
         models = await self._writer.query(lambda conn: lost_models(conn, row.id))
+        counted = 0.0
+        if self._worker is not None:
+            # Before they are: what is lost meanwhile counts twice, never not at all.
+            counted = await self._writer.query(lambda conn: worker_runs.lost_of(conn, row.id))
         # Jobs of a model may all be done, or failed, whose answers were lost.
         await self._costs.price(purse, row, models, wall=self._clock.wall())
 
@@ -138,3 +163,4 @@ class Binding:
                 f" what it may have cost. Nothing more of {row.name} is sent.",
                 fix=f"Go on without it: batchrunner resume {shlex.quote(row.name)} --max-cost none",
             )
+        purse.share(counted)

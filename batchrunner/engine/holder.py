@@ -32,6 +32,7 @@ from batchrunner.engine.lookout import LOOK_S, Lookout
 from batchrunner.engine.planning import LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
+from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.engine.sharing import Shared, Sharing
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
@@ -99,7 +100,9 @@ class Holder:
             scopes=self._scopes,
             feed=feed,
             database=database,
-            binding=Binding(writer, clock, self._costs, self._give_up),
+            binding=Binding(
+                writer, clock, self._costs, self._give_up, worker=process.id if shared else None
+            ),
             offers=offers,
         )
         is_shared = offers is not None
@@ -108,7 +111,10 @@ class Holder:
         )
         self._sharing: Sharing | None = None
         if shared is not None:
-            self._sharing = Sharing(shared.writer, self._ledger, self._scopes, clock, process.id)
+            purses = SharedPurses(self._costs, clock, process.id)
+            self._sharing = Sharing(
+                shared.writer, self._ledger, self._scopes, clock, worker=process.id, purses=purses
+            )
             self._gate.rebook = self._sharing.rebook
         self._claiming = Claiming(
             ledger=self._ledger,
@@ -221,9 +227,11 @@ class Holder:
             looks=self._planner.looks(now),
             seen_tokens=self._tokens.take_changed() if is_seen or not plans else (),
         )
+        if self._sharing is not None:
+            self._sharing.purses.join(cycle, plans, self._roster.live)
         if not (
             settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned
-            or cycle.looks or cycle.seen_tokens
+            or cycle.looks or cycle.seen_tokens or cycle.apart
         ):  # fmt: skip
             return
         self._judge.new_holds.clear()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from batchrunner.models import RunId
-from batchrunner.options import BUDGET, MAX_COST, TAGS
+from batchrunner.options import TAGS
 from batchrunner.store.holder import RunRow
 
 __all__ = ["Offers", "Wanted"]
@@ -15,10 +15,7 @@ __all__ = ["Offers", "Wanted"]
 #: How often the queue is looked through (milliseconds).
 LOOK_MS: Final = 1_000.0
 #: What keeps its count in one process's memory, by the option that asks for it.
-_OF_ONE: Final = {
-    MAX_COST: "its money is bounded (--max-cost)",
-    "sample": "a sample of it goes first",
-}
+_OF_ONE: Final = {"sample": "a sample of it goes first"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +79,6 @@ class Offers:
         if not_ours is not None:
             return not_ours
         options = {**self.defaults_of(row.provider), **row.options}
-        if options.get(BUDGET):
-            return "this configuration has a budget, which one process keeps"
         return next((why for name, why in _OF_ONE.items() if options.get(name)), None)
 
     def is_news(self, run_id: RunId, why: str | None) -> bool:

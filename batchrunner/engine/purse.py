@@ -60,6 +60,9 @@ class Purse:
         #: Known costs, and worst cases of what was lost.
         self.spent = spent
         self.lost = 0.0
+        #: What other workers have set apart, and what was lost besides what their queue has counted.
+        self.others = 0.0
+        self._lost_before = 0.0
         #: What the run's models cost, at any hour of the day.
         self.prices: dict[ModelId, Sequence[Price]] = {}
         #: What they are called.
@@ -110,8 +113,8 @@ class Purse:
         return most is not None
 
     def reserve(self, job: JobId, key: str, model: ModelId, body: bytes) -> bool:
-        """Set a request's worst case apart; return whether it may go out."""
-        if model in self.free:
+        """Set a request's worst case apart, once; return whether it may go out."""
+        if model in self.free or job in self._reserved:
             return True
         most, n_input, why = self.worst_case(model, body)
         if most is None:
@@ -138,6 +141,13 @@ class Purse:
         else:
             self._keep(job, most, n_input)
 
+    def worth(self, request: LostAnswer) -> float:
+        """Return what a request may cost that is out elsewhere."""
+        most, _, why = self.worst_case(request.model_id, request.body)
+        if most is None and request.model_id not in self.free:
+            self._give_up(request.key, why)
+        return most or 0.0
+
     def _give_up(self, key: str, why: str) -> None:
         """Note the first job whose worst case can't be told."""
         if not self.unbounded:
@@ -162,9 +172,22 @@ class Purse:
         for job in list(self._reserved):
             self.release(job)
 
+    @property
+    def kept(self) -> float:
+        """What is set apart here."""
+        return self._n_reserved
+
+    def share(self, lost: float) -> None:
+        """Begin to share the run's money with other workers, who have counted so much as lost."""
+        self._lost_before = self.lost - lost
+
+    def adopt(self, *, spent: float, lost: float, others: float) -> None:
+        """Take what all workers together have spent, lost and set apart, as it is stored."""
+        self.spent, self.lost, self.others = spent, self._lost_before + lost, others
+
     def _passes(self, most: float) -> bool:
         """Whether so much more would pass the run's own bound."""
-        return self.spent + self.lost + self._n_reserved + most > self.most
+        return self.spent + self.lost + self._n_reserved + self.others + most > self.most
 
     def _fits(self, most: float) -> bool:
         """Whether so much more is within every bound."""

@@ -18,12 +18,14 @@ from batchrunner.core.shared import SharedLedger
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
+from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.failpoints import hit
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
+from batchrunner.store.worker_runs import Money
 
 __all__ = ["Shared", "Sharing"]
 
@@ -44,7 +46,14 @@ class Sharing:
     """One worker's part in the ledger of all."""
 
     def __init__(
-        self, writer: SharedWriter, ledger: Ledger, scopes: Scopes, clock: Clock, worker: int
+        self,
+        writer: SharedWriter,
+        ledger: Ledger,
+        scopes: Scopes,
+        clock: Clock,
+        *,
+        worker: int,
+        purses: SharedPurses,
     ) -> None:
         """Take the connection, what is kept in memory, and this worker's number."""
         self._writer = writer
@@ -53,6 +62,7 @@ class Sharing:
         self._scopes = scopes
         self._clock = clock
         self._worker = worker
+        self.purses = purses
         #: What of the usage was seen: the number of the transaction that wrote it.
         self._version = 0
         #: When the machine's clock is compared with the server's again.
@@ -64,21 +74,24 @@ class Sharing:
         live = {run.id: run for run in runs}
         version, known, fresh = self._version, list(self._ledger.scopes), self._shared.fresh
 
-        def look(conn: DriverConnection) -> statements.Seen:
+        def look(conn: DriverConnection) -> tuple[statements.Seen, Money | None]:
             if self._clock.now() >= self._check_at:
                 statements.check_clock(conn, self._clock)
                 self._check_at = self._clock.now() + _CHECK_MS
-            return statements.look(
+            seen = statements.look(
                 conn, self._worker, version=version, known=known, fresh=fresh, runs=list(live)
             )
+            # After the accounts: locks are taken in one order.
+            return seen, self.purses.look(conn, live.values())
 
-        async with self._writer.turn(look) as seen:
+        async with self._writer.turn(look) as (seen, money):
             self._version = seen.version
             self._shared.take(seen.slots)
             for state in seen.scopes:
                 self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
                 live[run_id].counts = counts
+            self.purses.take(live, money)
             hit("turn.begun")
             yield
 

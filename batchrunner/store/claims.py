@@ -85,11 +85,14 @@ def claim(
     if n_due < len(jobs) and not ask.due_first:
         # A job that keeps meeting 429 must not be ahead of all others each time, nor behind them.
         jobs = jobs[n_due:] + jobs[:n_due]
+    n_found = len(jobs)
+    if ask.fits is not None:
+        jobs = [job for job in jobs if ask.fits(job)]
     _note_claims(conn, zip(jobs, planned, strict=False))
     next_due: int | None = None
     if ask.look_due:
         next_due = conn.execute(NEXT_DUE, lane).fetchone()[0]
-    return LaneClaim(jobs, budget.spent, next_due), len(jobs)
+    return LaneClaim(jobs, budget.spent or len(jobs) < n_found, next_due), len(jobs)
 
 
 def _claim_these(conn: DriverConnection, ask: Ask, planned: Sequence[int]) -> tuple[LaneClaim, int]:
@@ -97,6 +100,8 @@ def _claim_these(conn: DriverConnection, ask: Ask, planned: Sequence[int]) -> tu
     jobs: list[ClaimedJob] = []
     budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
     budget.take(CHOSEN, (msgspec.json.encode(ask.jobs).decode(),), jobs)
+    if ask.fits is not None:
+        jobs = [job for job in jobs if ask.fits(job)]
     instants = dict(zip(ask.jobs, planned, strict=True))
     _note_claims(conn, ((job, instants[job.job_id]) for job in jobs))
     return LaneClaim(jobs, budget.spent, None), len(jobs)

@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from batchrunner.failpoints import hit
+from batchrunner.store import worker_runs
 from batchrunner.store.claims import claim, unpacked
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.inserts import Statement, insert_of_each, inserts_of_many
@@ -183,6 +184,8 @@ def execute(conn: DriverConnection, prepared: Prepared) -> Executed:
         start += ask.n
     for run_id, delta in deltas.items():
         conn.execute(_RUN, delta.row(run_id))
+    if cycle.apart is not None:
+        worker_runs.set_apart(conn, cycle.worker, cycle.apart())
     if cycle.asks:
         hit("claim.inside")
     next_jobs = [look(conn, asked, cycle.now) for asked in cycle.looks]

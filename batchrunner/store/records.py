@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ from batchrunner.models import JobId, ModelId, RunId, ScopeId, Usage
 from batchrunner.store.codecs import Codec
 
 __all__ = [
+    "Apart",
     "Ask",
     "CapRow",
     "ClaimedJob",
@@ -104,6 +105,15 @@ class Ask(NamedTuple):
     codecs: Mapping[int, bytes] = _NONE
     #: Exactly these, in this order, as far as they are still pending; empty: whatever comes first.
     jobs: tuple[JobId, ...] = ()
+    #: Whether there is money for a job, asked of each before it is claimed; ``None``: it is asked later.
+    fits: Callable[[ClaimedJob], bool] | None = None
+
+
+class Apart(NamedTuple):
+    """What a worker on a shared queue has set apart of its runs' money, and what was lost of it."""
+
+    kept: Mapping[RunId, float]
+    lost: Mapping[RunId, float]
 
 
 class Look(NamedTuple):
@@ -152,7 +162,7 @@ class LaneClaim(NamedTuple):
     """What an ``Ask`` brought; fewer than asked means that the lane has no more now."""
 
     jobs: list[ClaimedJob]
-    #: Whether the byte bound, not the lane's end, cut the claim.
+    #: Whether the byte bound or want of money, not the lane's end, cut the claim.
     cut: bool
     #: Earliest ``not_before`` left in the lane (steady ms).
     next_due: int | None
@@ -231,6 +241,9 @@ class Cycle:
     times: Sequence[TimeSum] = ()
     #: What the answers of runs that keep them compressed are written with.
     codecs: Mapping[RunId, Codec] = field(default_factory=dict)
+    #: On a shared queue: which worker this is, and what says, once jobs are claimed, what it has set apart.
+    worker: int = 0
+    apart: Callable[[], Apart] | None = None
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from batchrunner.models import JobCounts, RunId, ScopeId
 from batchrunner.store import scopes, waits
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.scopes import ScopeState
+from batchrunner.store.worker_runs import forget_kept
 
 __all__ = [
     "LEASE_MS",
@@ -128,6 +129,7 @@ def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list
             continue
         conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (worker,))
         conn.execute("DELETE FROM process WHERE id = ?", (worker,))
+    forget_kept(conn, living)
     return living
 
 

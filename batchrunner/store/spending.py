@@ -38,6 +38,7 @@ __all__ = [
     "note_prices",
     "prices_key",
     "said_prices",
+    "spending_since",
     "uncounted_row",
 ]
 
@@ -115,22 +116,29 @@ def lost_answers(conn: DriverConnection, run_id: RunId) -> Iterator[LostAnswer]:
             yield LostAnswer(ModelId(model), key, plain, tokens)
 
 
-def claimed_requests(conn: DriverConnection, run_id: RunId) -> list[tuple[JobId, LostAnswer]]:
-    """Return what a run has claimed and not settled: its answers may be lost, and paid, as well."""
+def claimed_requests(
+    conn: DriverConnection, run_id: RunId, *, is_shared: bool = False
+) -> list[tuple[JobId, int | None, LostAnswer]]:
+    """Return what a run has claimed and not settled: its answers may be lost, and paid, as well.
+
+    ``is_shared``: with the worker that has claimed it.
+    """
     codecs = codecs_of(conn, run_id)
+    worker = "j.worker_id" if is_shared else "NULL"
     rows = conn.execute(
-        "SELECT j.id, j.model_id, j.key, p.body, p.codec FROM job j INDEXED BY job_running"
+        f"SELECT j.id, {worker}, j.model_id, j.key, p.body, p.codec FROM job j INDEXED BY job_running"  # noqa: S608 (constants)
         " JOIN payload p ON p.job_id = j.id WHERE j.run_id = ? AND j.state = 'running'",
         (run_id,),
     )
     return [
         (
             JobId(job),
+            worker_id,
             LostAnswer(
                 ModelId(model), key, plain_body(codecs, codec, body, part="request", key=key)
             ),
         )
-        for job, model, key, body, codec in rows
+        for job, worker_id, model, key, body, codec in rows
     ]
 
 
@@ -191,15 +199,19 @@ def said_prices(conn: DriverConnection, run_id: RunId) -> SaidPrices:
 
 def load_spending(conn: DriverConnection, wall: float) -> dict[int, float]:
     """Return what was spent, by days since the epoch, in the month of ``wall`` and later."""
-    known, lost = _by_day(conn, wall)
+    return spending_since(conn, month_start(wall) // DAY_MS)
+
+
+def spending_since(conn: DriverConnection, first: int) -> dict[int, float]:
+    """Return what was spent, by days since the epoch, from ``first`` on."""
+    known, lost = _by_day(conn, first)
     return {day: known[day] + lost[day] for day in {*known, *lost}}
 
 
 def _by_day(
-    conn: DriverConnection, wall: float
+    conn: DriverConnection, first: int
 ) -> tuple[defaultdict[int, float], defaultdict[int, float]]:
-    """Return what answers cost, and what lost ones may have."""
-    first = month_start(wall) // DAY_MS
+    """Return what answers cost, and what lost ones may have, from that day on."""
     known, lost = defaultdict[int, float](float), defaultdict[int, float](float)
     known.update(
         conn.execute(
@@ -221,7 +233,7 @@ def budget_views(db: Database | None, budget: Budget, *, now_ms: int) -> list[Bu
     known, lost = defaultdict[int, float](float), defaultdict[int, float](float)
     if db is not None:
         with db.read() as connection:
-            known, lost = _by_day(driver(connection), now_ms)
+            known, lost = _by_day(driver(connection), month_start(now_ms) // DAY_MS)
     views = []
     for unit in UNITS:
         amount = getattr(budget, unit)

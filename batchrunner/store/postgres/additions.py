@@ -35,6 +35,14 @@ ADDITIONS: Final = (
     FOR EACH ROW EXECUTE FUNCTION note_version()""",
     # When a worker was last heard of (the server's clock, epoch ms); its lease runs from then.
     "ALTER TABLE process ADD COLUMN IF NOT EXISTS beat_at BIGINT",
+    # What each worker has set apart of a run's money for what it has claimed (dollars). Worker 0: what
+    # answers may have cost that were lost, which only grows.
+    """CREATE TABLE IF NOT EXISTS worker_run (
+        run_id BIGINT NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+        worker_id BIGINT NOT NULL,
+        kept_usd DOUBLE PRECISION NOT NULL DEFAULT 0,
+        PRIMARY KEY (run_id, worker_id)
+    )""",
     "ALTER TABLE process DROP CONSTRAINT IF EXISTS process_role_check",
     """ALTER TABLE process ADD CONSTRAINT process_role_check
     CHECK (role IN ('holder', 'follower', 'loader', 'worker'))""",
