@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import ApiServer
-from tests.integration.house import House, Running
+from tests.integration.house import House, Running, until
 from tests.integration.test_max_cost import MOST, PRICES, billed, replies, submit
+from tests.integration.test_money import answer
 
 
 @pytest.fixture
@@ -44,3 +45,66 @@ def test_max_cost_holds_over_all_workers(dear: House, api: ApiServer, n_workers:
     worker = dear.start("worker", "--json")
     dear.resume("--max-cost", "29", code=0)
     assert dear.counts().completed == 140
+
+
+@pytest.mark.parametrize("n_workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_what_a_killed_worker_had_in_flight_stays_counted(
+    dear: House, api: ApiServer, n_workers: int
+) -> None:
+    """It may have been paid: the others spend what is left beside its worst case, and not a cent of it."""
+    replies(api, MOST, delay_s=0.1)
+    dear.jobs(80, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "6", "--max-cost", "40", "--no-run"), code=0)
+    first, *others = [start(dear) for _ in range(n_workers)]
+    first.sees("job.completed", 4)
+    first.kill()
+    for worker in others:
+        worker.ended(0)
+    status = dear.status()
+    n_lost = status.requests.interrupted
+    assert n_lost > 0
+    assert billed(api, MOST) <= 40.0
+    assert status.cost_usd is not None
+    assert 36.0 <= status.cost_usd + n_lost <= 40.0
+    detail = dear.run("status", "--json").json["waiting"]["detail"]
+    assert f"up to ${n_lost}.0000 for answers that were lost" in detail
+
+
+@pytest.mark.parametrize("n_workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_budget_holds_over_all_workers_and_runs(
+    dear: House, api: ApiServer, n_workers: int
+) -> None:
+    """Two runs of two accounts, one killed worker: a day costs no more, and until when they wait is told."""
+    (dear.folder / "batchrunner.toml").write_text(f"[budget]\nday = 30\n{PRICES}")
+    replies(api, 20, delay_s=0.05)
+    for name in ("one", "two"):
+        dear.jobs(120, max_tokens=MOST, prefix=name)
+        dear.run(*submit(dear, "--name", name, "--account", name, "-c", "6", "--no-run"), code=0)
+    first, *others = [dear.start("worker", "--json") for _ in range(n_workers)]
+    first.sees("job.completed", 4)
+    first.kill()
+    for worker in others:
+        worker.sees("limit.waiting", 2)
+    n_lost = sum(dear.status(name).requests.interrupted for name in ("one", "two"))
+    assert n_lost > 0
+    assert 27.0 <= billed(api, 20) + n_lost * 0.8 <= 30.0
+    waiting = dear.run("status", "one", "--json").json["waiting"]
+    assert waiting["reason"] == "budget"
+    assert "of the $30.00 that [budget] allows a day" in waiting["detail"]
+
+
+def test_a_bound_said_while_workers_send_counts_what_they_have_out(
+    dear: House, api: ApiServer
+) -> None:
+    """What is on the wire of all of them counts at its worst; nothing more goes out that has no room."""
+    body = answer({"input_tokens": 20, "output_tokens": MOST}, model="dear-1")
+    api.script([{"to": 6, "body": body}, {"fault": "hang"}])
+    dear.jobs(40, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "4", "--no-run"), code=0)
+    for _ in range(2):
+        dear.start("worker", "--json")
+    until(lambda: len(api.requests()) >= 14 or dear.counts().running >= 14, "all that may are out")
+    dear.run("resume", "--max-cost", "15.50", "--no-wait", code=3)
+    n_most = 15
+    until(lambda: dear.counts().completed + dear.counts().running <= n_most, "the rest goes back")
+    assert len(api.requests()) <= n_most
