@@ -7,7 +7,6 @@ import pytest
 from tests.fakes import ApiServer
 from tests.integration.house import House, Running, until
 from tests.integration.test_max_cost import MOST, PRICES, billed, replies, submit
-from tests.integration.test_money import answer
 
 
 @pytest.fixture
@@ -28,23 +27,23 @@ def start(house: House) -> Running:
 )
 def test_max_cost_holds_over_all_workers(dear: House, api: ApiServer, n_workers: int) -> None:
     """However many send, the bill stays within it and little is left; then the run stops, and goes on with more."""
-    replies(api, 20, delay_s=0.02)
-    dear.jobs(140, max_tokens=MOST)
-    dear.run(*submit(dear, "-c", "8", "--max-cost", "20", "--no-run"), code=0)
+    replies(api, 90, delay_s=0.02)
+    dear.jobs(50, max_tokens=MOST)
+    dear.run(*submit(dear, "-c", "8", "--max-cost", "36", "--no-run"), code=0)
     for worker in [start(dear) for _ in range(n_workers)]:
         worker.ended(0)
-    spent = billed(api, 20)
-    assert 18.0 <= spent <= 20.0
+    spent = billed(api, 90)
+    assert 35.0 <= spent <= 36.0
     assert dear.status().cost_usd == pytest.approx(spent)
     waiting = dear.run("status", "--json").json["waiting"]
     assert waiting["reason"] == "budget"
-    assert "of --max-cost $20.00 spent" in waiting["detail"]
+    assert "of --max-cost $36.00 spent" in waiting["detail"]
     n_before = len(api.requests())
     start(dear).ended(0)
     assert len(api.requests()) == n_before
-    worker = dear.start("worker", "--json")
-    dear.resume("--max-cost", "29", code=0)
-    assert dear.counts().completed == 140
+    dear.start("worker", "--json")
+    dear.resume("--max-cost", "46", code=0)
+    assert dear.counts().completed == 50
 
 
 @pytest.mark.parametrize("n_workers", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -76,12 +75,14 @@ def test_a_budget_holds_over_all_workers_and_runs(
 ) -> None:
     """Two runs of two accounts, one killed worker: a day costs no more, and until when they wait is told."""
     (dear.folder / "batchrunner.toml").write_text(f"[budget]\nday = 30\n{PRICES}")
-    replies(api, 20, delay_s=0.05)
+    replies(api, 20, delay_s=1.0)
     for name in ("one", "two"):
         dear.jobs(120, max_tokens=MOST, prefix=name)
         dear.run(*submit(dear, "--name", name, "--account", name, "-c", "6", "--no-run"), code=0)
     first, *others = [dear.start("worker", "--json") for _ in range(n_workers)]
-    first.sees("job.completed", 4)
+    for worker in (first, *others):
+        worker.sees("job.completed")
+    replies(api, 20, delay_s=0.05)
     first.kill()
     for worker in others:
         worker.sees("limit.waiting", 2)
@@ -97,14 +98,18 @@ def test_a_bound_said_while_workers_send_counts_what_they_have_out(
     dear: House, api: ApiServer
 ) -> None:
     """What is on the wire of all of them counts at its worst; nothing more goes out that has no room."""
-    body = answer({"input_tokens": 20, "output_tokens": MOST}, model="dear-1")
-    api.script([{"to": 6, "body": body}, {"fault": "hang"}])
-    dear.jobs(40, max_tokens=MOST)
+    replies(api, MOST, delay_s=0.2)
+    dear.jobs(90, max_tokens=MOST)
     dear.run(*submit(dear, "-c", "4", "--no-run"), code=0)
-    for _ in range(2):
-        dear.start("worker", "--json")
-    until(lambda: len(api.requests()) >= 14 or dear.counts().running >= 14, "all that may are out")
-    dear.run("resume", "--max-cost", "15.50", "--no-wait", code=3)
-    n_most = 15
-    until(lambda: dear.counts().completed + dear.counts().running <= n_most, "the rest goes back")
-    assert len(api.requests()) <= n_most
+    for worker in [dear.start("worker", "--json") for _ in range(2)]:
+        worker.sees("job.completed", 2)
+    api.script([{"fault": "hang"}])
+    n_answered = len(api.requests())
+    until(
+        lambda: dear.counts().completed == n_answered and dear.counts().running == 16,
+        "each has four out, and four that wait",
+    )
+    n = n_answered + 9
+    dear.run("resume", "--max-cost", f"{n}.50", "--no-wait", code=3)
+    until(lambda: dear.counts().running == 9, "what has no room goes back")
+    assert len(api.requests()) <= n
