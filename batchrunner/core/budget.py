@@ -73,6 +73,8 @@ class Spending:
     def __init__(self, by_day: Mapping[int, float], wall: float) -> None:
         """Take what was spent since the month began, by days since the epoch."""
         self._by_day = dict(by_day)
+        #: What of it is not stored yet.
+        self._unstored: dict[int, float] = {}
         self._n_reserved = 0
         #: The worst cases of what is in flight.
         self.reserved = 0.0
@@ -101,14 +103,20 @@ class Spending:
 
     def adopt(self, by_day: Mapping[int, float], others: float) -> None:
         """Take what all workers together have spent on these days, as it is stored, and set apart."""
-        self._by_day.update(by_day)
+        for day, dollars in by_day.items():
+            self._by_day[day] = dollars + self._unstored.get(day, 0.0)
         self.others = others
         self._sum()
+
+    def stored(self) -> None:
+        """Note that what was spent here is stored."""
+        self._unstored.clear()
 
     def spend(self, at: float, dollars: float) -> None:
         """Count what a request cost that was sent at ``at`` (wall)."""
         day = int(at // DAY_MS)
         self._by_day[day] = self._by_day.get(day, 0.0) + dollars
+        self._unstored[day] = self._unstored.get(day, 0.0) + dollars
         for unit, (first, last) in self._bounds.items():
             if first <= at < last:
                 self._spent[unit] += dollars

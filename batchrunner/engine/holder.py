@@ -227,11 +227,12 @@ class Holder:
             looks=self._planner.looks(now),
             seen_tokens=self._tokens.take_changed() if is_seen or not plans else (),
         )
-        if self._sharing is not None:
-            self._sharing.purses.join(cycle, plans, self._roster.live)
+        has_moved = self._sharing is not None and self._sharing.purses.join(
+            cycle, plans, self._roster.live
+        )
         if not (
             settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned
-            or cycle.looks or cycle.seen_tokens or cycle.apart
+            or cycle.looks or cycle.seen_tokens or has_moved
         ):  # fmt: skip
             return
         self._judge.new_holds.clear()
@@ -243,6 +244,7 @@ class Holder:
         result = await self._commits.store(cycle, plans)
         if self._sharing is not None:
             self._sharing.stored(cycle.usage)
+            self._sharing.purses.stored()
         if settles:
             hit("settle.committed")
         if plans:

@@ -63,6 +63,8 @@ class Purse:
         #: What other workers have set apart, and what was lost besides what their queue has counted.
         self.others = 0.0
         self._lost_before = 0.0
+        #: Counted here and not stored yet: spent, lost.
+        self._unstored = (0.0, 0.0)
         #: What the run's models cost, at any hour of the day.
         self.prices: dict[ModelId, Sequence[Price]] = {}
         #: What they are called.
@@ -183,7 +185,13 @@ class Purse:
 
     def adopt(self, *, spent: float, lost: float, others: float) -> None:
         """Take what all workers together have spent, lost and set apart, as it is stored."""
-        self.spent, self.lost, self.others = spent, self._lost_before + lost, others
+        self.spent = spent + self._unstored[0]
+        self.lost = self._lost_before + lost + self._unstored[1]
+        self.others = others
+
+    def stored(self) -> None:
+        """Note that what was settled is stored."""
+        self._unstored = (0.0, 0.0)
 
     def _passes(self, most: float) -> bool:
         """Whether so much more would pass the run's own bound."""
@@ -203,11 +211,14 @@ class Purse:
             self._spending.release(most)
         self._n_reserved = self._n_reserved - most if self._reserved else 0.0
         is_answer = settle.http_status is not None and 200 <= settle.http_status < 300
+        spent, lost = self._unstored
         if settle.cost_usd is not None:
             self.spent += settle.cost_usd
+            self._unstored = (spent + settle.cost_usd, lost)
         elif settle.outcome is not None and (settle.maybe_executed or is_answer):
             self.lost += most
             settle.lost_usd = most
+            self._unstored = (spent, lost + most)
         usage = settle.usage
         if usage is not None and usage.input_tokens and estimated:
             self._margin = max(self._margin, _AGAIN * usage.input_tokens / estimated)

@@ -16,10 +16,10 @@ from batchrunner.engine.costs import Costs
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.planning import LanePlan
 from batchrunner.engine.purse import Purse
-from batchrunner.models import ModelId, RunId
+from batchrunner.models import JobId, ModelId, RunId
 from batchrunner.store import worker_runs
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.records import Apart, ClaimedJob, Cycle
+from batchrunner.store.records import Apart, ClaimedJob, Cycle, Settle
 from batchrunner.store.worker_runs import Money
 
 __all__ = ["SharedPurses"]
@@ -37,6 +37,10 @@ class SharedPurses:
         self._stored: Mapping[RunId, float] = {}
         #: Runs of which this worker itself stored that.
         self._ours: set[RunId] = set()
+        #: What was set apart for claims that are not committed yet.
+        self._begun: list[tuple[Purse, JobId]] = []
+        #: Those of the last cycle.
+        self._purses: Sequence[Purse] = ()
 
     def look(self, conn: DriverConnection, runs: Iterable[LiveRun]) -> Money | None:
         """Read what is spent and set apart; ``None``: nothing here is bound."""
@@ -58,28 +62,50 @@ class SharedPurses:
         if self._costs.spending is not None:
             self._costs.spending.adopt(money.by_day, money.others)
 
-    def join(self, cycle: Cycle, plans: Sequence[LanePlan], runs: Iterable[LiveRun]) -> None:
-        """Have a cycle claim what there is money for, and store what is set apart then."""
+    def join(self, cycle: Cycle, plans: Sequence[LanePlan], runs: Iterable[LiveRun]) -> bool:
+        """Have a cycle claim what there is money for, and store what is set apart then.
+
+        Return whether what is stored is no longer right.
+        """
         purses = {run.id: run.purse for run in runs if run.purse is not None}
+        self._purses = list(purses.values())
         if not purses and not self._ours:
-            return
+            return False
         cycle.asks = [
-            ask._replace(fits=_fits(plan.run.purse, plan.lane.model_id)) if plan.run.purse else ask
+            ask._replace(fits=self._fits(plan.run.purse, plan.lane.model_id))
+            if plan.run.purse
+            else ask
             for ask, plan in zip(cycle.asks, plans, strict=True)
         ]
-        lost: dict[RunId, float] = {}
-        for settle in cycle.settles:
-            purse = purses.get(settle.run_id)
-            if settle.lost_usd and purse is not None and purse.most < inf:
-                lost[settle.run_id] = lost.get(settle.run_id, 0.0) + settle.lost_usd
 
         def apart() -> Apart:
             kept = self._kept(purses)
             self._ours = {*self._ours, *kept} & purses.keys()
-            return Apart(kept, lost)
+            return Apart(kept, _lost(cycle.settles, purses))
 
-        if cycle.asks or lost or self._kept(purses):
-            cycle.apart, cycle.worker = apart, self._worker
+        cycle.apart, cycle.worker = apart, self._worker
+        return bool(self._kept(purses))
+
+    def stored(self) -> None:
+        """Note that the turn's cycle is committed."""
+        self._begun.clear()
+        for purse in self._purses:
+            purse.stored()
+        if self._costs.spending is not None:
+            self._costs.spending.stored()
+
+    def undo(self) -> None:
+        """Let go what was set apart for claims that were not committed."""
+        while self._begun:
+            purse, job = self._begun.pop()
+            purse.release(job)
+
+    def _fits(self, purse: Purse, model: ModelId) -> Callable[[ClaimedJob], bool]:
+        def fits(job: ClaimedJob) -> bool:
+            self._begun.append((purse, job.job_id))
+            return purse.reserve(job.job_id, job.key, model, job.body)
+
+        return fits
 
     def _kept(self, purses: Mapping[RunId, Purse]) -> dict[RunId, float]:
         """Return what is to be stored as set apart: it is not what is stored."""
@@ -87,5 +113,11 @@ class SharedPurses:
         return {run: kept for run, kept in now.items() if kept != self._stored.get(run, 0.0)}
 
 
-def _fits(purse: Purse, model: ModelId) -> Callable[[ClaimedJob], bool]:
-    return lambda job: purse.reserve(job.job_id, job.key, model, job.body)
+def _lost(settles: Iterable[Settle], purses: Mapping[RunId, Purse]) -> dict[RunId, float]:
+    """Return what these answers may have cost that were lost, of runs with a bound of their own."""
+    lost: dict[RunId, float] = {}
+    for settle in settles:
+        purse = purses.get(settle.run_id)
+        if settle.lost_usd and purse is not None and purse.most < inf:
+            lost[settle.run_id] = lost.get(settle.run_id, 0.0) + settle.lost_usd
+    return lost

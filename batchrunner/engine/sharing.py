@@ -93,7 +93,11 @@ class Sharing:
                 live[run_id].counts = counts
             self.purses.take(live, money)
             hit("turn.begun")
-            yield
+            try:
+                yield
+            except BaseException:
+                self.purses.undo()
+                raise
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:
         """Note what this turn's commit has stored."""

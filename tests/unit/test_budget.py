@@ -53,3 +53,19 @@ def test_a_cost_belongs_to_the_day_of_its_send() -> None:
     assert (spending.spent("day"), spending.spent("month")) == (0.0, 0.0)
     spending.look(noon)
     assert (spending.spent("day"), spending.spent("month")) == (2.0, 6.0)
+
+
+def test_what_others_spend_and_set_apart_counts_beside_what_is_not_stored_yet() -> None:
+    """Of many workers each takes what is stored as it is; its own that is not yet comes on top, once."""
+    now = at(2026, 3, 2, 12)
+    today = int(now // DAY_MS)
+    spending = Spending({today - 1: 4.0, today: 1.0}, now)
+    spending.spend(now, 0.5)
+    spending.adopt({today: 3.0}, others=2.0)
+    assert (spending.spent("day"), spending.spent("month")) == (3.5, 7.5)
+    assert spending.passed(Budget(day=6), 1.0) == ["day"]
+    assert not spending.passed(Budget(day=6), 0.5)
+    assert not spending.passed(Budget(day=6), 1.0, in_flight=False)
+    spending.stored()
+    spending.adopt({today: 3.5}, others=0.0)
+    assert (spending.spent("day"), spending.spent("month")) == (3.5, 7.5)
