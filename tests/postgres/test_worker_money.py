@@ -21,10 +21,8 @@ def start(house: House) -> Running:
     return house.start("worker", "--until-done", "--json")
 
 
-@pytest.mark.parametrize(
-    "n_workers",
-    [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2, 4])
 def test_max_cost_holds_over_all_workers(dear: House, api: ApiServer, n_workers: int) -> None:
     """However many send, the bill stays within it and little is left; then the run stops, and goes on with more."""
     replies(api, 90, delay_s=0.02)
@@ -94,6 +92,7 @@ def test_a_budget_holds_over_all_workers_and_runs(
     assert "of the $30.00 that [budget] allows a day" in waiting["detail"]
 
 
+@pytest.mark.slow
 def test_a_bound_said_while_workers_send_counts_what_they_have_out(
     dear: House, api: ApiServer
 ) -> None:
