@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -171,3 +172,27 @@ def test_a_worker_says_what_it_does(house: House, api: ApiServer, store: Store) 
     done = house.run("worker", "--until-done", "-q")
     assert done.err == ""
     assert "nothing is left to send; 1 run is left" in house.run("worker", "--until-done").err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_terminated_it_gives_back_what_it_has_not_sent_and_waits_for_the_rest(
+    house: House, api: ApiServer, store: Store
+) -> None:
+    """SIGTERM: what is claimed ahead is free for others within a second, what is in flight has 30 s, then it ends."""
+    # The first goes alone until it is answered; the next four hang.
+    api.script([{"n": [2, 3, 4, 5], "delay_s": 90}])
+    store("jobs", 40, "-c", "4", "--rpm", "6000")
+    ending = start(house)
+    ending.sees("job.completed")
+    until(lambda: house.counts().running > 4, "more is claimed than is in flight")
+    ending.send(signal.SIGTERM)
+    at = time.monotonic()
+    until(lambda: house.counts().running == 4, "the rest is given back", seconds=2)
+    other = start(house)
+    until(lambda: house.counts().completed == 36, "another sends the rest", seconds=20)
+    ending.ended(143, timeout=40)
+    assert 28 <= time.monotonic() - at <= 38
+    completes(house, "jobs")
+    assert worker(house, other.process.pid).answered == 39
+    assert house.status().requests.interrupted == 4
