@@ -15,7 +15,7 @@ calendar's (days, pauses). See :mod:`batchrunner.clock`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final, NamedTuple
 
 from batchrunner.core.caps import DAILY, METERS, MIN_INTERVAL, Cap, Limit, effective_caps
@@ -267,12 +267,25 @@ class Ledger:
         for scope in self._chain(grant.account, grant.pool):
             scope.went(at, moved=grant.moved)
 
-    def take_dirty(self) -> list[DirtySlot]:
-        """Return the slots to upsert, and take them as stored; see :meth:`put_back`."""
+    def unstored(self) -> set[ScopeId]:
+        """Return the scopes that have slots to upsert."""
+        self.book_told()
+        return {
+            scope.id
+            for scope in self.scopes.values()
+            if any(slots.dirty for _, slots in scope.stored_slots())
+        }
+
+    def take_dirty(self, of: Container[ScopeId] | None = None) -> list[DirtySlot]:
+        """Return the slots to upsert, and take them as stored; see :meth:`put_back`.
+
+        ``of``: the scopes that are stored now; ``None``: all.
+        """
         self.book_told()
         return [
             DirtySlot(scope.id, unit, slots.grain, slot, n)
             for scope in self.scopes.values()
+            if of is None or scope.id in of
             for unit, slots in scope.stored_slots()
             if slots.dirty
             for slot, n in slots.take_dirty()

@@ -13,10 +13,11 @@ from batchrunner.engine.claiming import forget_leads
 from batchrunner.engine.planning import LanePlan
 from batchrunner.errors import DatabaseError
 from batchrunner.store.codecs import DamagedBodyError
-from batchrunner.store.cycle import compress, execute, finish, prepare
+from batchrunner.store.cycle import book, execute, finish, prepare
 from batchrunner.store.database import Writer
 from batchrunner.store.faults import DiskFullError
 from batchrunner.store.records import Cycle, CycleResult, Settle
+from batchrunner.store.settling import Settling, compress
 
 __all__ = ["Commits", "unstored"]
 
@@ -56,14 +57,20 @@ class Commits:
         #: A cycle could not be stored: nothing more is tried.
         self.is_broken = False
 
-    async def store(self, cycle: Cycle, plans: Sequence[LanePlan]) -> CycleResult:
-        """Commit a cycle; where it can't be, nothing is claimed in it, and its permissions are given back."""
+    async def store(
+        self, cycle: Cycle, plans: Sequence[LanePlan], settled: Settling | None = None
+    ) -> CycleResult:
+        """Commit a cycle; where it can't be, nothing is claimed in it, and its permissions are given back.
+
+        ``settled``: what the transaction has settled already, which others go beside.
+        """
         for tries in range(DISK_TRIES + 1):
             try:
-                prepared = prepare(cycle, packs=self._writer.packs)
+                prepared = prepare(cycle, packs=self._writer.packs, settled=settled)
+                rest = execute if settled is None else partial(book, is_shared=True)
                 executed = await self._writer.transact(
-                    lambda conn: execute(conn, prepared),  # noqa: B023 (awaited here)
-                    before=partial(compress, prepared),
+                    lambda conn: rest(conn, prepared),  # noqa: B023 (awaited here)
+                    before=partial(compress, prepared.settling),
                 )
                 return finish(executed)
             except DiskFullError as error:
@@ -89,6 +96,11 @@ class Commits:
                 self.is_broken = True
                 raise unstored(error, cycle.settles) from error
         raise AssertionError("the loop returns or raises")
+
+    def lost(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
+        """Return what a turn fails with that could not even settle, and try nothing more."""
+        self.is_broken = True
+        return unstored(error, settles)
 
     def _give_back(self, cycle: Cycle, plans: Sequence[LanePlan]) -> None:
         """Claim nothing in this cycle, and give its permissions back."""

@@ -33,16 +33,18 @@ from batchrunner.engine.planning import LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
-from batchrunner.engine.sharing import Shared, Sharing
+from batchrunner.engine.sharing import Shared, Sharing, Turn
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason
+from batchrunner.errors import DatabaseError
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.store.database import Database, Writer
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Cycle, CycleResult, Settle
+from batchrunner.store.settling import prepare_settling
 from batchrunner.store.tokens import load_seen
 
 #: Under load a cycle starts at the latest so long after the first outcome (seconds).
@@ -195,14 +197,24 @@ class Holder:
     # --- the cycle
 
     async def _cycle(self) -> None:
-        if self._sharing is None:
-            await self._store_and_claim()
-            return
-        async with self._sharing.turn(self._roster.live):
-            await self._store_and_claim()
-
-    async def _store_and_claim(self) -> None:
         settles = await self._more_settles()
+        if self._sharing is None:
+            await self._store_and_claim(settles, None)
+            return
+        runs = list(self._roster.live)
+        if not (settles or self._sharing.is_due(runs)):
+            return
+        settling = prepare_settling(settles, answer_codecs(self._roster.every), packs=False)
+        try:
+            async with self._sharing.turn(runs, settling) as turn:
+                await self._store_and_claim(settles, turn)
+        except DatabaseError as error:
+            if self._commits.is_broken:
+                raise
+            raise self._commits.lost(error, settles) from error
+
+    async def _store_and_claim(self, settles: Sequence[Settle], turn: Turn | None) -> None:
+        of = None if turn is None else turn.scopes
         now, wall = self._clock.now(), self._clock.wall()
         self._costs.look(wall)
         plans = self._plan(now, wall)
@@ -218,8 +230,8 @@ class Holder:
             settles=settles,
             asks=[plan.ask(now) for plan in plans],
             planned=[int(grant.instant) for plan in plans for grant in plan.grants],
-            usage=self._ledger.take_dirty(),
-            scopes=self._scopes.take_changed(),
+            usage=self._ledger.take_dirty(of),
+            scopes=self._scopes.take_changed(of),
             holds=tuple(self._judge.new_holds),
             learned=learned,
             organizations=organizations,
@@ -241,7 +253,7 @@ class Holder:
             cycle.times = [one for run in self._roster.live for one in run.take_times(now, wall)]
         if plans:
             hit("claim.begin")
-        result = await self._commits.store(cycle, plans)
+        result = await self._commits.store(cycle, plans, None if turn is None else turn.settled)
         if self._sharing is not None:
             self._sharing.stored(cycle.usage)
             self._sharing.purses.stored()

@@ -87,6 +87,11 @@ class Lane:
         if self.warmth is not None:
             self.warmth.is_stalled = False
 
+    def is_blocked(self, now: float) -> bool:
+        """Whether nothing that is known lets it send yet, as the last plan found."""
+        blocked = self.blocked
+        return blocked is not None and (blocked.until is None or blocked.until > now)
+
     @property
     def is_stalled(self) -> bool:
         """Whether all its jobs wait for one that warms the cache."""

@@ -66,6 +66,10 @@ class Offered:
         if not run.tells:
             # Whoever told is accounted for up to now: who tells from now on adds nothing of before.
             run.take_times(self._clock.now(), wall)
+        # Who only looks keeps nobody waiting.
+        if (tells := await self._writer.query(lambda conn: sharing.teller(conn, run_id))) != 0:
+            run.tells = tells == me
+            return
         run.tells = await self._writer.transact(
             lambda conn: sharing.is_to_tell(conn, run_id, me, wall=wall)
         )

@@ -15,7 +15,7 @@ from batchrunner.providers import pool_of
 from batchrunner.providers.pricing import worst_case
 from batchrunner.store import scopes, sharing
 from batchrunner.store.database import Database, Writer
-from batchrunner.store.rescue import Rescued, rescue
+from batchrunner.store.rescue import Rescued, has_orphans, rescue
 from batchrunner.store.runs import DriverConnection
 
 __all__ = ["Rescue"]
@@ -57,7 +57,13 @@ class Rescue:
 
     async def again(self) -> None:
         """Rescue what workers left that died since."""
-        self._tell(await self._writer.transact(self._rescued))
+        # Who only looks keeps nobody waiting.
+        if await self._writer.query(self._has_left):
+            self._tell(await self._writer.transact(self._rescued))
+
+    def _has_left(self, conn: DriverConnection) -> bool:
+        gone, living = sharing.roll_call(conn, self._database.is_alive)
+        return bool(gone) or has_orphans(conn, living)
 
     def _rescued(
         self, conn: DriverConnection, said: Mapping[str, Any] = MappingProxyType({})

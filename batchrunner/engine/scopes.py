@@ -6,7 +6,7 @@ them, and the organization.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -79,9 +79,9 @@ class Scopes:
         ledger = ScopeLedger(
             scope,
             slots=usage,
-            next_send_at=state.next_send_at,
-            last_send_at=state.last_send_at,
-            pause=_pause_of(state, now),
+            next_send_at=state.standing.next_send_at,
+            last_send_at=state.standing.last_send_at,
+            pause=_pause_of(state.standing, now),
             default_zone=day_zone,
             total_has_output=counting.total_has_output,
         )
@@ -92,7 +92,7 @@ class Scopes:
         self._rows[scope] = _row(ledger)
         return ledger
 
-    def adopt(self, state: scopes.ScopeState) -> None:
+    def adopt(self, state: scopes.Standing) -> None:
         """Take a scope's stored pace, and its pause where it was not changed here meanwhile."""
         ledger = self._ledger[state.id]
         ledger.adopt_pace(state.next_send_at, state.last_send_at)
@@ -109,10 +109,17 @@ class Scopes:
         """Whether a person said how many requests a minute the account has, or that none is known."""
         return self._typed(account, RPM) is not None
 
-    def take_changed(self) -> list[ScopeRow]:
-        """Return the rows that differ from what was last taken."""
+    def unstored(self) -> set[ScopeId]:
+        """Return the scopes whose rows differ from what was last taken."""
+        scopes = self._ledger.scopes.items()
+        return {scope_id for scope_id, ledger in scopes if _row(ledger) != self._rows[scope_id]}
+
+    def take_changed(self, of: Container[ScopeId] | None = None) -> list[ScopeRow]:
+        """Return the rows that differ from what was last taken; ``of``: of these scopes alone."""
         changed = []
         for scope_id, ledger in self._ledger.scopes.items():
+            if of is not None and scope_id not in of:
+                continue
             row = _row(ledger)
             if row != self._rows[scope_id]:
                 self._rows[scope_id] = row
@@ -259,7 +266,7 @@ _FOLLOW: Final = {
 }
 
 
-def _pause_of(state: scopes.ScopeState, now: float) -> PauseState:
+def _pause_of(state: scopes.Standing, now: float) -> PauseState:
     return PauseState(
         set_at=state.pause_set_at,
         until=state.pause_until,

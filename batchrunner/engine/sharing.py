@@ -1,14 +1,15 @@
 """How a holder shares a queue with others: one ledger in the database, a turn for each cycle.
 
-Within a turn nobody else books. It begins with what the others have used, planned and paused since the
-last one, so that the same pure planner may decide as if it were alone; what it decides is committed
-at the end of the turn.
+A turn is one transaction. It settles what came back; then it has the ledger of its scopes to itself, and
+begins with what the others have used, planned and paused there since the last one, so that the same
+pure planner may decide as if it were alone. What it decides is committed at the end of the turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 from batchrunner.clock import Clock
@@ -20,15 +21,22 @@ from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.failpoints import hit
+from batchrunner.models import ScopeId
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
+from batchrunner.store.settling import Settling, compress, prepare_settling, settle
 from batchrunner.store.worker_runs import Money
 
-__all__ = ["Shared", "Sharing"]
+__all__ = ["Shared", "Sharing", "Turn"]
 
+#: A turn is taken at least so often, with runs and without (milliseconds).
+_TURN_MS: Final = 1_000.0
+_BEAT_MS: Final = 5_000.0
+#: Nothing came back.
+_NOTHING: Final = prepare_settling((), {}, packs=False)
 #: How often the machine's clock is compared with the server's (milliseconds).
 _CHECK_MS: Final = 5_000.0
 
@@ -40,6 +48,15 @@ class Shared(NamedTuple):
     offers: Offers
     #: The holder's writer, as one that takes turns.
     writer: SharedWriter
+
+
+class Turn(NamedTuple):
+    """What a turn began with."""
+
+    #: Where nobody else books until its end; nothing of other scopes may be stored in it.
+    scopes: Collection[ScopeId]
+    #: What it has settled.
+    settled: Settling
 
 
 class Sharing:
@@ -63,30 +80,58 @@ class Sharing:
         self._clock = clock
         self._worker = worker
         self.purses = purses
-        #: What of the usage was seen: the number of the transaction that wrote it.
-        self._version = 0
+        #: What of each scope's usage was seen: the greatest number of a write.
+        self._versions: dict[ScopeId, int] = {}
+        #: The limits' version, and the time (steady ms), of the last turn.
+        self._limits = -1
+        self._turned_at = float("-inf")
         #: When the machine's clock is compared with the server's again.
         self._check_at = float("-inf")
 
-    @asynccontextmanager
-    async def turn(self, runs: Iterable[LiveRun] = ()) -> AsyncIterator[None]:
-        """Have the ledger to ourselves; the next transaction of this task is the turn's."""
-        live = {run.id: run for run in runs}
-        version, known, fresh = self._version, list(self._ledger.scopes), self._shared.fresh
+    def is_due(self, runs: Collection[LiveRun]) -> bool:
+        """Whether a turn is wanted though nothing came back.
 
-        def look(conn: DriverConnection) -> tuple[statements.Seen, Money | None]:
+        A job may be claimed, limits have changed, or the last one was long ago: others shall see that this
+        worker is there, and it what they did.
+        """
+        now = self._clock.now()
+        return (
+            now - self._turned_at >= (_TURN_MS if runs else _BEAT_MS)
+            or self._limits != self._ledger.version
+            or any(_may_claim(run, now) for run in runs)
+        )
+
+    @asynccontextmanager
+    async def turn(
+        self,
+        runs: Collection[LiveRun] = (),
+        settling: Settling = _NOTHING,
+        *,
+        of: Iterable[ScopeId] = (),
+    ) -> AsyncIterator[Turn]:
+        """Settle, then have the ledger to ourselves; the next transaction of this task is the turn's.
+
+        The ledger: the scopes of ``runs``, those named in ``of``, and whatever is not stored yet.
+        """
+        live = {run.id: run for run in runs}
+        scopes = {scope for run in runs for scope in _scopes_of(run)}
+        scopes |= {*of, *self._ledger.unstored(), *self._scopes.unstored()}
+        versions = {scope: self._versions.get(scope, -1) for scope in scopes}
+
+        def begin(conn: DriverConnection) -> tuple[Settling, statements.Seen, Money | None]:
             if self._clock.now() >= self._check_at:
                 statements.check_clock(conn, self._clock)
                 self._check_at = self._clock.now() + _CHECK_MS
-            seen = statements.look(
-                conn, self._worker, version=version, known=known, fresh=fresh, runs=list(live)
-            )
+            settled = settle(conn, settling)
+            seen = statements.look(conn, self._worker, versions=versions, runs=[*live])
             # After the accounts: locks are taken in one order.
-            return seen, self.purses.look(conn, live.values())
+            return settled, seen, self.purses.look(conn, live.values())
 
-        async with self._writer.turn(look) as (seen, money):
-            self._version = seen.version
+        turn = self._writer.turn(begin, before=partial(compress, settling))
+        async with turn as (settled, seen, money):
+            self._turned_at, self._limits = self._clock.now(), self._ledger.version
             self._shared.take(seen.slots)
+            self._versions.update(seen.versions)
             for state in seen.scopes:
                 self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
@@ -94,7 +139,7 @@ class Sharing:
             self.purses.take(live, money)
             hit("turn.begun")
             try:
-                yield
+                yield Turn(scopes, settled)
             except BaseException:
                 self.purses.undo()
                 raise
@@ -105,16 +150,36 @@ class Sharing:
 
     async def rebook(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
         """Move a late send, in a turn of its own: others may have booked what was free."""
-        async with self.turn():
+        of = (grant.account,) if grant.pool is None else (grant.account, grant.pool)
+        async with self.turn(of=of) as turn:
             now, wall = self._clock.now(), self._clock.wall()
             again = self._ledger.rebook(grant, now, wall, charge)
             cycle = Cycle(
                 wall=int(wall),
                 now=int(now),
                 is_seen=False,
-                usage=self._ledger.take_dirty(),
-                scopes=self._scopes.take_changed(),
+                usage=self._ledger.take_dirty(turn.scopes),
+                scopes=self._scopes.take_changed(turn.scopes),
             )
             await self._writer.transact(lambda conn: run_cycle(conn, cycle))
             self.stored(cycle.usage)
         return again
+
+
+def _scopes_of(run: LiveRun) -> Iterator[ScopeId]:
+    yield run.account.id
+    for lane in run.lanes.values():
+        yield lane.pool.id
+
+
+def _may_claim(run: LiveRun, now: float) -> bool:
+    """Whether something of a run may be planned now, as far as this worker knows."""
+    return (
+        not run.is_stopping
+        and run.counts.pending > 0
+        and run.room(now) > 0
+        and any(
+            model_id not in run.holds and lane.is_ready(now) and not lane.is_blocked(now)
+            for model_id, lane in run.lanes.items()
+        )
+    )

@@ -89,7 +89,9 @@ def _account(conn: DriverConnection, provider: str, key: str | None) -> ScopeId 
 def _now(conn: DriverConnection, scope: ScopeId, now_ms: int) -> ScopeNow:
     state = scopes.load_scope(conn, scope)
     slots = scopes.load_usage(conn, scope, now=now_ms, wall=now_ms)
-    return ScopeNow(tuple(Cap(*cap) for cap in state.caps), tuple(slots), state.pause_until)
+    return ScopeNow(
+        tuple(Cap(*cap) for cap in state.caps), tuple(slots), state.standing.pause_until
+    )
 
 
 def _latency_ms(conn: DriverConnection, provider: str) -> float | None:

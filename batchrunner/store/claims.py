@@ -57,14 +57,20 @@ _CLAIM_AT = """
     FROM (SELECT (e.value ->> 0)::bigint AS id, (e.value ->> 1)::bigint AS at
           FROM json_array_elements(?::json) AS e(value)) c
     WHERE job.state = 'pending' AND job.id = c.id"""
+#: What workers add to what they claim from: PostgreSQL alone has it.
+_BESIDE: Final = " FOR NO KEY UPDATE OF j SKIP LOCKED"
 
 
 def claim(
-    conn: DriverConnection, ask: Ask, now: int, planned: Sequence[int]
+    conn: DriverConnection, ask: Ask, now: int, planned: Sequence[int], *, is_shared: bool = False
 ) -> tuple[LaneClaim | bytes, int]:
-    """Claim jobs of one lane; return them, or packed as the database wrote them, and how many."""
+    """Claim jobs of one lane; return them, or packed as the database wrote them, and how many.
+
+    ``is_shared``: others claim in transactions beside this one; what they have is stepped over.
+    """
+    beside = _BESIDE if is_shared else ""
     if ask.jobs:
-        return _claim_these(conn, ask, planned)
+        return _claim_these(conn, ask, planned, beside)
     lane = (ask.run_id, ask.model_id)
     is_plain = not ask.look_due and not ask.codecs and min(planned) == max(planned)
     if is_plain and isinstance(conn, sqlite3.Connection):
@@ -77,11 +83,11 @@ def claim(
     budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
     n_due = 0
     if ask.look_due and ask.n_due:
-        n_due = budget.take(DUE, (*lane, now, ask.n_due, 0), jobs)
+        n_due = budget.take(DUE + beside, (*lane, now, ask.n_due, 0), jobs)
     if len(jobs) < ask.n and not budget.spent and not ask.due_only:
-        budget.take(FRESH, (*lane, ask.n - len(jobs)), jobs)
+        budget.take(FRESH + beside, (*lane, ask.n - len(jobs)), jobs)
     if ask.look_due and len(jobs) < ask.n and not budget.spent:
-        budget.take(DUE, (*lane, now, ask.n - len(jobs), n_due), jobs)
+        budget.take(DUE + beside, (*lane, now, ask.n - len(jobs), n_due), jobs)
     if n_due < len(jobs) and not ask.due_first:
         # A job that keeps meeting 429 must not be ahead of all others each time, nor behind them.
         jobs = jobs[n_due:] + jobs[:n_due]
@@ -95,11 +101,13 @@ def claim(
     return LaneClaim(jobs, budget.spent or len(jobs) < n_found, next_due), len(jobs)
 
 
-def _claim_these(conn: DriverConnection, ask: Ask, planned: Sequence[int]) -> tuple[LaneClaim, int]:
+def _claim_these(
+    conn: DriverConnection, ask: Ask, planned: Sequence[int], beside: str
+) -> tuple[LaneClaim, int]:
     """Claim the jobs that permission was taken for, as far as they still wait."""
     jobs: list[ClaimedJob] = []
     budget = Budget(conn, MAX_CLAIM_BYTES, ask.codecs)
-    budget.take(CHOSEN, (msgspec.json.encode(ask.jobs).decode(),), jobs)
+    budget.take(CHOSEN + beside, (msgspec.json.encode(ask.jobs).decode(),), jobs)
     if ask.fits is not None:
         jobs = [job for job in jobs if ask.fits(job)]
     instants = dict(zip(ask.jobs, planned, strict=True))

@@ -5,8 +5,8 @@ and :func:`finish` on the loop's thread, :func:`execute` on the connection's, in
 somebody else began and will commit, with little left to do but wait for SQLite. About a dozen
 statements a cycle whatever its size: each step hands the lock to and fro (measured: a statement a job
 cost the loop a quarter of its time), and a CHECK with IN builds its list once a statement (half of
-what a claim and a settle cost). What a settle writes is in :mod:`batchrunner.store.settles`, how jobs
-are claimed in :mod:`batchrunner.store.claims`.
+what a claim and a settle cost). Settles are in :mod:`batchrunner.store.settling`, claims in
+:mod:`batchrunner.store.claims`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,17 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import chain
 from typing import Final, NamedTuple
 
 from batchrunner.failpoints import hit
 from batchrunner.store import worker_runs
 from batchrunner.store.claims import claim, unpacked
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.inserts import Statement, insert_of_each, inserts_of_many
+from batchrunner.store.inserts import Rows, rows_of
 from batchrunner.store.next_jobs import look
 from batchrunner.store.records import Cycle, CycleResult, Delta, LaneClaim, NextJobs, Settle
-from batchrunner.store.settles import (
-    Answer,
-    Group,
-    alike,
-    answers_of,
-    count,
-    days_insert,
-    responses_insert,
-    sends_insert,
-    settle_group,
-    settle_singly,
-)
+from batchrunner.store.settles import count, days_insert
+from batchrunner.store.settling import Settling, compress, prepare_settling, settle
 from batchrunner.store.spending import COUNT_LOST, lost_rows
 from batchrunner.store.tokens import seen_row
 from batchrunner.store.waits import TIME, TIME_AGAIN
@@ -78,7 +66,7 @@ _RUN = (
 def run_cycle(conn: DriverConnection, cycle: Cycle) -> CycleResult:
     """Settle, claim and book, in this order, and return what was claimed."""
     prepared = prepare(cycle, packs=isinstance(conn, sqlite3.Connection))
-    compress(prepared)
+    compress(prepared.settling)
     return finish(execute(conn, prepared))
 
 
@@ -86,16 +74,10 @@ class Prepared(NamedTuple):
     """A cycle made ready: nothing is left to do but execute."""
 
     cycle: Cycle
-    groups: Sequence[Group]
-    statements: Sequence[Statement]
+    settling: Settling
+    #: Rows that every cycle may write: what is used of limits, days, a run's time.
+    common: Rows
     deltas: dict[int, Delta]
-    #: Answers of which some are to be compressed, and their statements once that is done.
-    answers: Sequence[Answer]
-    late: list[Statement]
-    #: Whether rows go as one statement of many values; else they are in ``many``.
-    packs: bool
-    #: Inserts with their rows, for a driver that hands many over by itself.
-    many: list[Statement]
 
 
 class Executed(NamedTuple):
@@ -108,88 +90,73 @@ class Executed(NamedTuple):
     deltas: dict[int, Delta]
 
 
-def prepare(cycle: Cycle, *, packs: bool = True) -> Prepared:
+def prepare(cycle: Cycle, *, packs: bool = True, settled: Settling | None = None) -> Prepared:
     """Return a cycle's statements; touches no database.
 
     So the thread that executes does little else, and seldom has the interpreter's lock. ``packs``:
-    rows are put into statements of many values, as SQLite likes them.
+    rows are put into statements of many values, as SQLite likes them. ``settled``: what the
+    transaction has settled of it already.
     """
+    settles = cycle.settles if settled is None else settled.settles
     deltas: dict[int, Delta] = defaultdict(Delta)
-    for settle in cycle.settles:
-        count(settle, deltas[settle.run_id])
+    for one in settles:
+        count(one, deltas[one.run_id])
     seen = [("seen_at", str(cycle.now))] if cycle.is_seen else []
     seen += [seen_row(*one) for one in cycle.seen_tokens]
-    answers = answers_of(cycle.settles, cycle.codecs)
-    inserts = [
-        sends_insert(cycle.settles),
-        *(() if cycle.codecs else (responses_insert(answers),)),
-        days_insert(cycle.settles),
+    inserts = (
+        days_insert(settles),
         (_HOLD, _HOLD_AGAIN, [(*hold, cycle.wall) for hold in cycle.holds]),
         (_USAGE, _USAGE_AGAIN, cycle.usage),
         (_CAP, _CAP_AGAIN, [(*cap, "header", cycle.wall) for cap in cycle.learned]),
-        (_META, _META_AGAIN, seen),
-        (TIME, TIME_AGAIN, cycle.times),
-    ]
-    statements = [
-        *(chain.from_iterable(inserts_of_many(*insert) for insert in inserts) if packs else ()),
+        (_META, _META_AGAIN, sorted(seen)),
+        (TIME, TIME_AGAIN, sorted(cycle.times)),
+    )
+    others = [
         *((_SCOPE, (*row[1:], row[0])) for row in cycle.scopes),
         *((_ORGANIZATION, (name, scope)) for scope, name in cycle.organizations),
         *((_SAID, (headers.decode(), cycle.wall, scope)) for scope, headers in cycle.said),
-        *((COUNT_LOST, row) for row in lost_rows(cycle.settles)),
+        *((COUNT_LOST, row) for row in lost_rows(settles)),
     ]
-    many = [] if packs else [insert_of_each(*insert) for insert in inserts if insert[2]]
-    late = answers if cycle.codecs else ()
-    return Prepared(cycle, alike(cycle.settles), statements, deltas, late, [], packs, many)
-
-
-def compress(prepared: Prepared) -> None:
-    """Make the answers small whose run wants that, if it is not done yet.
-
-    For the connection's thread, before the transaction: zlib lets the interpreter's lock go.
-    """
-    if prepared.answers and not prepared.late:
-        insert = responses_insert(prepared.answers)
-        prepared.late.extend(
-            inserts_of_many(*insert) if prepared.packs else (insert_of_each(*insert),)
-        )
+    if settled is None:
+        settled = prepare_settling(settles, cycle.codecs, packs=packs)
+    return Prepared(cycle, settled, rows_of(inserts, packs=packs, others=others), deltas)
 
 
 def execute(conn: DriverConnection, prepared: Prepared) -> Executed:
-    """Settle, claim and book in the transaction that is open and has done nothing else.
+    """Settle, claim and book in the transaction that is open and has done nothing else."""
+    settled = settle(conn, prepared.settling)
+    if settled.lost:
+        prepared = prepare(prepared.cycle, packs=settled.packs, settled=settled)
+    return book(conn, prepared)
 
-    Where a settle no longer applies, which only a defect or another holder could bring about, the
-    transaction is begun anew.
+
+def book(conn: DriverConnection, prepared: Prepared, *, is_shared: bool = False) -> Executed:
+    """Claim and book in the transaction that has settled; ``is_shared``: others claim meanwhile.
+
+    Last come the rows that every cycle writes, in the order of their keys: nobody waits for them for
+    longer than the rest takes, and no two wait for each other.
     """
-    lost: Sequence[Settle] = ()
-    if not all(settle_group(conn, values) == len(group) for values, group in prepared.groups):
-        _begin_anew(conn)
-        lost = settle_singly(conn, prepared.groups)
-        prepared = _without(prepared, lost)
-        compress(prepared)
     cycle, deltas = prepared.cycle, prepared.deltas
-    late, many = (prepared.late, ()) if prepared.packs else ((), prepared.late)
-    for statement, values in chain(prepared.statements, late):
-        conn.execute(statement, values)
-    for statement, rows in chain(prepared.many, many):
-        conn.executemany(statement, rows)
-    if cycle.settles:
+    if prepared.settling.settles:
         hit("settle.inside")
     lanes: list[LaneClaim | bytes] = []
     start = 0
     for ask in cycle.asks:
-        lane, n = claim(conn, ask, cycle.now, cycle.planned[start : start + ask.n])
+        planned = cycle.planned[start : start + ask.n]
+        lane, n = claim(conn, ask, cycle.now, planned, is_shared=is_shared)
         lanes.append(lane)
         deltas[ask.run_id].pending -= n
         deltas[ask.run_id].running += n
         start += ask.n
-    for run_id, delta in deltas.items():
-        conn.execute(_RUN, delta.row(run_id))
-    if cycle.apart is not None:
-        worker_runs.set_apart(conn, cycle.worker, cycle.apart())
     if cycle.asks:
         hit("claim.inside")
     next_jobs = [look(conn, asked, cycle.now) for asked in cycle.looks]
-    return Executed(lanes, next_jobs, lost, deltas)
+    prepared.common.insert(conn)
+    for run_id in sorted(deltas):
+        conn.execute(_RUN, deltas[run_id].row(run_id))
+    if cycle.apart is not None:
+        worker_runs.set_apart(conn, cycle.worker, cycle.apart())
+    return Executed(lanes, next_jobs, prepared.settling.lost, deltas)
 
 
 def finish(executed: Executed) -> CycleResult:
@@ -204,19 +171,3 @@ def finish(executed: Executed) -> CycleResult:
         lost=list(executed.lost),
         deltas=executed.deltas,
     )
-
-
-def _begin_anew(conn: DriverConnection) -> None:
-    """Take back what the transaction did; nobody else writes before it goes on, where that matters."""
-    if isinstance(conn, sqlite3.Connection):
-        conn.execute("ROLLBACK")
-        conn.execute("BEGIN IMMEDIATE")
-    else:
-        conn.execute("BEGIN ANEW")
-
-
-def _without(prepared: Prepared, lost: Sequence[Settle]) -> Prepared:
-    """Return a cycle without the settles that no longer apply."""
-    gone = {(s.job_id, s.claim) for s in lost}
-    kept = [s for s in prepared.cycle.settles if (s.job_id, s.claim) not in gone]
-    return prepare(replace(prepared.cycle, settles=kept), packs=prepared.packs)

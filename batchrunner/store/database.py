@@ -78,11 +78,14 @@ class Writer(Protocol):
 class SharedWriter(Writer, Protocol):
     """What a worker writes through, beside others."""
 
-    def turn(self, begin: Callable[[DriverConnection], T]) -> AbstractAsyncContextManager[T]:
+    def turn(
+        self, begin: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
+    ) -> AbstractAsyncContextManager[T]:
         """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
 
-        Nobody else writes until that has ended. Where there is none, what ``begin`` wrote is committed
-        at the end.
+        Turns of others go on beside it; whoever writes otherwise waits. Where the block raises, what
+        ``begin`` wrote is rolled back; where it has no transaction, it is committed at the end.
+        ``before`` is as in :meth:`transact`.
         """
         ...
 

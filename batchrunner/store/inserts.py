@@ -7,12 +7,14 @@ as they are. A tail says what becomes of rows that are there already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["Insert", "Statement", "insert_of_each", "inserts_of_many"]
+from batchrunner.store.driver import DriverConnection
+
+__all__ = ["Insert", "Rows", "Statement", "rows_of"]
 
 #: A statement with its parameters, or with the rows of them.
 Statement = tuple[str, Sequence[object]]
@@ -22,8 +24,34 @@ Insert = tuple[str, str, Sequence[Sequence[object]]]
 _INSERT_SIZES: Final = (1, 4, 16, 64, 128, 256)
 
 
-def inserts_of_many(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Iterator[Statement]:
-    """Yield inserts of many rows each; the first column of a row is never NULL."""
+class Rows(NamedTuple):
+    """Rows made ready for the driver at hand."""
+
+    #: Statements with their parameters.
+    single: Sequence[Statement]
+    #: Statements with their rows, which the driver hands over by itself.
+    many: Sequence[Statement]
+
+    def insert(self, conn: DriverConnection) -> None:
+        """Execute them in the transaction that is open."""
+        for statement, values in self.single:
+            conn.execute(statement, values)
+        for statement, rows in self.many:
+            conn.executemany(statement, rows)
+
+
+def rows_of(inserts: Iterable[Insert], *, packs: bool, others: Sequence[Statement] = ()) -> Rows:
+    """Return inserts as the driver likes them, and other statements after them.
+
+    ``packs``: as statements of many rows each; the first column of a row is never NULL.
+    """
+    if packs:
+        return Rows([*chain.from_iterable(map(_of_many, inserts)), *others], ())
+    return Rows(others, [_of_each(*insert) for insert in inserts if insert[2]])
+
+
+def _of_many(insert: Insert) -> Iterator[Statement]:
+    head, tail, rows = insert
     most = _INSERT_SIZES[-1]
     for start in range(0, len(rows), most):
         some = rows[start : start + most]
@@ -33,8 +61,7 @@ def inserts_of_many(head: str, tail: str, rows: Sequence[Sequence[object]]) -> I
         yield _insert(head, tail, width, size), [*chain.from_iterable(some), *missing]
 
 
-def insert_of_each(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Statement:
-    """Return an insert with its rows, for a driver that hands many over by itself."""
+def _of_each(head: str, tail: str, rows: Sequence[Sequence[object]]) -> Statement:
     return f"{head} VALUES ({', '.join('?' * len(rows[0]))}){tail}", rows
 
 

@@ -19,7 +19,7 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.spending import COUNT_LOST, SaidPrices, lost_row, said_prices, uncounted_row
 from batchrunner.store.stops import cancel_some
 
-__all__ = ["MAX_LATE_MS", "Rescued", "WorstOf", "rescue", "unpriced"]
+__all__ = ["MAX_LATE_MS", "Rescued", "WorstOf", "has_orphans", "rescue", "unpriced"]
 
 #: A sender never sends later than this after its planned instant, so that after a crash the usage
 #: of an orphan can be booked where no real send can have been later (milliseconds).
@@ -51,6 +51,15 @@ WorstOf = Callable[[str, str, bytes, SaidPrices], float | None]
 def unpriced(_provider: str, _model: str, _body: bytes, _said: SaidPrices) -> float | None:
     """Stand for prices where nobody knows any."""
     return None
+
+
+def has_orphans(conn: DriverConnection, living: Collection[int]) -> bool:
+    """Return whether a job is claimed by none of the ``living``, on a queue of workers."""
+    row = conn.execute(
+        f"SELECT 1 FROM job j INDEXED BY job_running WHERE j.state = 'running'{_NOT_THEIRS} LIMIT 1",  # noqa: S608 (constants)
+        (json.dumps(list(living)),),
+    ).fetchone()
+    return row is not None
 
 
 def rescue(

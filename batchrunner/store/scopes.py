@@ -16,14 +16,17 @@ _GRAIN_MS: Final = 250
 _MINUTE_MS: Final = 60_000
 
 
-class ScopeState(NamedTuple):
-    """A scope with its caps, as stored."""
+#: The columns of :class:`Standing`.
+STANDING: Final = (
+    "id, next_send_at, last_send_at, pause_set_at, pause_until, pause_reason, pause_detail,"
+    " pause_generation, pause_level"
+)
+
+
+class Standing(NamedTuple):
+    """What of a scope changes as it is used, as stored."""
 
     id: ScopeId
-    kind: str
-    parent_id: ScopeId | None
-    key: str
-    organization: str | None
     next_send_at: float
     last_send_at: float
     pause_set_at: int | None
@@ -32,6 +35,16 @@ class ScopeState(NamedTuple):
     pause_detail: str | None
     pause_generation: int
     pause_level: int
+
+
+class ScopeState(NamedTuple):
+    """A scope with its caps, as stored."""
+
+    kind: str
+    parent_id: ScopeId | None
+    key: str
+    organization: str | None
+    standing: Standing
     #: (limit_name, value or None for none, zone, source)
     caps: tuple[tuple[str, float | None, str | None, str], ...]
 
@@ -56,16 +69,14 @@ def scope_id(
 
 def load_scope(conn: DriverConnection, scope: ScopeId) -> ScopeState:
     """Return a scope with its caps."""
-    row = conn.execute(
-        "SELECT id, kind, parent_id, key, organization, next_send_at, last_send_at, pause_set_at,"
-        " pause_until, pause_reason, pause_detail, pause_generation, pause_level"
-        " FROM scope WHERE id = ?",
+    kind, parent, key, organization, *standing = conn.execute(
+        f"SELECT kind, parent_id, key, organization, {STANDING} FROM scope WHERE id = ?",  # noqa: S608 (constants)
         (scope,),
     ).fetchone()
     caps = conn.execute(
         "SELECT limit_name, value, zone, source FROM cap WHERE scope_id = ?", (scope,)
     ).fetchall()
-    return ScopeState._make((*row, tuple(caps)))
+    return ScopeState(kind, parent, key, organization, Standing._make(standing), tuple(caps))
 
 
 def load_usage(conn: DriverConnection, scope: ScopeId, *, now: int, wall: int) -> list[SlotRow]:

@@ -170,7 +170,7 @@ def days_insert(settles: Iterable[Settle]) -> Insert:
                 day[5] += usage.cache_write_tokens or 0
                 if s.saved_usd is not None:
                     saved[key] = saved.get(key, 0.0) + s.saved_usd
-    rows = [(*key, *n, costs.get(key), saved.get(key)) for key, n in days.items()]
+    rows = [(*key, *n, costs.get(key), saved.get(key)) for key, n in sorted(days.items())]
     return _DAY, _DAY_AGAIN, rows
 
 

@@ -1,12 +1,13 @@
 """What workers on one queue read and write so that they share a ledger; on PostgreSQL alone.
 
-Every function takes a connection in a transaction that somebody else began under the write lock: no
-other worker books, claims or settles meanwhile.
+Every function takes a connection in a transaction that somebody else began. Workers' turns go beside
+each other, and whoever writes anything else is alone (:class:`batchrunner.store.postgres.writer.PgWriter`);
+from :func:`look` on nobody else books in the same scopes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,9 +16,9 @@ from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot
 from batchrunner.errors import DatabaseError
 from batchrunner.models import JobCounts, RunId, ScopeId
-from batchrunner.store import scopes, waits
+from batchrunner.store import waits
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.scopes import ScopeState
+from batchrunner.store.scopes import STANDING, Standing
 from batchrunner.store.worker_runs import forget_kept
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "look",
     "note_left",
     "ready_runs",
+    "roll_call",
+    "teller",
 ]
 
 #: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
@@ -43,13 +46,26 @@ _APART_MS: Final = 100.0
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 
+#: Whoever locks in this order waits for nobody who waits for them. References to a scope (the send log's)
+#: are no reason to wait.
+_LOCK: Final = f"""
+    SELECT {STANDING} FROM scope WHERE id IN (SELECT value FROM json_each(?))
+    ORDER BY id FOR NO KEY UPDATE"""  # noqa: S608 (constants)
+#: What of the scopes' usage was written since each was looked at.
+_USED: Final = """
+    SELECT u.version, u.scope_id, u.unit, u.grain, u.slot, u.n
+    FROM (SELECT (e.value ->> 0)::bigint AS id, (e.value ->> 1)::bigint AS version
+          FROM json_array_elements(?::json) AS e(value)) s
+    JOIN usage_slot u ON u.scope_id = s.id AND u.version > s.version"""
+
+
 class Seen(NamedTuple):
     """What others may have changed since a worker looked last."""
 
-    #: To be given to the next look.
-    version: int
+    #: Of the scopes that have new slots: to be given to the next look.
+    versions: dict[ScopeId, int]
     slots: list[DirtySlot]
-    scopes: list[ScopeState]
+    scopes: list[Standing]
     counts: dict[RunId, JobCounts]
 
 
@@ -76,14 +92,12 @@ def look(
     conn: DriverConnection,
     worker: int,
     *,
-    version: int,
-    known: Collection[ScopeId],
-    fresh: Collection[ScopeId],
+    versions: Mapping[ScopeId, int],
     runs: Collection[RunId],
 ) -> Seen:
-    """Say that this worker is there, and return what changed; of ``fresh`` scopes all there is.
+    """Lock scopes until the transaction ends; return what changed in them since their versions.
 
-    Raises :class:`DatabaseError` where others have taken this worker for dead.
+    Says that this worker is there. Raises :class:`DatabaseError` where others have taken it for dead.
     """
     cursor = conn.execute(f"UPDATE process SET beat_at = {_NOW} WHERE id = ?", (worker,))  # noqa: S608 (a constant)
     if not cursor.rowcount:
@@ -91,20 +105,21 @@ def look(
             "This worker was not heard of for too long, and others have taken over what it had claimed.",
             fix="Start it again: batchrunner worker",
         )
-    rows = conn.execute(
-        "SELECT version, scope_id, unit, grain, slot, n FROM usage_slot WHERE version > ?"
-        " OR scope_id IN (SELECT value FROM json_each(?))",
-        (version, _json(fresh)),
-    ).fetchall()
+    standings = [Standing._make(row) for row in conn.execute(_LOCK, (_json(list(versions)),))]
+    seen: dict[ScopeId, int] = {}
+    slots = []
+    for version, *slot in conn.execute(_USED, (_json(list(versions.items())),)):
+        slots.append(DirtySlot._make(slot))
+        seen[slots[-1].scope_id] = max(seen.get(slots[-1].scope_id, version), version)
     counts = conn.execute(
         "SELECT id, n_pending, n_running, n_completed, n_failed, n_cancelled FROM run"
         " WHERE id IN (SELECT value FROM json_each(?))",
-        (_json(runs),),
+        (_json(list(runs)),),
     )
     return Seen(
-        max((row[0] for row in rows), default=version),
-        [DirtySlot(*row[1:]) for row in rows],
-        [scopes.load_scope(conn, scope) for scope in known],
+        seen,
+        slots,
+        standings,
         {
             RunId(run): JobCounts(
                 pending=pending,
@@ -118,15 +133,23 @@ def look(
     )
 
 
-def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list[int]:
-    """Remove the rows of workers that are gone; return who is left."""
-    living = []
+def roll_call(
+    conn: DriverConnection, is_alive: Callable[[str], bool]
+) -> tuple[list[int], list[int]]:
+    """Return the workers that are gone, and those that are there."""
+    found: tuple[list[int], list[int]] = ([], [])
     for worker, lock, beat_at, now in conn.execute(
         f"SELECT id, lock_file, beat_at, {_NOW} FROM process WHERE role = 'worker'"  # noqa: S608 (a constant)
     ).fetchall():
-        if is_alive(lock) and (beat_at is None or now - beat_at < LEASE_MS):
-            living.append(worker)
-            continue
+        is_there = is_alive(lock) and (beat_at is None or now - beat_at < LEASE_MS)
+        found[is_there].append(worker)
+    return found
+
+
+def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list[int]:
+    """Remove the rows of workers that are gone; return who is left."""
+    gone, living = roll_call(conn, is_alive)
+    for worker in gone:
         conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (worker,))
         conn.execute("DELETE FROM process WHERE id = ?", (worker,))
     forget_kept(conn, living)
@@ -167,11 +190,18 @@ def is_told(conn: DriverConnection, run_id: RunId, *, by_others_than: int) -> bo
     return runner is not None and runner != by_others_than
 
 
+def teller(conn: DriverConnection, run_id: RunId) -> int | None:
+    """Return which worker says how a run stands; 0: none, and one may."""
+    row = conn.execute("SELECT runner_id, state FROM run WHERE id = ?", (run_id,)).fetchone()
+    if row is None:
+        return None
+    return 0 if row[0] is None and row[1] == "ready" else row[0]
+
+
 def is_to_tell(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) -> bool:
     """Return whether this worker is the one that says how a run stands; where none is, it is from now on."""
-    row = conn.execute("SELECT runner_id, state FROM run WHERE id = ?", (run_id,)).fetchone()
-    if row is None or row[0] is not None or row[1] != "ready":
-        return row is not None and bool(row[0] == worker)
+    if (tells := teller(conn, run_id)) != 0:
+        return tells == worker
     waits.arrive(conn, run_id, wall=wall)
     conn.execute(
         "UPDATE run SET runner_id = ?, stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
@@ -181,5 +211,5 @@ def is_to_tell(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int)
     return True
 
 
-def _json(values: Collection[int]) -> str:
-    return msgspec.json.encode(list(values)).decode()
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()

@@ -69,7 +69,7 @@ def look(
     """
     these = msgspec.json.encode(list(runs)).decode()
     conn.execute(
-        "SELECT id FROM run WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id FOR UPDATE",
+        "SELECT id FROM run WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id FOR NO KEY UPDATE",
         (these,),
     )
     if budget_at is not None:

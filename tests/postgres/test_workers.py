@@ -107,7 +107,7 @@ def test_pause_and_cancel_reach_every_worker(
 ) -> None:
     """A run that is paused is sent by none; resumed elsewhere it goes on; cancelled it is over."""
     api.script([{"delay_s": 0.05}])
-    queue(400, "-c", "2", "--rpm", "6000")
+    queue(4_000, "-c", "2", "--rpm", "6000")
     workers = [house.start("worker", "--json") for _ in range(2)]
     for worker in workers:
         worker.sees("job.completed", 2)

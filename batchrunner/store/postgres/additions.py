@@ -1,9 +1,9 @@
 """What tables have on PostgreSQL alone: who claimed a job, which usage is new, who is still there, and
 what each worker has had of a run.
 
-Written by triggers, so that the statements of the store are the same on both databases. A number of
-a transaction tells which rows changed since somebody looked: writers come one after another (the
-write lock is taken before the number is), so that it grows in the order of their commits.
+Written by triggers, so that the statements of the store are the same on both databases. A number tells
+which rows of usage changed since somebody looked: whoever writes a scope's rows has its lock from
+before the number is drawn until the commit, so that within a scope it grows in the order of commits.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ ADDITIONS: Final = (
     END $$""",
     """CREATE OR REPLACE TRIGGER job_claimed BEFORE UPDATE OF state ON job FOR EACH ROW
     WHEN (NEW.state = 'running') EXECUTE FUNCTION note_worker()""",
-    # The transaction that wrote the row last.
+    # Which of all writes wrote the row last.
+    "CREATE SEQUENCE IF NOT EXISTS usage_version",
     "ALTER TABLE usage_slot ADD COLUMN IF NOT EXISTS version BIGINT NOT NULL DEFAULT 0",
-    "CREATE INDEX IF NOT EXISTS usage_slot_version ON usage_slot (version)",
+    "CREATE INDEX IF NOT EXISTS usage_slot_version ON usage_slot (scope_id, version)",
     """CREATE OR REPLACE FUNCTION note_version() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        NEW.version := pg_current_xact_id()::text::bigint;
+        NEW.version := nextval('usage_version');
         RETURN NEW;
     END $$""",
     """CREATE OR REPLACE TRIGGER usage_slot_written BEFORE INSERT OR UPDATE ON usage_slot

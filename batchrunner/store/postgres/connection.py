@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -101,13 +101,12 @@ class PgCursor:
 class PgConnection:
     """A connection as the store's functions use it; one thread at a time."""
 
-    def __init__(self, raw: asyncpg.Connection, portal: Portal, begin: str) -> None:
-        """Wrap asyncpg's connection; ``begin`` is what ``BEGIN IMMEDIATE`` is."""
+    def __init__(self, raw: asyncpg.Connection, portal: Portal, begins: Mapping[str, str]) -> None:
+        """Wrap asyncpg's connection; ``begins``: what the store's words for a beginning are here."""
         self.raw = raw
         self._portal = portal
-        #: What the store's words for transactions are here.
-        self._words = {"BEGIN IMMEDIATE": begin, "BEGIN ANEW": f"ROLLBACK; {begin}"}
-        self._anew = self._words["BEGIN ANEW"]
+        #: What the store's words for transactions are; ``BEGIN ANEW`` is as the last began.
+        self._words = dict(begins)
         self._prepared: OrderedDict[str, _Prepared] = OrderedDict()
 
     # --- as a driver's connection
@@ -121,12 +120,6 @@ class PgConnection:
         if parameters:
             self._portal.call(self._execute_many(sql, parameters))
 
-    def keep_lock(self, *, is_kept: bool) -> None:
-        """Have ``BEGIN ANEW`` go back to here within the transaction, or begin another again."""
-        if is_kept:
-            self.control("SAVEPOINT turn")
-        self._words["BEGIN ANEW"] = "ROLLBACK TO turn" if is_kept else self._anew
-
     def control(self, words: str) -> None:
         """Execute words that belong to a transaction, as they are."""
         self._portal.call(self.raw.execute(words))
@@ -134,7 +127,10 @@ class PgConnection:
     async def execute_async(self, sql: str, parameters: Sequence[Any] = ()) -> PgCursor:
         """As :meth:`execute`, on the portal's thread."""
         if not parameters and _CONTROL.match(sql):
-            await self.raw.execute(self._words.get(sql, sql))
+            words = self._words.get(sql, sql)
+            if sql.startswith("BEGIN"):
+                self._words["BEGIN ANEW"] = f"ROLLBACK; {words.removeprefix('ROLLBACK; ')}"
+            await self.raw.execute(words)
             return PgCursor((), 0)
         try:
             found = await self._prepare(postgres(sql))

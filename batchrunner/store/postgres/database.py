@@ -170,7 +170,7 @@ class PgDatabase:
     def connect(self) -> PgConnection:
         """Make a connection; whoever has it gives it to :meth:`disconnect`."""
         raw = self._portal.call(self._raw())
-        connection = PgConnection(raw, self._portal, self._begin)
+        connection = PgConnection(raw, self._portal, self._begins)
         with self._guard:
             self._connections.add(connection)
         return connection
@@ -192,9 +192,13 @@ class PgDatabase:
             )
 
     @property
-    def _begin(self) -> str:
-        lock = f"pg_advisory_xact_lock({class_of(self.place.schema)}, {WRITING})"
-        return f"BEGIN; SELECT {lock}"
+    def _begins(self) -> dict[str, str]:
+        """How a transaction begins that is alone, and one that goes beside its like."""
+        lock = f"({class_of(self.place.schema)}, {WRITING})"
+        return {
+            "BEGIN IMMEDIATE": f"BEGIN; SELECT pg_advisory_xact_lock{lock}",
+            "BEGIN SHARED": f"BEGIN; SELECT pg_advisory_xact_lock_shared{lock}",
+        }
 
     @contextmanager
     def _borrowed(self) -> Iterator[PgConnection]:

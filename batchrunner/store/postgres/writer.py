@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from batchrunner.places import Server
@@ -62,34 +63,37 @@ class PgWriter:
             return await self._spawned(transaction)
 
     @asynccontextmanager
-    async def turn(self, begin: Callable[[DriverConnection], T]) -> AsyncIterator[T]:
+    async def turn(
+        self, begin: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
+    ) -> AsyncIterator[T]:
         """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
 
-        Where there is none, what ``begin`` wrote is committed at the end.
+        See :meth:`batchrunner.store.database.SharedWriter.turn`.
         """
 
         def begun() -> T:
-            self._driver.execute("BEGIN IMMEDIATE")
+            before()
+            self._driver.execute("BEGIN SHARED")
             try:
-                value = begin(self._driver)
-                self._driver.keep_lock(is_kept=True)
-                return value
+                return begin(self._driver)
             except BaseException:
                 self._roll_back()
                 raise
 
         async with self._turn:
-            self._task = asyncio.current_task()
+            value = await self._spawned(begun)
+            self._task, self._is_begun = asyncio.current_task(), True
+            is_done = False
             try:
-                value = await self._spawned(begun)
-                self._is_begun = True
                 yield value
+                is_done = True
             finally:
                 self._task = None
-                self._driver.keep_lock(is_kept=False)
                 if self._is_begun:
                     self._is_begun = False
-                    await self._spawned(lambda: self._driver.execute("COMMIT"))
+                    await self._spawned(
+                        partial(self._driver.execute, "COMMIT") if is_done else self._roll_back
+                    )
 
     def _is_our_turn(self) -> bool:
         return self._task is not None and self._task is asyncio.current_task()
