@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.postgres_server import PostgresServer
+from tests.integration.house import until
 from tests.limits.counting_server import Seen, counting_server
 from tests.limits.fleet import Fleet, Happened, Troubles
 from tests.limits.fleet_judge import Limits, Verdict, judge
@@ -28,7 +29,8 @@ def test_a_days_requests_are_those_of_all(fleet: Fleet) -> None:
     """Three workers that could send ten times as much send exactly a day's requests together."""
     fleet.submit(400, "--rpm", "none", "--rpd", "60", "--day-resets", "rolling", "-c", "16")
     fleet.start(3)
-    fleet.work(4.0)
+    until(lambda: fleet.n_left() == 340, "a day's requests are answered")
+    fleet.work(1.0)
     verdict = judge(fleet, Limits(rpd=60))
     assert verdict.problems == []
     assert verdict.n_seen == 60
