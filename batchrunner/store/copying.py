@@ -77,7 +77,7 @@ TABLES: Final = (
     _Table("meta", "key", "length(value)", where=f"key NOT IN ('{MOVED}', 'changes')"),
 )
 #: Tables that stay behind: who is attached, what they ask for and have had; the schema's own version.
-LEFT: Final = frozenset({"process", "ask", "part", "alembic_version"})
+LEFT: Final = frozenset({"process", "ask", "part", "worker_run", "alembic_version"})
 #: What a column holds over there instead.
 _INSTEAD: Final = {("run", "runner_id"): "NULL"}
 #: What a person may change while nobody sends: pause, cancel, limits.
