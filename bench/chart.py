@@ -1,4 +1,4 @@
-"""Line charts over a common axis as one SVG, for pages that show what was measured."""
+"""Line charts over a common axis, and bars beside names, as one SVG: for pages that show what was measured."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _WIDTH, _PANEL, _LEFT, _TOP, _BOTTOM, _RIGHT = 760, 150, 64, 34, 26, 16
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#57606a}.t{font-weight:600;fill:#24292f}"
     ".g{stroke:#d0d7de;stroke-width:1}.l{fill:none;stroke:#0969da;stroke-width:1.5}"
-    ".p{fill:#0969da;opacity:.07}"
+    ".p{fill:#0969da;opacity:.07}.b{fill:#0969da}"
     "@media(prefers-color-scheme:dark){text{fill:#9198a1}.t{fill:#f0f6fc}.g{stroke:#3d444d}"
-    ".l{stroke:#4493f8}.p{fill:#4493f8}}"
+    ".l{stroke:#4493f8}.p,.b{fill:#4493f8}}"
 )
 
 
@@ -78,6 +78,42 @@ def chart(panels: Sequence[Panel], phases: Sequence[Phase]) -> str:
         parts.append(
             f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{tick * step:,.10g} s</text>'
         )
+    return "".join(parts) + "</svg>\n"
+
+
+class Bars(NamedTuple):
+    """One quantity of each name."""
+
+    title: str
+    values: Sequence[float]
+    #: How a value is written beside its bar.
+    form: str
+
+
+_NAMES, _BAR_PANEL, _LINE = 170, 145, 22
+
+
+def bars(names: Sequence[str], panels: Sequence[Bars]) -> str:
+    """Return an SVG with a row for each name and a column of bars, from 0 on, for each quantity."""
+    width, height = _NAMES + len(panels) * _BAR_PANEL + _RIGHT, _TOP + len(names) * _LINE + 8
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_STYLE}</style>']
+    for number, name in enumerate(names):
+        y = _TOP + number * _LINE + 14
+        parts.append(f'<text x="{_NAMES - 8}" y="{y}" text-anchor="end">{escape(name)}</text>')
+    for column, panel in enumerate(panels):
+        left = _NAMES + column * _BAR_PANEL
+        # The title's words in two lines: what it is of, and what it is.
+        first, _, rest = panel.title.partition(": ")
+        for line, words in enumerate((first, rest) if rest else ("", first)):
+            parts.append(f'<text class="t" x="{left}" y="{12 + 14 * line}">{escape(words)}</text>')
+        most = max(panel.values) or 1.0
+        for number, value in enumerate(panel.values):
+            y, long = _TOP + number * _LINE + 3, (_BAR_PANEL - 62) * value / most
+            parts.append(
+                f'<rect class="b" x="{left}" y="{y}" width="{long:.1f}" height="14"/>'
+                f'<text x="{left + long + 4:.1f}" y="{y + 11}">{panel.form.format(value)}</text>'
+            )
     return "".join(parts) + "</svg>\n"
 
 

@@ -72,6 +72,8 @@ class PostgresServer:
             self.port: int = probe.getsockname()[1]
         self._run("initdb", "-D", str(self._data), "-U", "tester", "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
+        # Settings that come later win.
+        self.configure(settings="fsync = off\nshared_buffers = 32MB")
         self._process: subprocess.Popen[bytes] | None = None
 
     def configure(
@@ -104,7 +106,7 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port),
                  "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}",
-                 "-c", "fsync=off", "-c", "max_connections=100", "-c", "shared_buffers=32MB"],
+                 "-c", "max_connections=100"],
                 cwd=self._folder, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
                 stdout=subprocess.DEVNULL, stderr=log,
                 start_new_session=True, **self._as,
@@ -127,6 +129,12 @@ class PostgresServer:
             return True
 
         return asyncio.run(asked())
+
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
         """Stop it: at once, breaking off its clients (SIGINT), or as a crash does (SIGQUIT)."""
