@@ -73,8 +73,9 @@ class Fleet:
     #: Whoever ended otherwise than it should have.
     problems: list[str] = field(default_factory=list)
     _workers: list[Running] = field(default_factory=list)
-    #: Those that sleep, and until when.
+    #: Those that sleep, and until when; and those that slept.
     _frozen: list[tuple[float, Running]] = field(default_factory=list)
+    _woken: set[Running] = field(default_factory=set)
 
     @classmethod
     def on(cls, folder: Path, api: CountingServer, server: PostgresServer) -> Fleet:
@@ -121,8 +122,7 @@ class Fleet:
         for worker in self._workers:
             worker.send(signal.SIGTERM)
         for worker in self._workers:
-            # What it had for a lost server is the troubles' doing.
-            self._is_as_told(worker, 143, 5 if self._was("restart") else 143)
+            self._is_as_told(worker, 143, *((5,) if worker in self._woken else ()))
         self._workers.clear()
 
     def _befall(self, troubles: Troubles, ends: float) -> None:
@@ -153,7 +153,7 @@ class Fleet:
             worker.kill()
         elif act == "stop":
             worker.send(signal.SIGTERM)
-            self._is_as_told(worker, 143, 143)
+            self._is_as_told(worker, 143, *((5,) if worker in self._woken else ()))
         else:
             worker.send(signal.SIGSTOP)
             self._frozen.append((time.monotonic() + FROZEN_S, worker))
@@ -163,13 +163,15 @@ class Fleet:
             self._frozen.remove(sleeper)
             self._note("wake")
             sleeper[1].send(signal.SIGCONT)
-            self._is_as_told(sleeper[1], 5, 5)
+            # Others have taken it for dead, and it ends; or nobody could, and it goes on.
+            self._woken.add(sleeper[1])
+            self._workers.append(sleeper[1])
 
     def _see_ended(self) -> None:
-        """Nobody ends untold, but for a server that went away."""
+        """Nobody ends untold, but for who slept; a server that is away is waited for."""
         for worker in [one for one in self._workers if one.process.poll() is not None]:
             self._workers.remove(worker)
-            if not self._was("restart"):
+            if worker.process.returncode != 5 or worker not in self._woken:
                 self.problems.append(f"a worker ended by itself: {_last_words(worker)}")
 
     def _is_as_told(self, worker: Running, *codes: int) -> None:
@@ -185,9 +187,6 @@ class Fleet:
 
     def _note(self, act: Act) -> None:
         self.happened.append(Happened(time.monotonic(), act))
-
-    def _was(self, act: Act) -> bool:
-        return any(one.act == act for one in self.happened)
 
 
 def _last_words(worker: Running) -> str:

@@ -31,6 +31,8 @@ BAR: Final = 0.98
 MINUTE: Final = 60.0
 #: A worker plans a second ahead; what it had planned when it died is lost.
 _AHEAD_S: Final = 1.0
+#: So long after the server was told to stop all send again (seconds).
+_AWAY_S: Final = 10.0
 
 _SENDS: Final = f"""
     SELECT j.key, count(*), sum(s.maybe_executed), sum(CASE WHEN s.outcome = 'completed' THEN 1 ELSE 0 END),
@@ -126,7 +128,8 @@ def _used(
     deaths = [one for one in happened if one.act in ("kill", "freeze")]
     if limits.rpm is not None:
         rate = limits.rpm / MINUTE
-        verdict.wasted = len(deaths) * (rate * _AHEAD_S + 1)
+        away = sum(one.act == "restart" for one in happened) * _AWAY_S
+        verdict.wasted = len(deaths) * (rate * _AHEAD_S + 1) + rate * away
         verdict.used = len(inside) / (limits.rpm * n_minutes)
         if verdict.used + verdict.wasted / (limits.rpm * n_minutes) < BAR:
             verdict.problems.append(f"used: {verdict.used:.4f} of the minutes' requests")
