@@ -203,12 +203,19 @@ class Batchrunner:
         )
 
     async def work(
-        self, options: WorkerOptions = WorkerOptions(), *, listener: Listener | None = None
+        self,
+        options: WorkerOptions = WorkerOptions(),
+        *,
+        call: CallOptions = CallOptions(),
+        listener: Listener | None = None,
     ) -> int:
-        """Drain a shared queue (PostgreSQL) beside other workers; return the exit code."""
+        """Drain a shared queue (PostgreSQL) beside other workers; return the exit code.
+
+        Of ``call`` counts how long a server that is away is waited for.
+        """
         from batchrunner import sending  # noqa: PLC0415 (the engine and HTTP: no view needs them)
 
-        return await sending.work(self._target(CallOptions(), listener), options)
+        return await sending.work(self._target(call, listener), options)
 
     async def retry(
         self,

@@ -272,6 +272,7 @@ class Call:
                 stops=self.stops,
                 listener=self.listener,
                 process=self.process,
+                longest_s=self.call.longest_wait_s,
             )
         return ExitCode.DONE if self.stops.exit_code is None else self.stops.exit_code
 

@@ -7,7 +7,10 @@ BatchrunnerError                what happened, why (``message``), what to do (``
 ├── RefusedError          4     the provider refuses this account
 ├── DatabaseError         5     the database can't be used
 │   ├── NoDatabaseError   2     there is none where we looked
-│   └── BusyError         5     another process is on it
+│   ├── BusyError         5     another process is on it
+│   ├── AwayError         5     its server is gone, or not there yet: waiting may help
+│   ├── LostTurnError     5     its server was away meanwhile: what was begun is not stored
+│   └── ReplacedError     5     another process sends in this one's place
 ├── NetworkError          6     the provider can't be reached
 └── DefectError          70     a defect in batchrunner itself
 """
@@ -20,14 +23,17 @@ from typing import ClassVar
 from batchrunner.models import ExitCode, LineFault
 
 __all__ = [
+    "AwayError",
     "BatchrunnerError",
     "BusyError",
     "DatabaseError",
     "DefectError",
     "InputError",
+    "LostTurnError",
     "NetworkError",
     "NoDatabaseError",
     "RefusedError",
+    "ReplacedError",
     "StoppedError",
     "UsageError",
 ]
@@ -104,6 +110,24 @@ class NoDatabaseError(DatabaseError):
 
 class BusyError(DatabaseError):
     """Another process uses the database in a way that excludes this command."""
+
+    default_kind = "busy"
+
+
+class AwayError(DatabaseError):
+    """The database's server is gone, or not there yet; it may come back."""
+
+    default_kind = "away"
+    #: The connection stands: what was begun may be tried again at once.
+    is_connected = False
+
+
+class LostTurnError(DatabaseError):
+    """The server was away and is back; what was begun before is not stored, and no more true."""
+
+
+class ReplacedError(DatabaseError):
+    """Another process has become the one that sends while this one was cut off."""
 
     default_kind = "busy"
 

@@ -26,7 +26,7 @@ from batchrunner.engine.offers import Wanted
 from batchrunner.engine.priced import endless_of
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.stops import Stops
-from batchrunner.errors import DatabaseError, UsageError
+from batchrunner.errors import AwayError, DatabaseError, UsageError
 from batchrunner.formats.lines import Rows
 from batchrunner.intake import Intake, Taken, notices_of, rejects_path
 from batchrunner.models import ExitCode, RunId, StoredRunState
@@ -238,7 +238,9 @@ async def _calling(target: Target, run: RunOptions, *, create: bool = False) -> 
                     # Whoever is refused finds the folder as it was.
                     discard_unused(db)
             raise
-        processes.unregister(db, process)
+        # Where its server is away by now the next process sweeps it too.
+        with suppress(AwayError):
+            processes.unregister(db, process)
 
 
 def _notifier(target: Target, run: RunOptions, db: Database, stops: Stops) -> Notifier | None:

@@ -436,7 +436,7 @@ def typed_options(values: Mapping[str, Any]) -> Typed:
     return Typed(
         run=RunOptions(**_chosen(RunOptions, values)),
         limits=LimitOptions(**_chosen(LimitOptions, values)),
-        call=CallOptions(**{**_chosen(CallOptions, values), "max_wait_s": _max_wait(values)}),
+        call=CallOptions(**{**_chosen(CallOptions, values), "max_wait_s": longest_wait(values)}),
     )
 
 
@@ -454,7 +454,7 @@ def _chosen(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {field.name: values[field.name] for field in fields(kind) if field.name in values}
 
 
-def _max_wait(values: Mapping[str, Any]) -> float | None:
+def longest_wait(values: Mapping[str, Any]) -> float | None:
     said = [
         name
         for name, is_said in (

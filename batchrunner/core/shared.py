@@ -6,7 +6,7 @@ as if it were alone, and stores whole counts: they are what all have used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from batchrunner.core.admission import DirtySlot, Ledger
@@ -29,26 +29,54 @@ class SharedLedger:
         self._ledger = ledger
         self._stored: dict[_Key, int] = {}
         self._known: set[ScopeId] = set()
+        #: Scopes of which less may be stored than was.
+        self._doubted: set[ScopeId] = set()
 
     @property
     def fresh(self) -> list[ScopeId]:
         """Scopes that were loaded since the last turn: of these all that is stored is wanted."""
         return [scope for scope in self._ledger.scopes if scope not in self._known]
 
-    def take(self, rows: Iterable[DirtySlot]) -> None:
-        """Take rows as they are stored now: of fresh scopes all, of others those that changed."""
+    def doubt(self) -> None:
+        """Take the next rows of each scope for all that there are: the server was away, and may be another.
+
+        What it has lost of what was stored is stored again. Others may have given some of it back
+        meanwhile: that counts too much, and never too little.
+        """
+        self._doubted = set(self._known)
+
+    def take(self, rows: Iterable[DirtySlot], of: Collection[ScopeId] = ()) -> None:
+        """Take rows as they are stored now: of fresh scopes all, of others those that changed.
+
+        ``of``: the scopes that they are of.
+        """
         for scope in self.fresh:
             self._known.add(scope)
             for unit, slots in self._ledger[scope].stored_slots():
                 for slot, n in slots.counts.items():
                     # What it was loaded with was stored then.
                     self._stored[scope, unit, slots.grain, slot] = n
+        if doubted := self._doubted.intersection(of):
+            rows = list(rows)
+            self._keep_lost({row[:4]: row.n for row in rows}, doubted)
         for row in rows:
             if row.scope_id in self._known:
                 key = row[:4]
                 self._ledger[row.scope_id].adopt(SlotRow(*row[1:]), self._stored.get(key, 0))
                 self._stored[key] = row.n
         self._sweep()
+
+    def _keep_lost(self, there: dict[_Key, int], doubted: set[ScopeId]) -> None:
+        """Have what is there no more be stored again with the next turn."""
+        self._doubted -= doubted
+        lost = [
+            DirtySlot(*key, n)
+            for key, n in self._stored.items()
+            if key[0] in doubted and there.get(key, 0) < n
+        ]
+        for row in lost:
+            self._stored[row[:4]] = there.get(row[:4], 0)
+        self._ledger.put_back(lost)
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:
         """Note what this turn has stored."""

@@ -11,7 +11,7 @@ from typing import Final
 from batchrunner.core.admission import DirtySlot, Ledger
 from batchrunner.engine.claiming import forget_leads
 from batchrunner.engine.planning import LanePlan
-from batchrunner.errors import DatabaseError
+from batchrunner.errors import DatabaseError, LostTurnError
 from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.cycle import book, execute, finish, prepare
 from batchrunner.store.database import Writer
@@ -56,14 +56,20 @@ class Commits:
         self._is_shared = is_shared
         #: A cycle could not be stored: nothing more is tried.
         self.is_broken = False
+        #: What came back and is not stored yet, since the server was away: it goes with the next cycle.
+        self.kept: Cycle | None = None
 
     async def store(
         self, cycle: Cycle, plans: Sequence[LanePlan], settled: Settling | None = None
     ) -> CycleResult:
         """Commit a cycle; where it can't be, nothing is claimed in it, and its permissions are given back.
 
-        ``settled``: what the transaction has settled already, which others go beside.
+        ``settled``: what the transaction has settled already, which others go beside. Raises
+        :class:`LostTurnError` where the server was away meanwhile: what came back is kept.
         """
+        if self.kept is not None:
+            cycle.go_on_from(self.kept)
+            self.kept = None
         for tries in range(DISK_TRIES + 1):
             try:
                 prepared = prepare(cycle, packs=self._writer.packs, settled=settled)
@@ -71,8 +77,15 @@ class Commits:
                 executed = await self._writer.transact(
                     lambda conn: rest(conn, prepared),  # noqa: B023 (awaited here)
                     before=partial(compress, prepared.settling),
+                    once=True,
                 )
                 return finish(executed)
+            except LostTurnError:
+                # Planned in another time: it is planned anew.
+                self._give_back(cycle, plans)
+                self._ledger.put_back(cycle.usage)
+                self.kept = cycle
+                raise
             except DiskFullError as error:
                 # Claim nothing more, keep the answers in memory, and see whether space comes back.
                 self._give_back(cycle, plans)

@@ -8,9 +8,11 @@ from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.engine.live import CallLimits
+from batchrunner.engine.patience import Waiter
 from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops
 from batchrunner.engine.waits import STOP_CODES
+from batchrunner.errors import AwayError
 from batchrunner.models import ExitCode, RunId, RunState, Waiting, WaitingReason
 from batchrunner.store.database import Database
 from batchrunner.store.driver import Lock
@@ -38,8 +40,10 @@ class Follower:
         clock: Clock,
         stops: Stops,
         listener: Listener | None,
+        waiter: Waiter,
     ) -> None:
-        """Take the lock to wait for and the runs to watch."""
+        """Take the lock to wait for, the runs to watch, and who waits for a server that is away."""
+        self._waiter = waiter
         self._db = db
         self._lock = lock
         self._process = process
@@ -57,11 +61,15 @@ class Follower:
         self._stops.watch(self._wake.set)
         not_before = self._clock.now() + patience_s * 1000.0
         while True:
-            is_ours = self._clock.now() >= not_before and self._lock.try_acquire()
-            # Also with the lock in hand: its holder may have ended our runs just before it let go.
-            for run_id in [run_id for run_id in self._own if run_id not in self.endings]:
-                view, note = await asyncio.to_thread(self._look, run_id)
-                self._judge(run_id, view, note)
+            try:
+                self._waiter.come_back()
+                is_ours = self._clock.now() >= not_before and self._lock.try_acquire()
+                # Also with the lock in hand: its holder may have ended our runs just before it let go.
+                await self._look_at_all()
+            except AwayError as error:
+                self._lock.release()
+                await self._waiter.wait(error)
+                continue
             if all(run_id in self.endings for run_id in self._own):
                 if is_ours:
                     self._lock.release(unlink=True)
@@ -74,6 +82,11 @@ class Follower:
             except TimeoutError:
                 pass
             self._wake.clear()
+
+    async def _look_at_all(self) -> None:
+        for run_id in [run_id for run_id in self._own if run_id not in self.endings]:
+            view, note = await asyncio.to_thread(self._look, run_id)
+            self._judge(run_id, view, note)
 
     def _look(self, run_id: RunId) -> tuple[RunView | None, str | None]:
         with self._db.read() as connection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final
 
 from aiolimiter import AsyncLimiter
@@ -43,6 +44,8 @@ class Gate:
         """Take the ledger that is asked, the clock that is read, and who knows a claim's tokens."""
         #: Moves a late send where the ledger is not this process's alone.
         self.rebook: Callable[[Grant, Charge | None], Awaitable[Grant | Blocked]] | None = None
+        #: A queue's worker sends until then (steady ms): later others may have taken over its jobs.
+        self.lease_until = inf
         self._ledger = ledger
         self._charge_of = charge_of
         self._clock = clock
@@ -136,6 +139,8 @@ class Gate:
 
     def _refused(self, claim: Claim) -> bool:
         run = claim.run
+        if self.lease_until != inf and self._clock.now() > self.lease_until:
+            return True
         if run.is_stopping or claim.lane.model_id in run.holds:
             return True
         if claim.grant.account != run.account.id:

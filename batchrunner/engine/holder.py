@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -20,7 +21,7 @@ from batchrunner.engine.answer_codecs import answer_codecs, learn_codecs
 from batchrunner.engine.arrivals import Arrivals
 from batchrunner.engine.binding import Binding
 from batchrunner.engine.claiming import Claiming, charge_of, note_warmth
-from batchrunner.engine.commit import Commits
+from batchrunner.engine.commit import Commits, unstored
 from batchrunner.engine.costs import Costs
 from batchrunner.engine.departures import Departures
 from batchrunner.engine.ending import Ending, Left
@@ -38,7 +39,7 @@ from batchrunner.engine.stops import Stops
 from batchrunner.engine.time_use import cause_of
 from batchrunner.engine.token_estimates import TokenEstimates
 from batchrunner.engine.waits import next_look, stop_reason
-from batchrunner.errors import DatabaseError
+from batchrunner.errors import AwayError, DatabaseError, LostTurnError, ReplacedError
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.store.database import Database, Writer
@@ -115,7 +116,13 @@ class Holder:
         if shared is not None:
             purses = SharedPurses(self._costs, clock, process.id)
             self._sharing = Sharing(
-                shared.writer, self._ledger, self._scopes, clock, worker=process.id, purses=purses
+                shared.writer,
+                self._ledger,
+                self._scopes,
+                clock,
+                worker=process.id,
+                gate=self._gate,
+                purses=purses,
             )
             self._gate.rebook = self._sharing.rebook
         self._claiming = Claiming(
@@ -172,6 +179,13 @@ class Holder:
         """The gate, whose backstop a test watches."""
         return self._gate
 
+    def has_unstored(self) -> bool:
+        """Whether something is out, or came back and is not stored yet."""
+        return bool(
+            self._outcomes or self._settles or self._commits.kept is not None
+            or any(run.outstanding for run in self._roster.live)
+        )  # fmt: skip
+
     async def drain(self) -> Left:
         """Send until the own runs are over, or another process shall send; store everything."""
         self._stops.watch(self._kick)
@@ -191,23 +205,36 @@ class Holder:
                     return left
                 await self._rest()
                 await self._lookout.look()
+        except (AwayError, ReplacedError) as error:
+            if self._commits.is_broken:
+                raise
+            # Nobody waits for the server any more, or another process sends in this one's place.
+            self._commits.is_broken = True
+            self._judge_now()
+            kept = self._commits.kept
+            raise unstored(error, [*(kept.settles if kept else ()), *self._settles]) from error
         finally:
             await self._leave()
 
     # --- the cycle
 
     async def _cycle(self) -> None:
-        settles = await self._more_settles()
+        kept = self._commits.kept
+        settles = [*(kept.settles if kept else ()), *await self._more_settles()]
         if self._sharing is None:
-            await self._store_and_claim(settles, None)
+            with suppress(LostTurnError):
+                await self._store_and_claim(settles, None)
             return
         runs = list(self._roster.live)
-        if not (settles or self._sharing.is_due(runs)):
+        if not (settles or kept or self._sharing.is_due(runs)):
             return
         settling = prepare_settling(settles, answer_codecs(self._roster.every), packs=False)
         try:
             async with self._sharing.turn(runs, settling) as turn:
                 await self._store_and_claim(settles, turn)
+        except LostTurnError:
+            # What came back is kept for the next one.
+            return
         except DatabaseError as error:
             if self._commits.is_broken:
                 raise
@@ -244,7 +271,7 @@ class Holder:
         )
         if not (
             settles or plans or cycle.usage or cycle.scopes or cycle.holds or learned
-            or cycle.looks or cycle.seen_tokens or has_moved
+            or cycle.looks or cycle.seen_tokens or has_moved or self._commits.kept
         ):  # fmt: skip
             return
         self._judge.new_holds.clear()
@@ -253,7 +280,13 @@ class Holder:
             cycle.times = [one for run in self._roster.live for one in run.take_times(now, wall)]
         if plans:
             hit("claim.begin")
-        result = await self._commits.store(cycle, plans, None if turn is None else turn.settled)
+        store = self._commits.store
+        try:
+            result = await store(cycle, plans, None if turn is None else turn.settled)
+        except LostTurnError:
+            self._scopes.put_back(cycle.scopes)
+            self._kick()
+            raise
         if self._sharing is not None:
             self._sharing.stored(cycle.usage)
             self._sharing.purses.stored()
@@ -449,7 +482,12 @@ class Holder:
             # What failed is told; the next process rescues what was in flight.
             return
         self._roster.is_leaving = True
-        if self._outcomes or self._settles or any(run.streak.n_open for run in self._roster.live):
+        while (
+            self._outcomes
+            or self._settles
+            or self._commits.kept
+            or any(run.streak.n_open for run in self._roster.live)
+        ):
             # What came back while the end was under way is stored like everything else.
             await self._cycle()
         await self._departures.leave()

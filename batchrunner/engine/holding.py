@@ -11,6 +11,7 @@ from batchrunner.engine.ending import Left
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.holder import Holder
 from batchrunner.engine.live import CallLimits, WireFactory
+from batchrunner.engine.patience import Waiter
 from batchrunner.engine.roster import Ending
 from batchrunner.engine.sharing import Shared
 from batchrunner.engine.stops import Stops
@@ -33,10 +34,12 @@ async def hold(
     listener: Listener | None,
     process: Process,
     shared: Shared | None = None,
+    waiter: Waiter | None = None,
 ) -> tuple[Left, Mapping[RunId, Ending]]:
     """Drain what is asked for; return why that ended, and how the runs did.
 
-    ``shared``: it is a worker, which takes what a queue has beside others.
+    ``shared``: it is a worker, which takes what a queue has beside others. ``waiter``: who waits for
+    the writer's server where that is away.
     """
     me = Runner(pid=os.getpid(), host=socket.gethostname(), user="", since=int(clock.wall()))
     holder = Holder(
@@ -50,5 +53,7 @@ async def hold(
         database=db,
         shared=shared,
     )
+    if waiter is not None:
+        waiter.has_unstored = holder.has_unstored
     left = await holder.drain()
     return left, holder.roster.endings

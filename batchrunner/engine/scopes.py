@@ -6,7 +6,7 @@ them, and the organization.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -38,6 +38,8 @@ class Scopes:
         self._clock = clock
         self._notice = notice
         self._rows: dict[ScopeId, ScopeRow] = {}
+        #: What was stored before what was taken last.
+        self._before: dict[ScopeId, ScopeRow] = {}
         self._caps: dict[ScopeId, dict[tuple[str, str], Cap]] = {}
         self._in_force: dict[ScopeId, list[Cap]] = {}
         self._parents: dict[ScopeId, ScopeId | None] = {}
@@ -122,9 +124,15 @@ class Scopes:
                 continue
             row = _row(ledger)
             if row != self._rows[scope_id]:
+                self._before[scope_id] = self._rows[scope_id]
                 self._rows[scope_id] = row
                 changed.append(row)
         return changed
+
+    def put_back(self, rows: Iterable[ScopeRow]) -> None:
+        """Take these rows, which were taken last, as not stored, because their commit failed."""
+        for row in rows:
+            self._rows[row.scope_id] = self._before[row.scope_id]
 
     def take_learned(self) -> tuple[list[CapRow], list[tuple[ScopeId, str]]]:
         """Return limits and organizations to store."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from batchrunner.engine.ending import Left
 from batchrunner.engine.follow import LOOK_S, PATIENCE_S, Follower
 from batchrunner.engine.holding import hold
 from batchrunner.engine.live import CallLimits, WireFactory
+from batchrunner.engine.patience import Waiter
 from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops
+from batchrunner.errors import ReplacedError
 from batchrunner.models import ExitCode, RunId, StoredRunState, Waiting, WaitingReason
 from batchrunner.options import WAY, CallOptions
 from batchrunner.store import processes
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.holder import go_on_from
 from batchrunner.store.inspection import holder_of
 from batchrunner.store.processes import Process
@@ -55,9 +59,17 @@ async def run_session(
         for run_id, of_run in defaults.items()
     }
     bounds: dict[str, Any] = {"max_wait_s": longest_s, "max_time_s": call.max_time_s}
-    for run_id, of_run in defaults.items():
-        asked = {**of_run, WAY: ways[run_id]}
-        processes.ask(db, run_id, process, {**bounds, "defaults": asked})
+    asked = {
+        run_id: {**bounds, "defaults": {**of_run, WAY: ways[run_id]}}
+        for run_id, of_run in defaults.items()
+    }
+    tell = listener.notice if listener is not None else _unheard
+    waiter = Waiter(
+        db=db, clock=clock, longest_s=longest_s, stops=stops, tell=tell,
+        returned=partial(_known_again, process=process, asked=asked),
+    )  # fmt: skip
+    for run_id, options in asked.items():
+        await waiter.through(partial(processes.ask, db, run_id, process, options))
     endings: dict[RunId, Ending] = {}
     lock = db.sender_lock()
     patience_s = 0.0
@@ -66,14 +78,14 @@ async def run_session(
             left = {run_id: limits for run_id, limits in own.items() if run_id not in endings}
             if not left:
                 return endings
-            if patience_s or not lock.try_acquire():
+            if patience_s or not await waiter.through(lock.try_acquire):
                 if call.no_wait and not patience_s:
                     return endings | {
                         run_id: await _not_followed(db, run_id, process) for run_id in left
                     }
                 follower = Follower(
                     db=db, lock=lock, process=process, own=left, clock=clock, stops=stops,
-                    listener=listener,
+                    listener=listener, waiter=waiter,
                 )  # fmt: skip
                 is_ours = await follower.follow(patience_s=patience_s)
                 endings |= follower.endings
@@ -81,14 +93,20 @@ async def run_session(
                 if not is_ours:
                     return endings
                 left = {run_id: own[run_id] for run_id in left if run_id not in endings}
-            processes.set_role(db, process, "holder")
-            async with db.writer() as writer:
-                ended_as, ended = await hold(
-                    db, writer, left, clock=clock, wires=wires, stops=stops, listener=listener,
-                    process=process,
-                )  # fmt: skip
+            await waiter.through(partial(processes.set_role, db, process, "holder"))
+            try:
+                async with db.writer(waiter) as writer:
+                    ended_as, ended = await hold(
+                        db, writer, left, clock=clock, wires=wires, stops=stops, listener=listener,
+                        process=process, waiter=waiter,
+                    )  # fmt: skip
+            except ReplacedError as error:
+                # What another has begun meanwhile is no more ours.
+                tell(f"{error.message} It is followed from here.")
+                ended_as, ended = Left.HANDED_OVER, {}
             endings |= ended
-            processes.set_role(db, process, "follower")
+            waiter.has_unstored = bool
+            await waiter.through(partial(processes.set_role, db, process, "follower"))
             lock.release(unlink=True)
             if ended_as is Left.DONE:
                 return endings
@@ -96,6 +114,19 @@ async def run_session(
     finally:
         if lock.is_held:
             lock.release(unlink=True)
+
+
+def _unheard(_text: str) -> None:
+    """Nobody listens."""
+
+
+def _known_again(
+    conn: DriverConnection, process: Process, asked: Mapping[RunId, Mapping[str, Any]]
+) -> None:
+    """Be attached as before, if others have taken this process for dead: its asks went with it."""
+    if processes.restore(conn, process, "follower"):
+        for run_id, options in asked.items():
+            processes.ask_again(conn, run_id, process, options)
 
 
 async def _not_followed(db: Database, run_id: RunId, process: Process) -> Ending:

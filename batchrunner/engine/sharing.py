@@ -13,20 +13,23 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import Blocked, DirtySlot, Grant, Ledger
+from batchrunner.core.admission import PAUSE, Blocked, DirtySlot, Grant, Ledger
 from batchrunner.core.counting import Charge
 from batchrunner.core.shared import SharedLedger
+from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
+from batchrunner.errors import LostTurnError
 from batchrunner.failpoints import hit
-from batchrunner.models import ScopeId
+from batchrunner.models import ScopeId, WaitingReason
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
+from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.store.settling import Settling, compress, prepare_settling, settle
 from batchrunner.store.worker_runs import Money
 
@@ -70,10 +73,14 @@ class Sharing:
         clock: Clock,
         *,
         worker: int,
+        gate: Gate,
         purses: SharedPurses,
     ) -> None:
-        """Take the connection, what is kept in memory, and this worker's number."""
+        """Take the connection, what is kept in memory, this worker's number, and what its sends pass."""
         self._writer = writer
+        self._gate = gate
+        #: How often the server had been away when it was learned last.
+        self._n_losses = writer.n_losses
         self._ledger = ledger
         self._shared = SharedLedger(ledger)
         self._scopes = scopes
@@ -116,13 +123,20 @@ class Sharing:
         live = {run.id: run for run in runs}
         scopes = {scope for run in runs for scope in _scopes_of(run)}
         scopes |= {*of, *self._ledger.unstored(), *self._scopes.unstored()}
-        versions = {scope: self._versions.get(scope, -1) for scope in scopes}
+        asked_at = 0.0
 
         def begin(conn: DriverConnection) -> tuple[Settling, statements.Seen, Money | None]:
+            nonlocal asked_at
+            asked_at = self._clock.now()
+            if self._writer.n_losses != self._n_losses:
+                self._n_losses = self._writer.n_losses
+                self._shared.doubt()
+                self._versions.clear()
             if self._clock.now() >= self._check_at:
                 statements.check_clock(conn, self._clock)
                 self._check_at = self._clock.now() + _CHECK_MS
             settled = settle(conn, settling)
+            versions = {scope: self._versions.get(scope, -1) for scope in scopes}
             seen = statements.look(conn, self._worker, versions=versions, runs=[*live])
             # After the accounts: locks are taken in one order.
             return settled, seen, self.purses.look(conn, live.values())
@@ -130,7 +144,7 @@ class Sharing:
         turn = self._writer.turn(begin, before=partial(compress, settling))
         async with turn as (settled, seen, money):
             self._turned_at, self._limits = self._clock.now(), self._ledger.version
-            self._shared.take(seen.slots)
+            self._shared.take(seen.slots, scopes)
             self._versions.update(seen.versions)
             for state in seen.scopes:
                 self._scopes.adopt(state)
@@ -143,15 +157,24 @@ class Sharing:
             except BaseException:
                 self.purses.undo()
                 raise
+        # Others have heard of this worker then at the latest: nobody else has its jobs for a lease.
+        self._gate.lease_until = asked_at + MAX_LATE_MS
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:
         """Note what this turn's commit has stored."""
         self._shared.stored(rows)
 
     async def rebook(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
-        """Move a late send, in a turn of its own: others may have booked what was free."""
+        """Move a late send, in a turn of its own: others may have booked what was free.
+
+        It is refused where the server was away meanwhile: others may have its job by now.
+        """
         of = (grant.account,) if grant.pool is None else (grant.account, grant.pool)
+        n_losses = self._writer.n_losses
         async with self.turn(of=of) as turn:
+            if self._writer.n_losses != n_losses:
+                self._ledger.release(grant)
+                return _refused(grant)
             now, wall = self._clock.now(), self._clock.wall()
             again = self._ledger.rebook(grant, now, wall, charge)
             cycle = Cycle(
@@ -161,7 +184,14 @@ class Sharing:
                 usage=self._ledger.take_dirty(turn.scopes),
                 scopes=self._scopes.take_changed(turn.scopes),
             )
-            await self._writer.transact(lambda conn: run_cycle(conn, cycle))
+            try:
+                await self._writer.transact(lambda conn: run_cycle(conn, cycle))
+            except LostTurnError:
+                self._ledger.put_back(cycle.usage)
+                self._scopes.put_back(cycle.scopes)
+                if isinstance(again, Grant):
+                    self._ledger.release(again)
+                return _refused(grant)
             self.stored(cycle.usage)
         return again
 
@@ -183,3 +213,7 @@ def _may_claim(run: LiveRun, now: float) -> bool:
             for model_id, lane in run.lanes.items()
         )
     )
+
+
+def _refused(grant: Grant) -> Blocked:
+    return Blocked(None, None, WaitingReason.RATE_LIMITED, PAUSE, grant.account)

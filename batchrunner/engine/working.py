@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from functools import partial
 from typing import Final
 
 from batchrunner.engine.holding import hold
 from batchrunner.engine.live import WireFactory
 from batchrunner.engine.offers import Offers
+from batchrunner.engine.patience import Waiter
 from batchrunner.engine.sharing import Shared
 from batchrunner.engine.stops import Stops
+from batchrunner.errors import AwayError
 from batchrunner.failpoints import hit
 from batchrunner.store import processes, workers
 from batchrunner.store.database import Database
+from batchrunner.store.driver import DriverConnection
 from batchrunner.store.holder import go_on_from
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
@@ -32,8 +37,9 @@ async def work(
     stops: Stops,
     listener: Listener | None,
     process: Process,
+    longest_s: float | None,
 ) -> None:
-    """Drain what the queue has, beside other workers."""
+    """Drain what the queue has, beside other workers; wait for its server so long where that is away."""
     queue = db.queue()
     lock = queue.worker_lock(process.id)
     told = asyncio.Event()
@@ -53,11 +59,30 @@ async def work(
             db.check_clock(connection, clock)
             workers.begin(driver(connection), process.id, offers.wanted.tags)
         processes.set_role(db, process, "worker")
-        async with queue.writer() as writer:
-            await hold(
-                db, writer, {}, clock=clock, wires=wires, stops=stops, listener=listener,
-                process=process, shared=Shared(offers, writer),
-            )  # fmt: skip
+        waiter = Waiter(
+            db=db,
+            clock=clock,
+            longest_s=longest_s,
+            stops=stops,
+            tell=lambda text: None if listener is None else listener.notice(text),
+            returned=partial(_known_again, process=process, tags=offers.wanted.tags),
+        )
+        try:
+            async with queue.writer(waiter) as writer:
+                await hold(
+                    db, writer, {}, clock=clock, wires=wires, stops=stops, listener=listener,
+                    process=process, shared=Shared(offers, writer), waiter=waiter,
+                )  # fmt: skip
+        except AwayError:
+            if not stops.asked or waiter.has_unstored():
+                raise
+            # Told to stop with nothing in its hands: others see that it is gone.
         hit("leave.before")
     finally:
         lock.release()
+
+
+def _known_again(conn: DriverConnection, process: Process, tags: Collection[str]) -> None:
+    """Be a worker as before, if others have taken this one for dead: its jobs are theirs by now."""
+    if processes.restore(conn, process, "worker"):
+        workers.begin(conn, process.id, tags)

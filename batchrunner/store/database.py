@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from batchrunner.clock import Clock
+from batchrunner.errors import AwayError
 from batchrunner.models import RunId
 from batchrunner.store.driver import Connection, DriverConnection, Lock
 from batchrunner.store.workers import Workers
@@ -20,6 +21,7 @@ from batchrunner.store.workers import Workers
 __all__ = [
     "CheckpointMode",
     "Database",
+    "Patience",
     "Queue",
     "SharedWriter",
     "WriteSession",
@@ -35,8 +37,32 @@ def nothing() -> None:
     """Have nothing to do before a transaction."""
 
 
+class Patience(Protocol):
+    """How a process waits for a server that is away."""
+
+    async def wait(self, error: AwayError) -> None:
+        """Sleep until it is worth another try; raise ``error`` where it was waited for long enough."""
+        ...
+
+    def returned(self, conn: DriverConnection) -> None:
+        """Be again what this process was to others: called in the first transaction after it."""
+        ...
+
+    def over(self) -> None:
+        """Know that the server is back."""
+        ...
+
+
 class Writer(Protocol):
-    """What the holder writes through; calls are executed one after another, in order."""
+    """What the holder writes through; calls are executed one after another, in order.
+
+    Where a server goes away they wait for it (:class:`Patience`) and try again.
+    """
+
+    @property
+    def n_losses(self) -> int:
+        """How often a server was away, and has to be learned anew."""
+        ...
 
     @property
     def packs(self) -> bool:
@@ -44,11 +70,17 @@ class Writer(Protocol):
         ...
 
     async def transact(
-        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
+        self,
+        function: Callable[[DriverConnection], T],
+        *,
+        before: Callable[[], None] = nothing,
+        once: bool = False,
     ) -> T:
         """Run ``function`` in one writing transaction and return its value once committed.
 
-        ``before`` is called on the same thread, while nothing is locked yet.
+        ``before`` is called on the same thread, while nothing is locked yet. ``once``: raise
+        :class:`LostTurnError` where it was not committed and the server is back from having been away,
+        instead of trying again; so it is in a turn.
         Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
         Raises :class:`DatabaseError` (``DiskFullError`` where space ran out).
         """
@@ -97,8 +129,8 @@ class Queue(Protocol):
         """Return the lock that workers hold together, which keeps a single sender out, not yet taken."""
         ...
 
-    def writer(self) -> AbstractAsyncContextManager[SharedWriter]:
-        """Open the connection of the worker that holds the lock."""
+    def writer(self, patience: Patience | None = None) -> AbstractAsyncContextManager[SharedWriter]:
+        """Open the connection of the worker that holds the lock; as :meth:`Database.writer`."""
         ...
 
 
@@ -195,6 +227,10 @@ class Database(Protocol):
         """Return whether the process whose own lock has this name lives."""
         ...
 
+    def regain_process_locks(self) -> None:
+        """Take the locks of this process's own again that a server has dropped with its connections."""
+        ...
+
     def sweep_locks(self) -> None:
         """Remove what dead processes left of their locks."""
         ...
@@ -218,6 +254,9 @@ class Database(Protocol):
         """Give a connection for a series of writing transactions."""
         ...
 
-    def writer(self) -> AbstractAsyncContextManager[Writer]:
-        """Open the holder's connection; only the process with the sender lock may."""
+    def writer(self, patience: Patience | None = None) -> AbstractAsyncContextManager[Writer]:
+        """Open the holder's connection; only the process with the sender lock may.
+
+        ``patience``: who waits where a server goes away; ``None``: nobody, it is an error at once.
+        """
         ...

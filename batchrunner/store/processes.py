@@ -26,9 +26,11 @@ __all__ = [
     "Process",
     "Role",
     "ask",
+    "ask_again",
     "is_taken",
     "note_on",
     "register_process",
+    "restore",
     "set_role",
     "sweep_dead_processes",
     "unask",
@@ -38,6 +40,8 @@ __all__ = [
 #: A ``worker`` shares a queue with others, on PostgreSQL alone.
 Role = Literal["holder", "follower", "loader", "worker"]
 
+#: A process's id is when it began, with so many bits by chance.
+_RANDOM_BITS: Final = 12
 #: Among the options of an ask: until when its run was to wait, where it had stopped before.
 STALE: Final = "stale_until"
 
@@ -58,20 +62,26 @@ def register_process(db: Database, role: Role, *, now_ms: int) -> Process:
     """
     lock = db.process_lock()
     # Ids are never used again, so that a run's runner_id can't come to mean somebody else.
-    process_id = now_ms << 12 | secrets.randbits(12)
+    process_id = now_ms << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     try:
         with db.write() as connection:
             refuse_moved(driver(connection), db.name, db.is_alive)
-            driver(connection).execute(
-                "INSERT INTO process (id, pid, host, \"user\", since, role, lock_file)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (process_id, os.getpid(), socket.gethostname(), _user(), now_ms, role,
-                 lock.name),
-            )  # fmt: skip
+            restore(driver(connection), Process(id=process_id, role=role, lock=lock), role)
     except BaseException:
         lock.release(unlink=True)
         raise
     return Process(id=process_id, role=role, lock=lock)
+
+
+def restore(conn: DriverConnection, process: Process, role: Role) -> bool:
+    """Say who this process is; return whether nobody knew it, or others had taken it for dead."""
+    inserted = conn.execute(
+        "INSERT INTO process (id, pid, host, \"user\", since, role, lock_file)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (process.id, os.getpid(), socket.gethostname(), _user(), process.id >> _RANDOM_BITS, role,
+         process.lock.name),
+    )  # fmt: skip
+    return inserted.rowcount == 1
 
 
 def set_role(db: Database, process: Process, role: Role) -> Process:
@@ -122,16 +132,22 @@ def ask(db: Database, run_id: RunId, process: Process, options: Mapping[str, Any
     noted (:data:`STALE`), until somebody takes it up and finds out anew.
     """
     with db.write() as connection:
-        conn = driver(connection)
-        stopped = conn.execute(
-            "SELECT stop_until FROM run WHERE id = ? AND runner_id IS NULL", (run_id,)
-        ).fetchone()
-        stale = {STALE: stopped[0]} if stopped and stopped[0] is not None else {}
-        conn.execute(
-            "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
-            " ON CONFLICT (run_id, process_id) DO UPDATE SET options = excluded.options, note = NULL",
-            (run_id, process.id, json.dumps({**options, **stale})),
-        )
+        ask_again(driver(connection), run_id, process, options)
+
+
+def ask_again(
+    conn: DriverConnection, run_id: RunId, process: Process, options: Mapping[str, Any]
+) -> None:
+    """As :func:`ask`, in a transaction of somebody else's."""
+    stopped = conn.execute(
+        "SELECT stop_until FROM run WHERE id = ? AND runner_id IS NULL", (run_id,)
+    ).fetchone()
+    stale = {STALE: stopped[0]} if stopped and stopped[0] is not None else {}
+    conn.execute(
+        "INSERT INTO ask (run_id, process_id, options) VALUES (?, ?, ?)"
+        " ON CONFLICT (run_id, process_id) DO UPDATE SET options = excluded.options, note = NULL",
+        (run_id, process.id, json.dumps({**options, **stale})),
+    )
 
 
 def unask(db: Database, run_id: RunId, process: Process) -> None:

@@ -214,7 +214,7 @@ class TimeSum(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Cycle:
-    """One transaction's work."""
+    """One transaction's work; :meth:`go_on_from` one that could not be stored."""
 
     wall: int
     #: Steady time.
@@ -244,6 +244,16 @@ class Cycle:
     #: On a shared queue: which worker this is, and what says, once jobs are claimed, what it has set apart.
     worker: int = 0
     apart: Callable[[], Apart] | None = None
+
+    def go_on_from(self, kept: Cycle) -> None:
+        """Store as well what a cycle had that could not be stored, but for its settles; its plan is void."""
+        self.holds = [*kept.holds, *self.holds]
+        self.learned = [*kept.learned, *self.learned]
+        self.organizations = [*kept.organizations, *self.organizations]
+        self.said = [*kept.said, *self.said]
+        self.seen_tokens = [*kept.seen_tokens, *self.seen_tokens]
+        self.times = [*kept.times, *self.times]
+        self.codecs = {**kept.codecs, **self.codecs}
 
 
 @dataclass(slots=True)

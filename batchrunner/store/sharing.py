@@ -26,6 +26,7 @@ __all__ = [
     "Seen",
     "check_clock",
     "forget_dead",
+    "is_any_left",
     "is_to_tell",
     "is_told",
     "look",
@@ -38,12 +39,19 @@ __all__ = [
 #: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
 #: send may be late, so that what an orphan used can be moved to where it was sent at the latest.
 LEASE_MS: Final = 45_000
+#: One whose lock is free may have lost its connection alone, and comes back: after so long it is dead.
+_QUIET_MS: Final = 5_000
 
 #: What a machine's clocks may differ by from the server's (ms). Two workers are then less than a slot of
 #: the ledger apart, which is what it keeps free beside each window.
 _APART_MS: Final = 100.0
 #: The server's clock, epoch ms: every worker's leases are measured by it.
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+#: When the server was started: nobody has a lock from before that.
+_STARTED: Final = "CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000 AS BIGINT)"
+_WORKERS: Final = (
+    f"SELECT id, lock_file, beat_at, {_NOW}, {_STARTED} FROM process WHERE role = 'worker'"  # noqa: S608 (constants)
+)
 
 
 #: Whoever locks in this order waits for nobody who waits for them. References to a scope (the send log's)
@@ -138,11 +146,8 @@ def roll_call(
 ) -> tuple[list[int], list[int]]:
     """Return the workers that are gone, and those that are there."""
     found: tuple[list[int], list[int]] = ([], [])
-    for worker, lock, beat_at, now in conn.execute(
-        f"SELECT id, lock_file, beat_at, {_NOW} FROM process WHERE role = 'worker'"  # noqa: S608 (a constant)
-    ).fetchall():
-        is_there = is_alive(lock) and (beat_at is None or now - beat_at < LEASE_MS)
-        found[is_there].append(worker)
+    for worker, lock, *times in conn.execute(_WORKERS).fetchall():
+        found[_is_left(is_alive(lock), *times)].append(worker)
     return found
 
 
@@ -154,6 +159,22 @@ def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list
         conn.execute("DELETE FROM process WHERE id = ?", (worker,))
     forget_kept(conn, living)
     return living
+
+
+def is_any_left(conn: DriverConnection, is_alive: Callable[[str], bool]) -> bool:
+    """Return whether a worker is there, or may come back from having lost its connection."""
+    return any(
+        _is_left(is_alive(lock), *times) for _, lock, *times in conn.execute(_WORKERS).fetchall()
+    )
+
+
+def _is_left(has_lock: bool, beat_at: int | None, now: int, started: int) -> bool:
+    """Return whether a worker may still be there, by its lock and by when it was last heard of."""
+    if beat_at is None:
+        return has_lock
+    if has_lock or beat_at < started:
+        return now - beat_at < LEASE_MS
+    return now - beat_at < _QUIET_MS
 
 
 def ready_runs(conn: DriverConnection) -> list[RunId]:

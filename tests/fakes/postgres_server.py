@@ -142,6 +142,18 @@ class PostgresServer:
             self._process.send_signal(signum)
             self._process.wait(_PATIENCE_S)
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop it and all its sessions for the length of the block, their connections standing."""
+        assert self._process is not None
+        sessions = [row[0] for row in self.execute("SELECT pid FROM pg_stat_activity")]
+        for signum in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in (self._process.pid, *sessions):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+            if signum is signal.SIGSTOP:
+                yield
+
     def url(self, schema: str, database: str = "postgres") -> str:
         """Return the address of a schema."""
         return f"postgresql+asyncpg://tester@127.0.0.1:{self.port}/{database}?schema={schema}"

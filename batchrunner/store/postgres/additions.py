@@ -44,6 +44,8 @@ ADDITIONS: Final = (
         kept_usd DOUBLE PRECISION NOT NULL DEFAULT 0,
         PRIMARY KEY (run_id, worker_id)
     )""",
+    # The number of a worker's last commit, written by it: what became of one that nobody answered.
+    "ALTER TABLE process ADD COLUMN IF NOT EXISTS commits BIGINT",
     "ALTER TABLE process DROP CONSTRAINT IF EXISTS process_role_check",
     """ALTER TABLE process ADD CONSTRAINT process_role_check
     CHECK (role IN ('holder', 'follower', 'loader', 'worker'))""",

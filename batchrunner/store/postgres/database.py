@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -23,15 +23,17 @@ from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError
 from batchrunner.models import RunId
 from batchrunner.places import Server
 from batchrunner.store import workers
-from batchrunner.store.database import Queue, SharedWriter, WriteSession
+from batchrunner.store.database import Patience, Queue, SharedWriter, WriteSession
 from batchrunner.store.driver import Connection, Lock, driver
 from batchrunner.store.inspection import DatabaseFacts, holder_of
 from batchrunner.store.postgres.connection import PgConnection, PgReading
 from batchrunner.store.postgres.faults import translated
+from batchrunner.store.postgres.lasting import Lasting
 from batchrunner.store.postgres.locks import SENDING, WRITING, PgLock, class_of, new_number
 from batchrunner.store.postgres.portal import Portal
 from batchrunner.store.postgres.reaching import reaching
 from batchrunner.store.postgres.schema import migrate, standing
+from batchrunner.store.postgres.sockets import sound_out
 from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
 from batchrunner.store.schema import Standing
@@ -40,8 +42,10 @@ from batchrunner.store.workers import Workers
 
 __all__ = ["PgDatabase"]
 
+T = TypeVar("T")
+
 #: How long a connection may take to be made, and to be closed (seconds).
-_CONNECT_S: Final = 30.0
+_CONNECT_S: Final = 15.0
 _CLOSE_S: Final = 2.0
 #: Idle connections that are kept for the next read or short write.
 _SPARE: Final = 2
@@ -81,6 +85,7 @@ class PgDatabase:
         self._spare: list[PgConnection] = []
         self._guard = threading.Lock()
         self._sender: PgLock | None = None
+        self._own_locks: list[PgLock] = []
         self.close = weakref.finalize(self, _close, self._portal, self._connections)
 
     @classmethod
@@ -175,6 +180,18 @@ class PgDatabase:
             self._connections.add(connection)
         return connection
 
+    def abandon(self, connection: PgConnection) -> None:
+        """Break off a connection that may hang."""
+        with self._guard:
+            self._connections.discard(connection)
+        self._portal.call(_aborted(connection.raw))
+
+    def run(
+        self, function: Callable[[], T], expired: Callable[[], None], within_s: float
+    ) -> Coroutine[Any, Any, T]:
+        """Run a function that uses connections, as :meth:`.Portal.run` does."""
+        return self._portal.run(function, within_s=within_s, expired=expired)
+
     def disconnect(self, connection: PgConnection) -> None:
         """Close a connection, and with it whatever it held."""
         with self._guard:
@@ -184,12 +201,14 @@ class PgDatabase:
 
     async def _raw(self) -> asyncpg.Connection:
         with reaching(self.place):
-            return await asyncpg.connect(
+            raw = await asyncpg.connect(
                 self.place.dsn,
                 timeout=_CONNECT_S,
                 statement_cache_size=0,
                 server_settings={**_SETTINGS, "search_path": self.place.schema},
             )
+        sound_out(raw)
+        return raw
 
     @property
     def _begins(self) -> dict[str, str]:
@@ -249,7 +268,14 @@ class PgDatabase:
         lock = PgLock(self, new_number())
         while not lock.try_acquire():
             lock = PgLock(self, new_number())
+        self._own_locks.append(lock)
         return lock
+
+    def regain_process_locks(self) -> None:
+        """Take the locks of this process's own again that went with their connections."""
+        for lock in self._own_locks:
+            if lock.connection is not None and lock.connection.raw.is_closed():
+                lock.regain()
 
     def is_alive(self, name: str) -> bool:
         """Return whether the process whose own lock has this name lives."""
@@ -300,15 +326,17 @@ class PgDatabase:
                 if not connection.raw.is_closed():
                     session.insist()
 
-    def writer(self) -> AbstractAsyncContextManager[SharedWriter]:
+    def writer(self, patience: Patience | None = None) -> AbstractAsyncContextManager[SharedWriter]:
         """Open the holder's connection: that which holds the sender lock."""
-        return self._open_writer()
+        return self._open_writer(patience)
 
     @asynccontextmanager
-    async def _open_writer(self) -> AsyncIterator[SharedWriter]:
-        held = self._sender.connection if self._sender is not None else None
+    async def _open_writer(self, patience: Patience | None) -> AsyncIterator[SharedWriter]:
+        lock = self._sender
+        held = lock.connection if lock is not None else None
         connection = self.connect() if held is None else held
-        writer = PgWriter(connection, self._portal, self.place)
+        lasting = Lasting(self, connection, None if held is None else lock, patience)
+        writer = PgWriter(lasting, self._portal, self.place)
         try:
             yield writer
         finally:
@@ -403,6 +431,10 @@ def _written(connection: PgConnection) -> Iterator[None]:
         with contextlib.suppress(Exception):
             connection.execute("ROLLBACK")
         raise
+
+
+async def _aborted(raw: asyncpg.Connection) -> None:
+    raw.terminate()
 
 
 async def _closed(raw: asyncpg.Connection) -> None:

@@ -1,7 +1,9 @@
 """What PostgreSQL's and the network's errors mean for a person.
 
-The one place where asyncpg's exceptions become :class:`~batchrunner.errors.DatabaseError`. A wrong
-statement or a broken constraint is left alone: it is a defect, and must not look like a sick server.
+The one place where asyncpg's exceptions become :class:`~batchrunner.errors.DatabaseError`, and where
+what passes by itself (:class:`~batchrunner.errors.AwayError`: gone, or not there yet) is told from what
+never does. A wrong statement or a broken constraint is left alone: it is a defect, and must not look
+like a sick server.
 """
 
 from __future__ import annotations
@@ -13,22 +15,31 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from batchrunner.errors import DatabaseError
+from batchrunner.errors import AwayError, DatabaseError
 from batchrunner.places import Server
 from batchrunner.store.faults import DiskFullError
 
 __all__ = ["translated"]
 
 
+class _AgainError(AwayError):
+    """The server took a transaction back so that others could go on."""
+
+    is_connected = True
+
+
 class _Meaning(NamedTuple):
     what: str
     #: With ``{schema}`` where its name goes.
     fix: str
+    #: :class:`AwayError`: it may pass, and is waited for where somebody can wait.
     error: type[DatabaseError] = DatabaseError
 
 
 #: The first class that an exception is of.
-_MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
+_MEANINGS: Final[
+    tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], _Meaning], ...]
+] = (
     (
         asyncpg.InvalidPasswordError,
         _Meaning(
@@ -42,6 +53,10 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
             "lets this user in from nowhere like here",
             "Look at the user's name in --db, and at pg_hba.conf of the server.",
         ),
+    ),
+    (
+        asyncpg.exceptions.DatabaseDroppedError,
+        _Meaning("was dropped", "Make it anew, or name another with --db."),
     ),
     (
         asyncpg.InvalidCatalogNameError,
@@ -61,6 +76,7 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         _Meaning(
             "has no connection free",
             "End some, or raise max_connections; a process takes up to four.",
+            AwayError,
         ),
     ),
     (
@@ -76,17 +92,27 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         _Meaning(
             "is read-only, as a standby is",
             "Name the primary with --db, or add ?target_session_attrs=primary with all hosts.",
+            AwayError,
         ),
     ),
     (
         asyncpg.CannotConnectNowError,
-        _Meaning("is starting or stopping", "Give the same command again in a moment."),
+        _Meaning("is starting or stopping", "Give the same command again in a moment.", AwayError),
+    ),
+    (
+        asyncpg.IdleInTransactionSessionTimeoutError,
+        _Meaning(
+            "did not hear from this process for too long",
+            "It hung, or its machine slept; give the same command again.",
+            AwayError,
+        ),
     ),
     (
         asyncpg.OperatorInterventionError,
         _Meaning(
             "has ended the connection",
             "It was restarted, or somebody ended it; give the same command again.",
+            AwayError,
         ),
     ),
     (
@@ -94,6 +120,7 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         _Meaning(
             "has broken off the connection",
             "Look whether it runs (pg_isready), and give the same command again.",
+            AwayError,
         ),
     ),
     (
@@ -108,6 +135,14 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         ),
     ),
     (
+        (ssl.SSLEOFError, ssl.SSLZeroReturnError),
+        _Meaning(
+            "has broken off the connection",
+            "Look whether it runs (pg_isready), and give the same command again.",
+            AwayError,
+        ),
+    ),
+    (
         ssl.SSLError,
         _Meaning(
             "can't be trusted",
@@ -119,7 +154,37 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         _Meaning(
             "has broken off the connection",
             "Look whether it runs (pg_isready), and give the same command again.",
+            AwayError,
         ),
+    ),
+    (
+        asyncpg.TransactionRollbackError,
+        _Meaning(
+            "has put off what this process wanted, since others want the same",
+            "Give the same command again.",
+            _AgainError,
+        ),
+    ),
+    (
+        asyncpg.TargetServerAttributeNotMatched,
+        _Meaning(
+            "has no host that can be written to",
+            "Look which of its hosts is the primary (SELECT pg_is_in_recovery()).",
+            AwayError,
+        ),
+    ),
+    (
+        # What the driver makes of a connection that ends in the middle of its words.
+        asyncpg.InternalClientError,
+        _Meaning(
+            "has broken off the connection",
+            "Look whether it runs (pg_isready), and give the same command again.",
+            AwayError,
+        ),
+    ),
+    (
+        PermissionError,
+        _Meaning("can't be reached", "Look at the permissions of its socket, and at --db."),
     ),
     (
         # Refused, reset, no such host, no answer in time.
@@ -127,8 +192,17 @@ _MEANINGS: Final[tuple[tuple[type[BaseException], _Meaning], ...]] = (
         _Meaning(
             "can't be reached",
             "Look whether it runs (pg_isready), and at host and port in --db.",
+            AwayError,
         ),
     ),
+)
+
+
+_CAUGHT: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
 )
 
 
@@ -137,7 +211,12 @@ def translated(place: Server) -> Iterator[None]:
     """Turn the errors of a block into :class:`DatabaseError`; others pass as they are."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except _CAUGHT as error:
+        if isinstance(error, ValueError) and not isinstance(
+            error, OSError | asyncpg.ClientConfigurationError
+        ):
+            # A value that does not fit its parameter.
+            raise
         for kind, meaning in _MEANINGS:
             if isinstance(error, kind):
                 why = str(error) or type(error).__name__

@@ -52,14 +52,21 @@ class Portal:
                     future.result(_JOIN_S)
             raise
 
-    async def run(self, function: Callable[[], T]) -> T:
+    async def run(
+        self, function: Callable[[], T], *, within_s: float, expired: Callable[[], None]
+    ) -> T:
         """Run a function that calls :meth:`call` on the thread; wait on the caller's own loop.
 
-        A cancelled caller leaves it to end by itself.
+        A cancelled caller leaves it to end by itself. ``expired`` is called where it has not ended
+        within so many seconds.
         """
 
         async def spawned() -> T:
-            return await greenlet_spawn(function)
+            watchdog = self._loop.call_later(within_s, expired)
+            try:
+                return await greenlet_spawn(function)
+            finally:
+                watchdog.cancel()
 
         return await self.hand_over(spawned())
 

@@ -1,4 +1,8 @@
-"""The holder's connection on PostgreSQL: whole transactions as one function on the portal's thread."""
+"""The holder's connection on PostgreSQL: whole transactions as one function on the portal's thread.
+
+Where the server goes away they wait for it (:mod:`.lasting`) and are tried again, unless they were
+committed after all; what goes on with a turn is lost with it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
+from batchrunner.errors import AwayError, LostTurnError
 from batchrunner.places import Server
 from batchrunner.store.database import CheckpointMode, nothing
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.postgres.connection import PgConnection
 from batchrunner.store.postgres.faults import translated
+from batchrunner.store.postgres.lasting import TURN_S, Lasting
 from batchrunner.store.postgres.portal import Portal
 
 __all__ = ["PgWriter"]
@@ -26,9 +31,9 @@ class PgWriter:
 
     packs: ClassVar[bool] = False
 
-    def __init__(self, connection: PgConnection, portal: Portal, place: Server) -> None:
+    def __init__(self, lasting: Lasting, portal: Portal, place: Server) -> None:
         """Wrap an open connection."""
-        self._driver = connection
+        self._lasting = lasting
         self._portal = portal
         self._place = place
         self._turn = asyncio.Lock()
@@ -36,31 +41,41 @@ class PgWriter:
         self._task: asyncio.Task[Any] | None = None
         self._is_begun = False
 
+    @property
+    def n_losses(self) -> int:
+        """How often the server was away, and has to be learned anew."""
+        return self._lasting.n_losses
+
     async def transact(
-        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
+        self,
+        function: Callable[[DriverConnection], T],
+        *,
+        before: Callable[[], None] = nothing,
+        once: bool = False,
     ) -> T:
         """Run ``function`` in one transaction and return its value once committed.
 
         Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
+        ``once``, and in a turn: raises :class:`LostTurnError` where it was not committed and the server
+        is back from having been away.
         """
-
         goes_on = self._is_begun and self._is_our_turn()
         self._is_begun = self._is_begun and not goes_on
 
         def transaction() -> T:
             before()
             if not goes_on:
-                self._driver.execute("BEGIN IMMEDIATE")
+                self._lasting.driver.execute("BEGIN IMMEDIATE")
             try:
-                value = function(self._driver)
-                self._driver.execute("COMMIT")
+                value = function(self._lasting.driver)
+                self._lasting.commit(value)
             except BaseException:
                 self._roll_back()
                 raise
             return value
 
         async with self._waited():
-            return await self._spawned(transaction)
+            return await self._lasted(transaction, is_lost=goes_on or once)
 
     @asynccontextmanager
     async def turn(
@@ -68,20 +83,21 @@ class PgWriter:
     ) -> AsyncIterator[T]:
         """Give what ``begin`` returns in a transaction that the next one of this task goes on with.
 
-        See :meth:`batchrunner.store.database.SharedWriter.turn`.
+        See :meth:`batchrunner.store.database.SharedWriter.turn`. ``begin`` is called again where the
+        server was away.
         """
 
         def begun() -> T:
             before()
-            self._driver.execute("BEGIN SHARED")
+            self._lasting.driver.execute("BEGIN SHARED")
             try:
-                return begin(self._driver)
+                return begin(self._lasting.driver)
             except BaseException:
                 self._roll_back()
                 raise
 
         async with self._turn:
-            value = await self._spawned(begun)
+            value = await self._lasted(begun)
             self._task, self._is_begun = asyncio.current_task(), True
             is_done = False
             try:
@@ -91,9 +107,9 @@ class PgWriter:
                 self._task = None
                 if self._is_begun:
                     self._is_begun = False
-                    await self._spawned(
-                        partial(self._driver.execute, "COMMIT") if is_done else self._roll_back
-                    )
+                    end = partial(self._lasting.commit, None) if is_done else self._roll_back
+                    with contextlib.suppress(LostTurnError):
+                        await self._lasted(end, is_lost=True)
 
     def _is_our_turn(self) -> bool:
         return self._task is not None and self._task is asyncio.current_task()
@@ -104,21 +120,32 @@ class PgWriter:
 
     async def compute(self, function: Callable[[DriverConnection], T]) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread."""
-        async with self._waited():
+
+        async def computed() -> T:
             try:
-                await self._spawned(lambda: self._driver.execute("BEGIN IMMEDIATE"))
+                await self._spawned(lambda: self._lasting.driver.execute("BEGIN IMMEDIATE"))
                 with translated(self._place):
-                    value = function(self._driver)
-                await self._spawned(lambda: self._driver.execute("COMMIT"))
+                    value = function(self._lasting.driver)
+                await self._spawned(lambda: self._lasting.commit(value))
             except BaseException:
                 await self._spawned(self._roll_back)
                 raise
             return value
 
+        async with self._waited():
+            while True:
+                try:
+                    return await computed()
+                except AwayError as error:
+                    stored = await self._lasting.back(error)
+                    if stored is not None:
+                        return cast("T", stored.value)
+
     async def query(self, function: Callable[[DriverConnection], T]) -> T:
         """Run ``function``, which only reads."""
         async with self._waited():
-            return await self._spawned(lambda: function(self._driver))
+            is_lost = self._is_begun and self._is_our_turn()
+            return await self._lasted(lambda: function(self._lasting.driver), is_lost=is_lost)
 
     async def data_version(self) -> int:
         """Return a number that changes whenever another connection has committed."""
@@ -136,11 +163,27 @@ class PgWriter:
         async with self._turn:
             pass
 
+    async def _lasted(self, function: Callable[[], T], *, is_lost: bool = False) -> T:
+        """Run a function, and again where the server was away meanwhile and what it did is not stored.
+
+        ``is_lost``: raise :class:`LostTurnError` instead.
+        """
+        while True:
+            try:
+                return await self._spawned(function)
+            except AwayError as error:
+                stored = await self._lasting.back(error)
+                if stored is not None:
+                    return cast("T", stored.value)
+                if is_lost:
+                    self._is_begun = False
+                    raise LostTurnError(error.message, fix=error.fix) from error
+
     async def _spawned(self, function: Callable[[], T]) -> T:
         with translated(self._place):
-            return await self._portal.run(function)
+            return await self._portal.run(function, within_s=TURN_S, expired=self._lasting.give_up)
 
     def _roll_back(self) -> None:
         # A connection that broke has rolled back.
         with contextlib.suppress(Exception):
-            self._driver.execute("ROLLBACK")
+            self._lasting.driver.execute("ROLLBACK")

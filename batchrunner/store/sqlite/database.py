@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from batchrunner.clock import Clock
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId
-from batchrunner.store.database import Queue, Writer
+from batchrunner.store.database import Patience, Queue, Writer
 from batchrunner.store.driver import Connection, Lock
 from batchrunner.store.faults import translated
 from batchrunner.store.sqlite.building import (
@@ -156,6 +156,9 @@ class FileDatabase:
         """Return whether the process whose own lock has this name lives."""
         return is_alive(self.path.with_name(name))
 
+    def regain_process_locks(self) -> None:
+        """Only a death takes a file's."""
+
     def sweep_locks(self) -> None:
         """Remove what dead processes left of their locks."""
         for path in process_lock_files(self.path):
@@ -201,8 +204,8 @@ class FileDatabase:
         with translated(self.path), closing_under_lock(self.path, self._writer) as connection:
             yield FileSession(connection, self.path)
 
-    def writer(self) -> AbstractAsyncContextManager[Writer]:
-        """Open the holder's connection; only the process with the sender lock may."""
+    def writer(self, _patience: Patience | None = None) -> AbstractAsyncContextManager[Writer]:
+        """Open the holder's connection; only the process with the sender lock may. A file is never away."""
         from batchrunner.store.sqlite.writer import open_writer  # noqa: PLC0415 (no view writes so)
 
         return open_writer(self.path, lambda: connect(self.path, any_thread=True))

@@ -62,8 +62,17 @@ class FileWriter:
         #: One transaction at a time.
         self._turn = asyncio.Lock()
 
+    @property
+    def n_losses(self) -> int:
+        """A file is never away."""
+        return 0
+
     async def transact(
-        self, function: Callable[[DriverConnection], T], *, before: Callable[[], None] = nothing
+        self,
+        function: Callable[[DriverConnection], T],
+        *,
+        before: Callable[[], None] = nothing,
+        once: bool = False,  # noqa: ARG002 -- a file is never away
     ) -> T:
         """Run ``function`` in one ``BEGIN IMMEDIATE`` transaction and return its value once committed.
 

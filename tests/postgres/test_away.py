@@ -1,0 +1,206 @@
+"""The server goes away under load, and comes back: workers wait and go on, and nothing is sent for nothing."""
+
+from __future__ import annotations
+
+import signal
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from time import sleep
+
+import pytest
+
+from tests.fakes import ApiServer
+from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
+from tests.integration.house import House, Running
+
+#: Ends the sessions that hold the sender's lock.
+END_SENDERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1"
+)
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """A server that a test may stop."""
+    binaries = programs()
+    assert binaries is not None
+    with running_postgres(binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def queue(
+    house: House, own_server: PostgresServer, request: pytest.FixtureRequest
+) -> Callable[..., None]:
+    """Store jobs on the server that may be stopped, without sending them."""
+
+    def stored(n: int, *options: str) -> None:
+        house.environ["ANTHROPIC_API_KEY"] = "test"
+        house.environ["BATCHRUNNER_DB"] = own_server.url(f"away{abs(hash(request.node.name))}")
+        house.jobs(n)
+        house.submit("--no-run", *options, code=0)
+
+    return stored
+
+
+def start(house: House, *options: str) -> Running:
+    """Start a worker that ends with the work."""
+    return house.start("worker", "--until-done", "--json", *options)
+
+
+def counts(house: House) -> dict[str, int]:
+    """Return the run's counts, as the command has them."""
+    found: dict[str, int] = house.run("status", "--json").json["jobs"]
+    return found
+
+
+def answered(api: ApiServer) -> Counter[str]:
+    """Return how often each job was answered."""
+    return Counter(request.prompt for request in api.requests() if request.status == 200)
+
+
+def interrupted(house: House) -> int:
+    """Return how many sends are marked as possibly made for nothing."""
+    n: int = house.run("status", "--json").json["requests"]["interrupted"]
+    return n
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, id="fast", marks=pytest.mark.slow),
+        pytest.param(signal.SIGQUIT, id="immediate"),
+    ],
+)
+def test_workers_go_on_when_the_server_is_back(
+    house: House,
+    api: ApiServer,
+    own_server: PostgresServer,
+    queue: Callable[..., None],
+    how: signal.Signals,
+) -> None:
+    """Restarted under load, no job goes twice, all are answered, and each worker says so once."""
+    api.script([{"delay_s": 0.1}])
+    queue(100, "-c", "4", "--rpm", "1200")
+    workers = [start(house) for _ in range(2)]
+    for worker in workers:
+        worker.sees("job.completed", 5)
+    own_server.stop(how)
+    for worker in workers:
+        worker.says("Waiting for it")
+    own_server.start()
+    for worker in workers:
+        done = worker.ended(0)
+        assert done.err.count("Waiting for it") == done.err.count("The database is back") == 1
+    assert counts(house)["completed"] == 100
+    assert len(answered(api)) == 100
+    assert answered(api).total() - 100 <= interrupted(house)
+    sends = sorted(request.mono for request in api.requests())
+    # Twenty a second, what a late send may be moved by, and the network.
+    assert max(bisect_left(sends, at + 1.0) - first for first, at in enumerate(sends)) <= 24
+    assert house.run("db", "check").code == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_loses_its_connections_keeps_its_jobs(
+    house: House, api: ApiServer, own_server: PostgresServer, queue: Callable[..., None]
+) -> None:
+    """Cut off in turns again and again it comes back before others take it for dead: nothing goes twice."""
+    api.script([{"delay_s": 0.05}])
+    queue(120, "-c", "4", "--rpm", "1800")
+    workers = [start(house) for _ in range(2)]
+    for worker in workers:
+        worker.sees("job.completed", 2)
+    for n in range(1, 5):
+        own_server.execute(END_SENDERS)
+        workers[n % 2].until(
+            lambda n=n: workers[n % 2].so_far.err.count("The database is back") >= n // 2,
+            "it is back",
+        )
+    for worker in workers:
+        worker.ended(0)
+    assert counts(house)["completed"] == 120
+    assert set(answered(api).values()) == {1}
+    assert interrupted(house) == 0
+
+
+@pytest.mark.slow
+def test_who_sends_alone_and_who_follows_go_on(
+    house: House, api: ApiServer, own_server: PostgresServer, queue: Callable[..., None]
+) -> None:
+    """Whichever of the two sends after it, both end with their runs done, and every answer is there."""
+    queue(1)
+    api.script([{"delay_s": 0.3}])
+    house.jobs(80, "more.jsonl", prefix="m")
+    first = house.start_submit("-c", "4", "--name", "one", file="more.jsonl")
+    first.sees("job.completed", 5)
+    house.jobs(20, "others.jsonl", prefix="o")
+    second = house.start_submit("-c", "4", "--name", "two", file="others.jsonl")
+    schema = house.environ["BATCHRUNNER_DB"].rpartition("=")[2]
+    asked = f"SELECT FROM {schema}.ask WHERE taken_by IS NOT NULL"
+    second.until(lambda: len(own_server.execute(asked)) == 2, "both runs are taken up")
+    own_server.stop(signal.SIGQUIT)
+    for running in (first, second):
+        running.says("Waiting for it")
+    own_server.start()
+    first.ended(0)
+    second.ended(0)
+    assert answered(api).total() - 100 <= 2 * 4
+    runs = house.run("runs", "--json").json["runs"]
+    assert {one["run"]["name"]: one["jobs"]["completed"] for one in runs}.items() >= {
+        ("one", 80),
+        ("two", 20),
+    }
+    assert house.run("db", "check").code == 0
+
+
+@pytest.mark.slow
+def test_it_does_not_wait_for_ever(
+    house: House, api: ApiServer, own_server: PostgresServer, queue: Callable[..., None]
+) -> None:
+    """After --max-wait a worker ends with 5 and says whose answers it could not store; views say so at once."""
+    api.script([{"delay_s": 0.3}])
+    queue(40, "-c", "4", "--rpm", "6000")
+    worker = start(house, "--max-wait", "1s")
+    worker.sees("job.completed", 5)
+    own_server.stop(signal.SIGQUIT)
+    done = worker.ended(5)
+    assert "could not be stored" in done.error["message"]
+    assert house.run("status", code=5).err.count("can't be reached") == 1
+    own_server.start()
+    start(house).ended(0)
+    assert counts(house)["completed"] == 40
+
+
+@pytest.mark.slow
+def test_told_to_stop_while_it_waits(
+    house: House, own_server: PostgresServer, queue: Callable[..., None]
+) -> None:
+    """A worker that waits for its server, with nothing in its hands, ends at the first Ctrl-C."""
+    queue(1, "--rpm", "6000")
+    worker = house.start("worker", "--json")
+    worker.sees("run.finished")
+    own_server.stop()
+    worker.says("Waiting for it")
+    worker.send(signal.SIGINT)
+    worker.ended(130)
+    own_server.start()
+
+
+@pytest.mark.slow
+def test_a_server_that_stands_still_is_waited_for(
+    house: House, api: ApiServer, own_server: PostgresServer, queue: Callable[..., None]
+) -> None:
+    """Five seconds without a word, the connections standing: nothing is lost, doubled or told."""
+    api.script([{"delay_s": 0.05}])
+    queue(120, "-c", "4", "--rpm", "1200")
+    workers = [start(house) for _ in range(2)]
+    for worker in workers:
+        worker.sees("job.completed", 5)
+    with own_server.standing_still():
+        sleep(5)
+    for worker in workers:
+        assert "Waiting for it" not in worker.ended(0).err
+    assert set(answered(api).values()) == {1}
+    assert interrupted(house) == 0
