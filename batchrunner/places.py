@@ -23,6 +23,9 @@ _SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
 _ADDRESS: Final = re.compile(r"(?i)^(postgres(?:ql)?(?:\+\w+)?)://")
 #: Any other address: of a database that this is not, or of a file written as one. A path has one slash.
 _FOREIGN: Final = re.compile(r"(?i)(?:^|/)(?:sqlite|mysql|file)(?:\+\w+)?:/")
+#: What follows ``?`` that is not the driver's.
+_OURS: Final = frozenset({"schema", "pooled"})
+_YES_OR_NO: Final = {"yes": True, "no": False}
 #: As PostgreSQL keeps a name that is not quoted.
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -37,6 +40,8 @@ class Server:
     #: The address as it may be shown, and typed again where it had no password.
     shown: str
     has_password: bool
+    #: Whether a pooler is in between, where that is said; ``None``: it is found out.
+    is_pooled: bool | None = None
 
     def __str__(self) -> str:
         """Return what may be shown."""
@@ -87,7 +92,10 @@ def _server(text: str, scheme: str) -> Server:
     schema = dict(options).get("schema", DEFAULT_SCHEMA)
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise _unusable(f"schema={schema} is no name of a schema (small letters, digits and _)")
-    query = urlencode([(name, value) for name, value in options if name != "schema"])
+    pooled = dict(options).get("pooled")
+    if pooled is not None and pooled not in _YES_OR_NO:
+        raise _unusable(f"pooled={pooled} is neither yes nor no")
+    query = urlencode([(name, value) for name, value in options if name not in _OURS])
     passes = [value for name, value in options if name == "password"]
     netloc = parts.netloc.rpartition("@")[2]
     # Before the host it would look like a credential, and be taken out of messages.
@@ -99,6 +107,7 @@ def _server(text: str, scheme: str) -> Server:
         schema=schema,
         shown=urlunsplit(("postgresql+asyncpg", netloc or host or "", parts.path, shown_query, "")),
         has_password=parts.password is not None or bool(passes),
+        is_pooled=_YES_OR_NO.get(pooled or ""),
     )
 
 

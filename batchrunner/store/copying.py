@@ -73,11 +73,11 @@ TABLES: Final = (
     _Table("usage_day", "day"),
     _Table("time_day", "run_id"),
     _Table("wait", "id"),
-    # 'changes' counts what was committed to one database.
-    _Table("meta", "key", "length(value)", where=f"key NOT IN ('{MOVED}', 'changes')"),
+    # 'changes' counts what was committed to one database, 'sender' is who sent from it last.
+    _Table("meta", "key", "length(value)", where=f"key NOT IN ('{MOVED}', 'changes', 'sender')"),
 )
 #: Tables that stay behind: who is attached, what they ask for and have had; the schema's own version.
-LEFT: Final = frozenset({"process", "ask", "part", "worker_run", "alembic_version"})
+LEFT: Final = frozenset({"process", "ask", "part", "worker_run", "lease", "alembic_version"})
 #: What a column holds over there instead.
 _INSTEAD: Final = {("run", "runner_id"): "NULL"}
 #: What a person may change while nobody sends: pause, cancel, limits.

@@ -23,6 +23,8 @@ from batchrunner.store.worker_runs import forget_kept
 
 __all__ = [
     "LEASE_MS",
+    "LIVES",
+    "NOW",
     "Seen",
     "check_clock",
     "forget_dead",
@@ -46,11 +48,15 @@ _QUIET_MS: Final = 5_000
 #: the ledger apart, which is what it keeps free beside each window.
 _APART_MS: Final = 100.0
 #: The server's clock, epoch ms: every worker's leases are measured by it.
-_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 #: When the server was started: nobody has a lock from before that.
 _STARTED: Final = "CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000 AS BIGINT)"
+#: Which leases of locks hold: after a start of the server all get the time to be kept again.
+LIVES: Final = (
+    f"(until_at > {NOW} OR ({_STARTED} > {NOW} - {LEASE_MS} AND until_at > {_STARTED} - 600000))"
+)
 _WORKERS: Final = (
-    f"SELECT id, lock_file, beat_at, {_NOW}, {_STARTED} FROM process WHERE role = 'worker'"  # noqa: S608 (constants)
+    f"SELECT id, lock_file, beat_at, {NOW}, {_STARTED} FROM process WHERE role = 'worker'"  # noqa: S608 (constants)
 )
 
 
@@ -83,7 +89,7 @@ def check_clock(conn: DriverConnection, clock: Clock) -> None:
     Whoever shares a ledger books by its own clocks: with others' a minute would hold more than its limit.
     """
     before = (clock.now(), clock.wall())
-    (server,) = conn.execute(f"SELECT {_NOW}").fetchone()
+    (server,) = conn.execute(f"SELECT {NOW}").fetchone()
     after = (clock.now(), clock.wall())
     for early, late in zip(before, after, strict=True):
         apart = max(early - server, server - late)
@@ -107,7 +113,7 @@ def look(
 
     Says that this worker is there. Raises :class:`DatabaseError` where others have taken it for dead.
     """
-    cursor = conn.execute(f"UPDATE process SET beat_at = {_NOW} WHERE id = ?", (worker,))  # noqa: S608 (a constant)
+    cursor = conn.execute(f"UPDATE process SET beat_at = {NOW} WHERE id = ?", (worker,))  # noqa: S608 (a constant)
     if not cursor.rowcount:
         raise DatabaseError(
             "This worker was not heard of for too long, and others have taken over what it had claimed.",

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from batchrunner.store.sharing import LEASE_MS, NOW
+
 __all__ = ["ADDITIONS"]
 
 #: One statement each, in order; each may be executed again.
@@ -46,6 +48,23 @@ ADDITIONS: Final = (
     )""",
     # The number of a worker's last commit, written by it: what became of one that nobody answered.
     "ALTER TABLE process ADD COLUMN IF NOT EXISTS commits BIGINT",
+    # A lock of a process that has no session of its own (see .pooled): until when (the server's clock).
+    """CREATE TABLE IF NOT EXISTS lease (
+        holder BIGINT PRIMARY KEY,
+        number BIGINT NOT NULL,
+        is_shared BIGINT NOT NULL,
+        until_at BIGINT NOT NULL
+    ) WITH (fillfactor = 50)""",
+    # Nobody may go on whose lease others have taken away; it is written once in a while, not each time.
+    f"""CREATE OR REPLACE FUNCTION keep_lease(whose BIGINT) RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE
+        at BIGINT := {NOW};
+    BEGIN
+        UPDATE lease SET until_at = at + {LEASE_MS} WHERE holder = whose AND until_at < at + {LEASE_MS} * 3 / 4;
+        IF NOT FOUND AND NOT EXISTS (SELECT 1 FROM lease WHERE holder = whose) THEN
+            RAISE EXCEPTION 'the lease of this process is over';
+        END IF;
+    END $$""",  # noqa: S608 (constants)
     "ALTER TABLE process DROP CONSTRAINT IF EXISTS process_role_check",
     """ALTER TABLE process ADD CONSTRAINT process_role_check
     CHECK (role IN ('holder', 'follower', 'loader', 'worker'))""",

@@ -122,15 +122,27 @@ class PgConnection:
 
     def control(self, words: str) -> None:
         """Execute words that belong to a transaction, as they are."""
-        self._portal.call(self.raw.execute(words))
+        self._portal.call(self.say(words))
+
+    async def say(self, words: str) -> None:
+        """As :meth:`control`, on the portal's thread."""
+        await self.raw.execute(words)
+
+    async def begun(self) -> None:
+        """Know that asyncpg began a transaction."""
+
+    @staticmethod
+    def is_control(sql: str) -> bool:
+        """Return whether a statement without parameters belongs to transactions."""
+        return _CONTROL.match(sql) is not None
 
     async def execute_async(self, sql: str, parameters: Sequence[Any] = ()) -> PgCursor:
         """As :meth:`execute`, on the portal's thread."""
-        if not parameters and _CONTROL.match(sql):
+        if not parameters and self.is_control(sql):
             words = self._words.get(sql, sql)
             if sql.startswith("BEGIN"):
                 self._words["BEGIN ANEW"] = f"ROLLBACK; {words.removeprefix('ROLLBACK; ')}"
-            await self.raw.execute(words)
+            await self.say(words)
             return PgCursor((), 0)
         try:
             found = await self._prepare(postgres(sql))

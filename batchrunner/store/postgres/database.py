@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,12 @@ from batchrunner.store.postgres.connection import PgConnection, PgReading
 from batchrunner.store.postgres.faults import translated
 from batchrunner.store.postgres.lasting import Lasting
 from batchrunner.store.postgres.locks import SENDING, WRITING, PgLock, class_of, new_number
+from batchrunner.store.postgres.pooled import (
+    Beats,
+    LeaseLock,
+    PooledConnection,
+    is_refused_by_pooler,
+)
 from batchrunner.store.postgres.portal import Portal
 from batchrunner.store.postgres.reaching import reaching
 from batchrunner.store.postgres.schema import migrate, standing
@@ -37,7 +43,7 @@ from batchrunner.store.postgres.sockets import sound_out
 from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
 from batchrunner.store.schema import Standing
-from batchrunner.store.sharing import check_clock
+from batchrunner.store.sharing import LIVES, check_clock
 from batchrunner.store.workers import Workers
 
 __all__ = ["PgDatabase"]
@@ -73,6 +79,9 @@ _HELD: Final = """
     WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid::bigint = ?
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
+_LEASED: Final = f"UNION SELECT number FROM lease WHERE {LIVES}"  # noqa: S608 (constants)
+_HAS_LEASES: Final = "SELECT to_regclass('lease') IS NOT NULL"
+
 
 class PgDatabase:
     """An existing, current schema; safe to use from several threads."""
@@ -86,6 +95,10 @@ class PgDatabase:
         self._guard = threading.Lock()
         self._sender: PgLock | None = None
         self._own_locks: list[PgLock] = []
+        #: Whether a pooler is in between; ``None``: not known yet.
+        self._is_pooled = place.is_pooled
+        self._has_leases = False
+        self.beats = Beats(self._executed)
         self.close = weakref.finalize(self, _close, self._portal, self._connections)
 
     @classmethod
@@ -175,7 +188,11 @@ class PgDatabase:
     def connect(self) -> PgConnection:
         """Make a connection; whoever has it gives it to :meth:`disconnect`."""
         raw = self._portal.call(self._raw())
-        connection = PgConnection(raw, self._portal, self._begins)
+        connection = (
+            PooledConnection(raw, self._portal, self._begins, self.place.schema)
+            if self._is_pooled
+            else PgConnection(raw, self._portal, self._begins)
+        )
         with self._guard:
             self._connections.add(connection)
         return connection
@@ -201,14 +218,38 @@ class PgDatabase:
 
     async def _raw(self) -> asyncpg.Connection:
         with reaching(self.place):
-            raw = await asyncpg.connect(
-                self.place.dsn,
-                timeout=_CONNECT_S,
-                statement_cache_size=0,
-                server_settings={**_SETTINGS, "search_path": self.place.schema},
-            )
+            if self._is_pooled is None:
+                raw = await self._found_out()
+            else:
+                raw = await self._dialled()
         sound_out(raw)
         return raw
+
+    async def _found_out(self) -> asyncpg.Connection:
+        """Connect for the first time, and see whether a session keeps what it is told."""
+        try:
+            raw = await self._dialled()
+        except asyncpg.PostgresError as error:
+            if not is_refused_by_pooler(error):
+                raise
+            self._is_pooled = True
+            return await self._dialled()
+        async with raw.transaction():
+            self._is_pooled = await raw.fetchval("SHOW search_path") != self.place.schema
+        return raw
+
+    async def _dialled(self) -> asyncpg.Connection:
+        settings = {**_SETTINGS, "search_path": self.place.schema}
+        if self._is_pooled:
+            settings = {"application_name": settings["application_name"]}
+        # Without its cache asyncpg gives statements no names, which a pooler would mix up.
+        return await asyncpg.connect(
+            self.place.dsn, timeout=_CONNECT_S, statement_cache_size=0, server_settings=settings
+        )
+
+    def _executed(self, sql: str, parameters: Sequence[Any]) -> None:
+        with self._borrowed() as connection:
+            connection.execute(sql, parameters)
 
     @property
     def _begins(self) -> dict[str, str]:
@@ -243,7 +284,7 @@ class PgDatabase:
 
     def sender_lock(self) -> Lock:
         """Return the lock of whoever sends, not yet taken."""
-        self._sender = PgLock(self, SENDING)
+        self._sender = self._lock(SENDING)
         return self._sender
 
     def check_clock(self, connection: Connection, clock: Clock) -> None:
@@ -256,7 +297,7 @@ class PgDatabase:
 
     def worker_lock(self, process_id: int) -> Lock:
         """Return the lock that workers hold together, which keeps a single sender out, not yet taken."""
-        self._sender = PgLock(self, SENDING, worker=process_id)
+        self._sender = self._lock(SENDING, worker=process_id)
         return self._sender
 
     def is_sent_from(self) -> bool:
@@ -265,11 +306,17 @@ class PgDatabase:
 
     def process_lock(self) -> Lock:
         """Take a lock of this process's own, for its life."""
-        lock = PgLock(self, new_number())
+        lock = self._lock(new_number())
         while not lock.try_acquire():
-            lock = PgLock(self, new_number())
+            lock = self._lock(new_number())
         self._own_locks.append(lock)
         return lock
+
+    def _lock(self, number: int, *, worker: int | None = None) -> PgLock:
+        if self._is_pooled is None:
+            with translated(self.place), self._borrowed():
+                pass
+        return (LeaseLock if self._is_pooled else PgLock)(self, number, worker=worker)
 
     def regain_process_locks(self) -> None:
         """Take the locks of this process's own again that went with their connections."""
@@ -295,7 +342,11 @@ class PgDatabase:
     def _held(self) -> set[int]:
         schema = class_of(self.place.schema) % (1 << 32)
         with translated(self.place), self._borrowed() as connection:
-            return {row[0] for row in connection.execute(_HELD, (schema,))}
+            if not self._has_leases:
+                # A schema that is not made, or not brought up to date, yet.
+                (self._has_leases,) = connection.execute(_HAS_LEASES).fetchone() or (False,)
+            statement = f"{_HELD} {_LEASED}" if self._has_leases else _HELD
+            return {row[0] for row in connection.execute(statement, (schema,))}
 
     # --- transactions
 
@@ -306,6 +357,7 @@ class PgDatabase:
             # asyncpg's own, since only in such a one it reads in parts.
             snapshot = connection.raw.transaction(isolation="repeatable_read", readonly=True)
             self._portal.call(snapshot.start())
+            self._portal.call(connection.begun())
             yield PgReading(connection, is_streaming=True)
             self._portal.call(snapshot.rollback())
 
@@ -319,7 +371,7 @@ class PgDatabase:
     def session(self) -> Iterator[WriteSession]:
         """Give a connection for a series of writing transactions, one writer at a time in each."""
         with translated(self.place), self._borrowed() as connection:
-            session = PgSession(connection)
+            session = PgSession(connection, self.place.schema)
             try:
                 yield session
             finally:
@@ -382,9 +434,10 @@ class PgDatabase:
 class PgSession:
     """One connection that writes in several short transactions."""
 
-    def __init__(self, connection: PgConnection) -> None:
+    def __init__(self, connection: PgConnection, schema: str) -> None:
         """Wrap a connection."""
         self._connection = connection
+        self._schema = schema
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -409,7 +462,7 @@ class PgSession:
     def shrink(self) -> bool:
         """Have the room of what was deleted be used again; it is not given back to the disk."""
         for table in _LARGE:
-            self._connection.control(f"VACUUM (ANALYZE) {table}")
+            self._connection.control(f"VACUUM (ANALYZE) {self._schema}.{table}")
         return True
 
     def relieve(self) -> bool:

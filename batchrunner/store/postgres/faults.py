@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from batchrunner.errors import AwayError, DatabaseError
+from batchrunner.errors import AwayError, DatabaseError, ReplacedError
 from batchrunner.places import Server
 from batchrunner.store.faults import DiskFullError
 
@@ -105,6 +105,15 @@ _MEANINGS: Final[
             "did not hear from this process for too long",
             "It hung, or its machine slept; give the same command again.",
             AwayError,
+        ),
+    ),
+    (
+        # By keep_lease (see .additions).
+        asyncpg.RaiseError,
+        _Meaning(
+            "has given this process's place to another, since it was not heard of for too long",
+            "Follow the other with: batchrunner resume; or start this one again.",
+            ReplacedError,
         ),
     ),
     (

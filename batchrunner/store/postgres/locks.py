@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from batchrunner.errors import AwayError, ReplacedError
 from batchrunner.store.postgres.faults import translated
-from batchrunner.store.sharing import is_any_left
+from batchrunner.store.sharing import LIVES, is_any_left
 
 if TYPE_CHECKING:
     from batchrunner.store.postgres.connection import PgConnection
@@ -40,6 +40,8 @@ _END: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE pid = ? AND CAST(backend_start AS text) = ?"
 )
+#: Leases of a lock that keep a session from having it.
+_LEASED: Final = f"SELECT 1 FROM lease WHERE number = ? AND (is_shared = 0 OR ? = 0) AND {LIVES}"  # noqa: S608 (constants)
 #: How long a session may take to end (seconds).
 _END_S: Final = 5.0
 #: Who sent alone last: nobody else has since, where it is still the same.
@@ -101,11 +103,12 @@ class PgLock:
                     is_ours = not is_any_left(connection, self._db.is_alive)
                 if is_ours and self._is_sole:
                     connection.execute(_ALONE, (self._stored(0),))
+                if not is_ours:
+                    self._give_back(connection)
             except BaseException:
-                self._db.disconnect(connection)
+                self._give_back(connection)
                 raise
         if not is_ours:
-            self._db.disconnect(connection)
             return False
         self.connection = connection
         return True
@@ -122,6 +125,10 @@ class PgLock:
             f"SELECT pg_try_advisory_lock{shared}(CAST(? AS int), CAST(? AS int))",
             self._key,
         ).fetchone() or (False,)
+        if is_ours and self._number == SENDING:
+            # Who comes by a pooler has a lease instead.
+            is_shared = int(self._worker is not None)
+            is_ours = connection.execute(_LEASED, (SENDING, is_shared)).fetchone() is None
         if is_ours:
             self._session = connection.execute(_SESSION).fetchone()
         if self._worker is not None:
@@ -200,7 +207,11 @@ class PgLock:
         """Give it up, with its connection; does nothing where it is not held."""
         if self.connection is not None:
             connection, self.connection = self.connection, None
-            self._db.disconnect(connection)
+            self._give_back(connection)
+
+    def _give_back(self, connection: PgConnection) -> None:
+        """Have a connection hold it no more."""
+        self._db.disconnect(connection)
 
     @property
     def _key(self) -> tuple[int, int]:

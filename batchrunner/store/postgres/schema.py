@@ -47,7 +47,13 @@ def standing(connection: PgConnection, schema: str) -> Standing:
 
 async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: str) -> None:
     """Build or upgrade the schema; whoever comes second finds it done."""
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        poolclass=NullPool,
+        # Behind a pooler a name may be another client's, and what a session knows is a transaction's.
+        connect_args={"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
+    )
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
     def _spelled(*args: Any) -> tuple[str, Any]:
@@ -56,6 +62,7 @@ async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: 
 
     def build(connection: sa.Connection) -> None:
         lock = f"{class_of(schema)}, {MIGRATING}"
+        connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
         if connection.exec_driver_sql(f"SELECT to_regnamespace('{schema}')").scalar() is None:
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
