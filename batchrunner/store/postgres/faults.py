@@ -41,13 +41,6 @@ _MEANINGS: Final[
     tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], _Meaning], ...]
 ] = (
     (
-        asyncpg.InvalidPasswordError,
-        _Meaning(
-            "refuses the password",
-            "Set PGPASSWORD, or keep it in ~/.pgpass (mode 0600).",
-        ),
-    ),
-    (
         asyncpg.InvalidAuthorizationSpecificationError,
         _Meaning(
             "lets this user in from nowhere like here",
@@ -137,25 +130,11 @@ _MEANINGS: Final[
         _Meaning("is damaged", "Look at the server's log, and go back to a backup."),
     ),
     (
-        asyncpg.ClientConfigurationError,
-        _Meaning(
-            "has an address that can't be used",
-            "Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER.",
-        ),
-    ),
-    (
         (ssl.SSLEOFError, ssl.SSLZeroReturnError),
         _Meaning(
             "has broken off the connection",
             "Look whether it runs (pg_isready), and give the same command again.",
             AwayError,
-        ),
-    ),
-    (
-        ssl.SSLError,
-        _Meaning(
-            "can't be trusted",
-            "Name its CA in the address: ?sslmode=verify-full&sslrootcert=FILE.",
         ),
     ),
     (

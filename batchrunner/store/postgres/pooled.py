@@ -15,6 +15,7 @@ import json
 import re
 import secrets
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +38,7 @@ _BEAT_S: Final = 10.0
 _KEEP: Final = f"UPDATE lease SET until_at = {NOW} + {LEASE_MS} WHERE holder IN (SELECT value FROM json_each(?))"  # noqa: S608 (constants)
 #: Others' leases of the same lock that keep one out; of those that are over nothing is left.
 _OVER: Final = f"DELETE FROM lease WHERE number = ? AND NOT {LIVES}"  # noqa: S608 (constants)
-_OTHERS: Final = "SELECT 1 FROM lease WHERE number = ? AND (is_shared = 0 OR ? = 0)"
+_OTHERS: Final = "SELECT 1 FROM lease WHERE number = ? AND (is_shared = 0 OR ? = 0) AND holder != ?"
 _TAKE: Final = (
     "INSERT INTO lease (holder, number, is_shared, until_at)"  # noqa: S608 (constants)
     f" VALUES (?, ?, ?, {NOW} + {LEASE_MS})"
@@ -107,11 +108,17 @@ class LeaseLock(PgLock):
         """Remember which; nothing is asked yet."""
         super().__init__(db, number, worker=worker)
         self._holder = secrets.randbelow(1 << 62)
+        self._is_shared = int(worker is not None)
+        self._has_row = False
 
     def _is_taken(self, connection: PgConnection) -> bool:
         assert isinstance(connection, PooledConnection)
         if self._worker is not None:
             connection.control(f"SET batchrunner.worker = '{self._worker}'")
+        theirs = (self._number, self._is_shared, self._holder)
+        if connection.execute(f"{_OTHERS} AND {LIVES}", theirs).fetchone():
+            # Nobody who sends is kept waiting for one that only looks whether it is free.
+            return False
         # One after another: what a former transaction of this process was about to do is done by then, too.
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -122,6 +129,7 @@ class LeaseLock(PgLock):
             raise
         connection.execute("COMMIT")
         if is_ours:
+            self._has_row = True
             connection.fence = f"SELECT keep_lease({self._holder})"
             self._db.beats.add(self._holder)
         return is_ours
@@ -129,24 +137,27 @@ class LeaseLock(PgLock):
     def _is_leased(self, connection: PgConnection) -> bool:
         if connection.execute(_KEEP, (json.dumps([self._holder]),)).rowcount:
             return True
-        is_shared = int(self._worker is not None)
+        kind = "_shared" * self._is_shared
         (is_free,) = connection.execute(
-            f"SELECT pg_try_advisory_xact_lock{'_shared' * is_shared}(CAST(? AS int), CAST(? AS int))",
+            f"SELECT pg_try_advisory_xact_lock{kind}(CAST(? AS int), CAST(? AS int))",
             self._key,
         ).fetchone() or (False,)
         if not is_free:
             return False
         connection.execute(_OVER, (self._number,))
-        if connection.execute(_OTHERS, (self._number, is_shared)).fetchone():
+        theirs = (self._number, self._is_shared, self._holder)
+        if connection.execute(_OTHERS, theirs).fetchone():
             return False
-        connection.execute(_TAKE, (self._holder, self._number, is_shared))
+        connection.execute(_TAKE, (self._holder, self._number, self._is_shared))
         return True
 
     def _give_back(self, connection: PgConnection) -> None:
         self._db.beats.remove(self._holder)
-        # What can't be given back is over by itself.
-        with contextlib.suppress(Exception):
-            connection.execute("DELETE FROM lease WHERE holder = ?", (self._holder,))
+        if self._has_row:
+            self._has_row = False
+            # What can't be given back is over by itself.
+            with contextlib.suppress(Exception):
+                connection.execute("DELETE FROM lease WHERE holder = ?", (self._holder,))
         super()._give_back(connection)
 
 
@@ -154,8 +165,8 @@ class Beats:
     """Keeps the leases of a process, on a thread that lives as long as there are any."""
 
     def __init__(self, execute: Callable[[str, Sequence[Any]], None]) -> None:
-        """Take what executes a statement; none is kept yet."""
-        self._execute = execute
+        """Take the method that executes a statement, of an owner that this keeps alive no longer."""
+        self._execute = weakref.WeakMethod(execute)
         self._holders: set[int] = set()
         self._guard = threading.Lock()
         self._ends = threading.Event()
@@ -182,6 +193,10 @@ class Beats:
         while not ends.wait(_BEAT_S):
             with self._guard:
                 holders = sorted(self._holders)
+            execute = self._execute()
+            if execute is None:
+                return
             # A server that is away is tried again with the next beat.
             with contextlib.suppress(Exception):
-                self._execute(_KEEP, (json.dumps(holders),))
+                execute(_KEEP, (json.dumps(holders),))
+            del execute
