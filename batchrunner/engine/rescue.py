@@ -62,14 +62,16 @@ class Rescue:
             self._tell(await self._writer.transact(self._rescued))
 
     def _has_left(self, conn: DriverConnection) -> bool:
-        gone, living = sharing.roll_call(conn, self._database.is_alive)
+        gone, living = sharing.roll_call(conn, self._database.who_is_alive)
         return bool(gone) or has_orphans(conn, living)
 
     def _rescued(
         self, conn: DriverConnection, said: Mapping[str, Any] = MappingProxyType({})
     ) -> Rescued:
         now, wall = int(self._clock.now()), int(self._clock.wall())
-        living = sharing.forget_dead(conn, self._database.is_alive) if self._is_shared else None
+        living = None
+        if self._is_shared:
+            living = sharing.forget_dead(conn, self._database.who_is_alive)
         return rescue(
             conn, now=now, wall=wall, pool_of=pool_of, worst_of=worst_case(said, wall),
             living=living,

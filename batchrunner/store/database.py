@@ -231,6 +231,10 @@ class Database(Protocol):
         """Take the locks of this process's own again that a server has dropped with its connections."""
         ...
 
+    def who_is_alive(self) -> Callable[[str], bool]:
+        """Return :meth:`is_alive` as of now: many are asked for at the price of one."""
+        ...
+
     def sweep_locks(self) -> None:
         """Remove what dead processes left of their locks."""
         ...

@@ -105,7 +105,8 @@ def sweep_dead_processes(db: Database) -> int:
     with db.write() as connection:
         conn = driver(connection)
         rows = conn.execute("SELECT id, lock_file FROM process").fetchall()
-        dead = [id_ for id_, lock_file in rows if not db.is_alive(lock_file)]
+        is_alive = db.who_is_alive()
+        dead = [id_ for id_, lock_file in rows if not is_alive(lock_file)]
         for process_id in dead:
             _forget(conn, process_id)
     db.sweep_locks()

@@ -148,18 +148,23 @@ def look(
 
 
 def roll_call(
-    conn: DriverConnection, is_alive: Callable[[str], bool]
+    conn: DriverConnection, who_is_alive: Callable[[], Callable[[str], bool]]
 ) -> tuple[list[int], list[int]]:
     """Return the workers that are gone, and those that are there."""
     found: tuple[list[int], list[int]] = ([], [])
-    for worker, lock, *times in conn.execute(_WORKERS).fetchall():
+    rows = conn.execute(_WORKERS).fetchall()
+    # Later than the rows: whoever has one had its lock before.
+    is_alive = who_is_alive()
+    for worker, lock, *times in rows:
         found[_is_left(is_alive(lock), *times)].append(worker)
     return found
 
 
-def forget_dead(conn: DriverConnection, is_alive: Callable[[str], bool]) -> list[int]:
+def forget_dead(
+    conn: DriverConnection, who_is_alive: Callable[[], Callable[[str], bool]]
+) -> list[int]:
     """Remove the rows of workers that are gone; return who is left."""
-    gone, living = roll_call(conn, is_alive)
+    gone, living = roll_call(conn, who_is_alive)
     for worker in gone:
         conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (worker,))
         conn.execute("DELETE FROM process WHERE id = ?", (worker,))

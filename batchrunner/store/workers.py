@@ -87,7 +87,9 @@ NO_WORKERS: Final = Workers((), {}, {})
 
 
 def load(
-    conn: DriverConnection, runs: Collection[RunId], is_alive: Callable[[str], bool]
+    conn: DriverConnection,
+    runs: Collection[RunId],
+    who_is_alive: Callable[[], Callable[[str], bool]],
 ) -> Workers:
     """Return the workers that are alive, with what they have of these runs."""
     rows = [
@@ -97,6 +99,7 @@ def load(
             f" {_NOW} - coalesce(beat_at, since) FROM process WHERE role = 'worker' ORDER BY since, id"
         ).fetchall()
     ]
+    is_alive = who_is_alive()
     rows = [row for row in rows if is_alive(row.lock_file)]
     these = msgspec.json.encode(list(runs)).decode()
     parts: dict[RunId, dict[int, _Part]] = {}

@@ -12,10 +12,12 @@ import pytest
 
 from batchrunner.cli import main
 from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError, UsageError
+from batchrunner.models import RunId
 from batchrunner.places import Server, place_of
 from batchrunner.store.maintenance import check
 from batchrunner.store.opening import open_database
 from batchrunner.store.postgres.database import PgDatabase
+from batchrunner.store.processes import register_process, sweep_dead_processes
 from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
 from tests.integration.house import House, until
@@ -264,3 +266,22 @@ def test_a_refused_file_leaves_a_queue_with_nothing_to_carry_on(house: House) ->
     done = house.run("resume", "--all")
     assert "has no runs yet" in done.err
     assert "postgresql" in done.err
+
+
+def test_who_lives_is_asked_once_for_all(place: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker looks at all others each second: that costs a statement, not one a worker."""
+    db = PgDatabase.open_at(place, create=True)
+    attached = [register_process(db, "worker", now_ms=n) for n in range(5)]
+    asked = []
+    held = db._held
+    monkeypatch.setattr(db, "_held", lambda: asked.append(1) or held())
+    with db.read() as connection:
+        assert len(db.workers(connection, []).of(RunId(1))) == 5
+    assert sweep_dead_processes(db) == 0
+    assert len(asked) == 2
+    for process in attached[1:]:
+        process.lock.release()
+    with db.read() as connection:
+        assert len(db.workers(connection, []).of(RunId(1))) == 1
+    assert sweep_dead_processes(db) == 4
+    db.close()

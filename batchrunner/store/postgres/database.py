@@ -326,7 +326,12 @@ class PgDatabase:
 
     def is_alive(self, name: str) -> bool:
         """Return whether the process whose own lock has this name lives."""
-        return name.isdigit() and int(name) in self._held()
+        return self.who_is_alive()(name)
+
+    def who_is_alive(self) -> Callable[[str], bool]:
+        """Return :meth:`is_alive` as of now: a worker asks for all others once a second."""
+        held = self._held()
+        return lambda name: name.isdigit() and int(name) in held
 
     def is_anybody_on_it(self) -> bool:
         """Return whether a process is attached, this one included."""
@@ -337,7 +342,7 @@ class PgDatabase:
 
     def workers(self, connection: Connection, runs: Collection[RunId]) -> Workers:
         """Return who drains the schema as a queue, and what each has of these runs."""
-        return workers.load(driver(connection), runs, self.is_alive)
+        return workers.load(driver(connection), runs, self.who_is_alive)
 
     def _held(self) -> set[int]:
         schema = class_of(self.place.schema) % (1 << 32)

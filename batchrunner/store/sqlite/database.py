@@ -159,6 +159,10 @@ class FileDatabase:
     def regain_process_locks(self) -> None:
         """Only a death takes a file's."""
 
+    def who_is_alive(self) -> Callable[[str], bool]:
+        """Return what tells of each name whether its process lives."""
+        return self.is_alive
+
     def sweep_locks(self) -> None:
         """Remove what dead processes left of their locks."""
         for path in process_lock_files(self.path):
