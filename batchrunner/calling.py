@@ -207,12 +207,13 @@ class Call:
         if not is_resumed and stored.state is StoredRunState.PAUSED:
             return
         if stored.state is not StoredRunState.FINISHED:
-            commands.lift(self.db, stored)
+            # Before somebody else sends it.
             if self.call.sample and (n := begin_sample(self.db, stored, self.call.sample)):
                 jobs = "1 job" if n == 1 else f"{n} jobs"
                 is_all = n >= stored.counts.pending
                 then = "that is all there are" if is_all else f"then {stored.name} is paused"
                 self.notice(f"a sample of {jobs} goes first; {then}")
+            commands.lift(self.db, stored)
 
     def left_paused(self, run_id: RunId) -> RunResult:
         """Return how a call ends whose run somebody paused: with work left, and nothing sent."""

@@ -7,7 +7,10 @@ from typing import Final, NamedTuple
 
 from batchrunner.models import ErrorKind, ExitCode, WaitingReason
 
-__all__ = ["HALTS", "Halt"]
+__all__ = ["HALTS", "SAME_ERROR_JOBS", "Halt"]
+
+#: So many distinct jobs ending alike, before any completed, stop the run.
+SAME_ERROR_JOBS: Final = 10
 
 
 class Halt(NamedTuple):

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from batchrunner.clock import Clock
+from batchrunner.core.outcomes import HALTS
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.roster import Ending, Roster, finished_code
@@ -13,12 +14,13 @@ from batchrunner.engine.waits import STOP_CODES, is_sample_over
 from batchrunner.failpoints import hit
 from batchrunner.models import ExitCode, JobState, StoredRunState, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store import sample
+from batchrunner.store import sample, sharing
 from batchrunner.store.database import Writer
+from batchrunner.store.processes import forget_waits
 from batchrunner.store.runs import DriverConnection
 from batchrunner.store.stops import cancel_some, end_run, let_go, put_back
 
-__all__ = ["Departures"]
+__all__ = ["MAY_BE_OWN", "Departures"]
 
 #: Stops by a call's own bounds: a signal, ``--max-time``, ``--max-wait``.
 _OF_CALL: Final = frozenset(
@@ -32,25 +34,34 @@ _OF_CALL: Final = frozenset(
 )
 #: With an end they are a wait that was too long for the call.
 _OF_CALL_IF_DATED: Final = frozenset({WaitingReason.SPEND_LIMIT, WaitingReason.BUDGET})
+#: Stops that another machine, with another key, may not have met.
+MAY_BE_OWN: Final = frozenset(halt.reason for halt in HALTS.values() if halt.halted)
 
 
 class Departures:
     """Stores how runs ended, and notes it on the roster for the processes that asked for them."""
 
     def __init__(
-        self, *, writer: Writer, clock: Clock, roster: Roster, feed: Feed, is_shared: bool
+        self,
+        *,
+        writer: Writer,
+        clock: Clock,
+        roster: Roster,
+        feed: Feed,
+        worker: int | None = None,
     ) -> None:
-        """Take the runs, and who is told of an end; ``is_shared``: others send them as well."""
+        """Take the runs, and who is told of an end; ``worker``: this one's number, where others send as well."""
         self._writer = writer
         self._clock = clock
         self._roster = roster
         self._feed = feed
-        self._is_shared = is_shared
+        self._worker = worker
 
     async def end(self, run: LiveRun, interrupted_code: int | None = None) -> None:
         """Let a run go that is over or shall stop: nothing of it is out any more."""
         wall = int(self._clock.wall())
-        if run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR:
+        is_alike = run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR
+        if is_alike and not run.is_ended_elsewhere:
             n = await self._writer.transact(
                 lambda conn: put_back(conn, run.id, list(run.first_failures))
             )
@@ -86,7 +97,7 @@ class Departures:
         if not await self._writer.transact(leave):
             return
         hit("end.committed")
-        run.ended = True
+        run.ended, run.ended_at = True, wall
         run.waiting = None
         for _ in range(len(run.senders)):
             run.queue.put(None)
@@ -102,17 +113,40 @@ class Departures:
     ) -> bool | None:
         """Return whether a worker lets a run go that others have; ``None``: its end is to be stored.
 
-        ``False``: it is not over, since others have jobs of it in flight or have put some back.
+        ``False``: it is not over, since others have jobs of it in flight or have put some back. A stop is
+        all workers', whoever met it first; but what may be this one's alone (its key, its network) is no
+        reason to stop others that have something in flight.
         """
-        if not self._is_shared:
+        if self._worker is None:
             return None
         there = statements.load_run(conn, run.id)
         if there is None or (there.state != StoredRunState.READY and not run.tells):
             return True
-        if is_finished and there.counts.pending + there.counts.running:
+        if is_finished:
+            if not there.counts.pending + there.counts.running:
+                return None
             run.counts = there.counts
             return False
-        return None if is_finished or run.tells else True
+        if is_sample_over(run) and self._has_more(conn, run):
+            return False
+        is_over = run.is_ended_elsewhere or sharing.end_of(conn, run.id) is not None
+        if not is_over and there.counts.running and run.stop and run.stop.reason in MAY_BE_OWN:
+            sharing.hand_on(conn, run.id, self._worker, wall=int(self._clock.wall()))
+            is_over = True
+        return is_over or None
+
+    @staticmethod
+    def _has_more(conn: DriverConnection, run: LiveRun) -> bool:
+        """Take over which of a sample others have put back; return whether there are any."""
+        has_more = False
+        for row in statements.load_lanes(conn, run.id):
+            if row.next_due is not None:
+                has_more = True
+                if row.model_id in run.lanes:
+                    run.lanes[row.model_id].next_due = row.next_due
+        if has_more:
+            run.stop = None
+        return has_more
 
     async def _cancel_rest(self, run: LiveRun, wall: int) -> None:
         """Cancel what came back from the senders after the run was given up."""
@@ -127,6 +161,8 @@ class Departures:
                 continue
             wall = int(self._clock.wall())
             times = run.take_times(self._clock.now(), wall)
+            if self._worker is not None:
+                await self._writer.transact(partial(forget_waits, process_id=self._worker))
             await self._writer.transact(partial(let_go, run_id=run.id, wall=wall, times=times))
 
 

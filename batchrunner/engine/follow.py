@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Final
 
 from batchrunner.clock import Clock
@@ -11,12 +13,12 @@ from batchrunner.engine.live import CallLimits
 from batchrunner.engine.patience import Waiter
 from batchrunner.engine.roster import Ending, finished_code
 from batchrunner.engine.stops import Stops
-from batchrunner.engine.waits import STOP_CODES
+from batchrunner.engine.waits import OUTAGES, STOP_CODES
 from batchrunner.errors import AwayError
 from batchrunner.models import ExitCode, RunId, RunState, Waiting, WaitingReason
 from batchrunner.store.database import Database
 from batchrunner.store.driver import Lock
-from batchrunner.store.processes import Process, note_on
+from batchrunner.store.processes import Process, note_on, role_of
 from batchrunner.store.runs import run_by_id
 from batchrunner.store.views import run_view
 from batchrunner.views import Listener, Progress, RunView
@@ -53,6 +55,8 @@ class Follower:
         self._listener = listener
         self._wake = asyncio.Event()
         self._said: set[tuple[RunId, str]] = set()
+        #: Since when a run's provider fails, as far as it was seen here (steady ms).
+        self._outage_since: dict[RunId, float] = {}
         self._started_at = clock.now()
         self.endings: dict[RunId, Ending] = {}
 
@@ -85,18 +89,20 @@ class Follower:
 
     async def _look_at_all(self) -> None:
         for run_id in [run_id for run_id in self._own if run_id not in self.endings]:
-            view, note = await asyncio.to_thread(self._look, run_id)
-            self._judge(run_id, view, note)
+            self._judge(run_id, *await asyncio.to_thread(self._look, run_id))
 
-    def _look(self, run_id: RunId) -> tuple[RunView | None, str | None]:
+    def _look(self, run_id: RunId) -> tuple[RunView | None, str | None, bool]:
         with self._db.read() as connection:
             run = run_by_id(connection, run_id)
             if run is None:
-                return None, None
+                return None, None, False
             view = run_view(connection, self._db, run, now_ms=int(self._clock.wall()))
-            return view, note_on(connection, run_id, self._process)
+            is_workers = role_of(connection, run.runner_id) == "worker"
+            return view, note_on(connection, run_id, self._process), is_workers
 
-    def _judge(self, run_id: RunId, view: RunView | None, note: str | None) -> None:
+    def _judge(
+        self, run_id: RunId, view: RunView | None, note: str | None, is_workers: bool
+    ) -> None:
         """Note how a run ended, or show where it stands."""
         if view is None:
             self.endings[run_id] = Ending(ExitCode.WORK_LEFT, None)
@@ -121,8 +127,34 @@ class Follower:
                 reason=WaitingReason.MAX_TIME, until=None, detail="--max-time is over"
             )
             self.endings[run_id] = Ending(ExitCode.WORK_LEFT, waiting)
+        elif (too_long := self._waits_too_long(run_id, view, is_workers)) is not None:
+            self.endings[run_id] = Ending(STOP_CODES[too_long.reason], too_long)
         else:
             self._show(run_id, view, note)
+
+    def _waits_too_long(self, run_id: RunId, view: RunView, is_workers: bool) -> Waiting | None:
+        """Return why a call waits no more beside workers, who wait without end; ``None``: it does.
+
+        The one sender of a database ends such a run by itself.
+        """
+        waiting, longest = view.waiting, self._own[run_id].max_wait_s
+        if waiting is None or view.state is not RunState.WAITING or not is_workers:
+            self._outage_since.pop(run_id, None)
+            return None
+        now = self._clock.now()
+        ends_at = inf if waiting.until is None else waiting.until - self._clock.wall()
+        if waiting.reason in OUTAGES:
+            # One request at a time is tried: what lasts is the outage.
+            ends_at = now - self._outage_since.setdefault(run_id, now)
+        if longest is None or ends_at <= longest * 1000.0:
+            return None
+        return Waiting(
+            reason=waiting.reason,
+            until=waiting.until,
+            detail=f"{waiting.detail.rstrip('.')}: longer than this call may wait; the workers go on waiting",
+            fix=f"look with: batchrunner status {shlex.quote(view.name)}; or follow it again with:"
+            f" batchrunner resume {shlex.quote(view.name)} --wait",
+        )
 
     def _show(self, run_id: RunId, view: RunView, note: str | None) -> None:
         if self._listener is None:

@@ -110,7 +110,11 @@ class Holder:
         )
         is_shared = offers is not None
         self._departures = Departures(
-            writer=writer, clock=clock, roster=self._roster, feed=feed, is_shared=is_shared
+            writer=writer,
+            clock=clock,
+            roster=self._roster,
+            feed=feed,
+            worker=process.id if shared else None,
         )
         self._sharing: Sharing | None = None
         if shared is not None:

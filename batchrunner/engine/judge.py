@@ -8,7 +8,6 @@ is given and touches neither the database nor the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import msgspec
 
@@ -17,7 +16,7 @@ from batchrunner.core.admission import Ledger
 from batchrunner.core.backoff import retry_delay_ms
 from batchrunner.core.lifecycle import JobEvent, after_failure
 from batchrunner.core.outage import FAULTS
-from batchrunner.core.outcomes import HALTS
+from batchrunner.core.outcomes import HALTS, SAME_ERROR_JOBS
 from batchrunner.core.pause import begin, is_own_refusal, on_rate_limited, on_success
 from batchrunner.core.wordings import OTHER_MODEL
 from batchrunner.engine import in_flight
@@ -28,7 +27,7 @@ from batchrunner.engine.token_use import count_tokens
 from batchrunner.engine.verdict_words import (
     ASK_PLAINLY,
     TOO_LARGE_REFUSALS,
-    fix_of_all,
+    all_alike,
     too_large,
     words_of,
 )
@@ -41,9 +40,6 @@ from batchrunner.models import (
     WaitingReason,
 )
 from batchrunner.store.records import Hold, Settle
-
-#: So many distinct jobs ending alike, before any completed, stop the run.
-SAME_ERROR_JOBS: Final = 10
 
 
 class Judge:
@@ -381,13 +377,7 @@ class Judge:
         run.first_failures[claim.job.job_id] = met
         alike = set(run.first_failures.values())
         if len(alike) == 1 and len(run.first_failures) == SAME_ERROR_JOBS and run.stop is None:
-            run.stop = Waiting(
-                reason=WaitingReason.SAME_ERROR,
-                until=None,
-                detail=f"the first {SAME_ERROR_JOBS} jobs all failed alike ({decision.kind.value}"
-                f"{f', HTTP {status}' if status else ''}): {decision.message}",
-                fix=fix_of_all(decision, run.typed_name),
-            )
+            run.stop = all_alike(decision, status, run.typed_name)
 
 
 def is_trouble(outcome: Outcome) -> bool:

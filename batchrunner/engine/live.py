@@ -19,6 +19,7 @@ from batchrunner.core.admission import Blocked, Grant, ScopeLedger
 from batchrunner.core.caps import MINUTE_MS, RPM
 from batchrunner.core.expected import Expected
 from batchrunner.core.warmth import Warmth
+from batchrunner.engine.company import Company
 from batchrunner.engine.handoff import Handoff
 from batchrunner.engine.purse import Purse
 from batchrunner.engine.streak import Streak
@@ -249,6 +250,12 @@ class LiveRun:
     started_at: float = 0.0
     #: Where its time goes.
     times: TimeUse = field(init=False)
+    #: The other workers on it; ``None``: this process sends alone.
+    company: Company | None = None
+    #: Another worker has ended it, and stored why.
+    is_ended_elsewhere: bool = False
+    #: When it was let go here (wall ms).
+    ended_at: int = 0
     #: This process tells the database how the run stands and where its time goes: of the workers that
     #: send it one does.
     tells: bool = True
@@ -343,6 +350,8 @@ class LiveRun:
         bound = self.in_flight_bound()
         ahead = 0 if self.streak.is_outage or not self.proved else bound
         room = bound + max(0, ahead - self.streak.n_open) - self.outstanding
+        if self.company is not None:
+            room = self.company.room(room, now)
         return room if self.purse is None else self.purse.room(room)
 
     def move(self, delta: Delta) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batchrunner.clock import Clock
+from batchrunner.engine.departures import MAY_BE_OWN
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import CallLimits
 from batchrunner.engine.offers import Offers
@@ -53,7 +54,8 @@ class Offered:
         ready = await self._writer.query(sharing.ready_runs)
         for run_id in ready:
             if self._roster.is_live(run_id):
-                await self._keep(run_id)
+                if not self._roster[run_id].is_ended_elsewhere:
+                    await self._keep(run_id)
                 n_open += 1
             else:
                 n_open += await self._is_taken(run_id)
@@ -79,7 +81,7 @@ class Offered:
         row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
         if row is None:
             return False
-        why = self._offers.why_not(row)
+        why = self._offers.why_not(row) or await self._why_halted(run_id)
         if why is None:
             limits = CallLimits(max_wait_s=None, defaults=self._offers.defaults_of(row.provider))
             try:
@@ -88,6 +90,15 @@ class Offered:
                 why = error.message
         await self._tell(row, why)
         return why is None
+
+    async def _why_halted(self, run_id: RunId) -> str | None:
+        """Return what halted a run here that others still send; ``None``: nothing did, or somebody asks again."""
+        run = self._roster.last(run_id)
+        if run is None or run.stop is None or run.stop.reason not in MAY_BE_OWN:
+            return None
+        since = run.ended_at
+        is_led = await self._writer.query(lambda conn: sharing.is_led(conn, run_id, since=since))
+        return run.stop.detail if is_led else None
 
     async def _tell(self, row: RunRow, why: str | None) -> None:
         """Say where it is looked for whether a run is left to others, and whoever asks for it why."""

@@ -14,8 +14,6 @@ __all__ = ["Offers", "Wanted"]
 
 #: How often the queue is looked through (milliseconds).
 LOOK_MS: Final = 1_000.0
-#: What keeps its count in one process's memory, by the option that asks for it.
-_OF_ONE: Final = {"sample": "a sample of it goes first"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +73,7 @@ class Offers:
 
     def why_not(self, row: RunRow) -> str | None:
         """Return why a run is left to others; ``None``: it may be taken."""
-        not_ours = self.wanted.why_not(row.provider, row.options.get(TAGS) or ())
-        if not_ours is not None:
-            return not_ours
-        options = {**self.defaults_of(row.provider), **row.options}
-        return next((why for name, why in _OF_ONE.items() if options.get(name)), None)
+        return self.wanted.why_not(row.provider, row.options.get(TAGS) or ())
 
     def is_news(self, run_id: RunId, why: str | None) -> bool:
         """Whether this was not said of a run before; ``None``: it is taken."""

@@ -51,6 +51,11 @@ class Roster:
         run = self._runs.get(run_id)
         return run is not None and not run.ended
 
+    def last(self, run_id: RunId) -> LiveRun | None:
+        """Return a run that was live here and has ended; ``None``: it never was, or still is."""
+        run = self._runs.get(run_id)
+        return run if run is not None and run.ended else None
+
     def is_own(self, run_id: RunId) -> bool:
         """Whether this process itself asked for a run."""
         return run_id in self._own

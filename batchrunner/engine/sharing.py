@@ -21,6 +21,7 @@ from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
+from batchrunner.engine.verdict_words import stop_alike
 from batchrunner.errors import LostTurnError
 from batchrunner.failpoints import hit
 from batchrunner.models import ScopeId, WaitingReason
@@ -31,6 +32,7 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
 from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.store.settling import Settling, compress, prepare_settling, settle
+from batchrunner.store.stops import alike
 from batchrunner.store.worker_runs import Money
 
 __all__ = ["Shared", "Sharing", "Turn"]
@@ -150,6 +152,7 @@ class Sharing:
                 self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
                 live[run_id].counts = counts
+            await self._meet(live.values(), seen)
             self.purses.take(live, money)
             hit("turn.begun")
             try:
@@ -159,6 +162,21 @@ class Sharing:
                 raise
         # Others have heard of this worker then at the latest: nobody else has its jobs for a lease.
         self._gate.lease_until = asked_at + MAX_LATE_MS
+
+    async def _meet(self, runs: Iterable[LiveRun], seen: statements.Seen) -> None:
+        """See what others have of the runs, and what they have ended."""
+        now = self._clock.now()
+        for run in runs:
+            if (stop := seen.ended.get(run.id)) is not None:
+                run.stop, run.is_ended_elsewhere, run.tells = stop, True, False
+                continue
+            if run.company is None:
+                continue
+            run.company.look(run.counts, outstanding=run.outstanding, is_proved=run.proved, now=now)
+            if run.stop is None and run.company.is_to_ask(run.counts):
+                failed = await self._writer.query(partial(alike, run_id=run.id))
+                if failed is not None:
+                    stop_alike(run, failed)
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:
         """Note what this turn's commit has stored."""

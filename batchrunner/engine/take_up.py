@@ -8,6 +8,7 @@ from functools import partial
 from batchrunner.clock import Clock
 from batchrunner.core.pause import lift
 from batchrunner.engine.binding import Binding
+from batchrunner.engine.company import Company
 from batchrunner.engine.descriptors import RESERVE
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.live import AUTO_KNOWN, CallLimits, LiveRun
@@ -105,6 +106,7 @@ class TakeUp:
                 streak=Streak(limits.max_wait_s),
                 started_at=now,
                 tells=tells,
+                company=Company() if self._is_shared else None,
             )
             totals = statements.load_totals(conn, run_id)
             run.requests, run.input_tokens, run.output_tokens, run.cost_usd = totals

@@ -9,12 +9,22 @@ import msgspec
 from batchrunner.core.admission import Limit
 from batchrunner.core.caps import WORDS
 from batchrunner.core.outage import FAULTS
+from batchrunner.core.outcomes import SAME_ERROR_JOBS
 from batchrunner.core.said import with_used_up
-from batchrunner.engine.live import Claim, Outcome
-from batchrunner.models import Decision, ErrorKind, Verdict
+from batchrunner.engine.live import Claim, LiveRun, Outcome
+from batchrunner.models import Decision, ErrorKind, Verdict, Waiting, WaitingReason
 from batchrunner.providers.fixes import SHORTEN
+from batchrunner.store.stops import Alike
 
-__all__ = ["ASK_PLAINLY", "TOO_LARGE_REFUSALS", "fix_of_all", "too_large", "words_of"]
+__all__ = [
+    "ASK_PLAINLY",
+    "TOO_LARGE_REFUSALS",
+    "all_alike",
+    "fix_of_all",
+    "stop_alike",
+    "too_large",
+    "words_of",
+]
 
 #: A job larger than a whole token limit, sent when nothing else counts, and refused so often will
 #: never be taken.
@@ -26,6 +36,25 @@ ASK_PLAINLY: Final = (
     "see an answer with batchrunner show; ask more plainly for JSON (--set), or correct what is"
     " expected"
 )
+
+
+def all_alike(decision: Decision, status: int | None, run: str) -> Waiting:
+    """Return the stop of a run whose first jobs all ended alike."""
+    http = f", HTTP {status}" if status else ""
+    return Waiting(
+        reason=WaitingReason.SAME_ERROR,
+        until=None,
+        detail=f"the first {SAME_ERROR_JOBS} jobs all failed alike ({decision.kind}{http}): {decision.message}",
+        fix=fix_of_all(decision, run),
+    )
+
+
+def stop_alike(run: LiveRun, failed: Alike) -> None:
+    """Stop a run whose first jobs all ended alike at several workers; they are put back."""
+    kind = ErrorKind(failed.kind)
+    decision = Decision(verdict=Verdict.FAIL_JOB, kind=kind, message=failed.message)
+    run.first_failures = dict.fromkeys(failed.jobs, (kind, failed.http_status))
+    run.stop = all_alike(decision, failed.http_status, run.typed_name)
 
 
 def fix_of_all(decision: Decision, run: str) -> str:

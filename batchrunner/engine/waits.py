@@ -8,6 +8,7 @@ from typing import Final
 
 from batchrunner.core.admission import PAUSE, Blocked, ScopeLedger
 from batchrunner.core.caps import DAILY, MIN_INTERVAL, RPM, TOKEN_LIMITS, WORDS
+from batchrunner.core.outage import FAULTS
 from batchrunner.core.outcomes import HALTS
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.planning import HORIZON_MS
@@ -20,6 +21,8 @@ STOP_CODES: Final[Mapping[WaitingReason, int]] = {
     WaitingReason.SPEND_LIMIT: ExitCode.REFUSED,
     WaitingReason.INTERRUPTED: ExitCode.INTERRUPT,
 }
+#: Waits in which one request at a time is tried until one succeeds.
+OUTAGES: Final = frozenset(fault.reason for fault in FAULTS.values())
 #: After so many 429s in a row without a time and without a success, with pauses that double from
 #: 5 s, more than a minute's limit has passed.
 DAILY_LEVEL: Final = 5

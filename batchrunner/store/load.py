@@ -165,7 +165,8 @@ class Loader:
         try:
             with self._session.transaction() as connection:
                 driver(connection).execute(
-                    "UPDATE run SET state = 'ready', name = ?, digest = ?, loader_id = NULL,"
+                    # Whose it is stays: workers leave it alone until that process has said all of it.
+                    "UPDATE run SET state = 'ready', name = ?, digest = ?,"
                     " next_seq = ?, n_pending = ?, n_rejected = ?, generated_keys = ?"
                     " WHERE id = ? AND state = 'loading'",
                     (self._name, digest, self._n_jobs + 1, self._n_jobs, n_rejected,

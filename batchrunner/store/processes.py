@@ -27,10 +27,12 @@ __all__ = [
     "Role",
     "ask",
     "ask_again",
+    "forget_waits",
     "is_taken",
     "note_on",
     "register_process",
     "restore",
+    "role_of",
     "set_role",
     "sweep_dead_processes",
     "unask",
@@ -113,7 +115,17 @@ def sweep_dead_processes(db: Database) -> int:
     return len(dead)
 
 
+def forget_waits(conn: DriverConnection, process_id: int) -> None:
+    """Forget what runs wait for of which a worker told that: another tells, and of none it would look like an end."""
+    conn.execute(
+        "UPDATE run SET stop_reason = NULL, stop_until = NULL, stop_detail = NULL, stop_fix = NULL"
+        " WHERE runner_id = ?1 AND EXISTS (SELECT 1 FROM process WHERE id = ?1 AND role = 'worker')",
+        (process_id,),
+    )
+
+
 def _forget(conn: DriverConnection, process_id: int) -> None:
+    forget_waits(conn, process_id)
     conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (process_id,))
     conn.execute("DELETE FROM process WHERE id = ?", (process_id,))
 
@@ -164,6 +176,16 @@ def note_on(connection: Connection, run_id: RunId, process: Process) -> str | No
     row = (
         driver(connection)
         .execute("SELECT note FROM ask WHERE run_id = ? AND process_id = ?", (run_id, process.id))
+        .fetchone()
+    )
+    return row[0] if row else None
+
+
+def role_of(connection: Connection, process_id: int | None) -> str | None:
+    """Return what a process does; ``None``: there is none of that number."""
+    row = (
+        driver(connection)
+        .execute("SELECT role FROM process WHERE id = ?", (process_id,))
         .fetchone()
     )
     return row[0] if row else None

@@ -16,6 +16,7 @@ from batchrunner.models import RunId
 from batchrunner.store import scopes
 from batchrunner.store.codecs import DamagedBodyError, codecs_of, plain_body
 from batchrunner.store.driver import DriverConnection
+from batchrunner.store.sample import mark_claimed
 from batchrunner.store.spending import COUNT_LOST, SaidPrices, lost_row, said_prices, uncounted_row
 from batchrunner.store.stops import cancel_some
 
@@ -141,7 +142,12 @@ def rescue(
             " n_sent = n_sent + ?, n_interrupted = n_interrupted + ? WHERE id = ?",
             (n, n, n, n, run_id),
         )
-        (state,) = conn.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchone()
+        state, options = conn.execute(
+            "SELECT state, options FROM run WHERE id = ?", (run_id,)
+        ).fetchone()
+        if json.loads(options).get("sample"):
+            # Others may be sending the rest of it.
+            mark_claimed(conn, run_id)
         while state == "cancelled" and cancel_some(conn, run_id, wall=wall):
             # Given up while they were in flight: nobody is to send them again.
             pass

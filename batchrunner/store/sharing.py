@@ -14,10 +14,12 @@ import msgspec
 
 from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot
+from batchrunner.core.time_use import HANDED_OVER
 from batchrunner.errors import DatabaseError
-from batchrunner.models import JobCounts, RunId, ScopeId
+from batchrunner.models import JobCounts, RunId, ScopeId, Waiting, WaitingReason
 from batchrunner.store import waits
 from batchrunner.store.driver import DriverConnection
+from batchrunner.store.processes import forget_waits
 from batchrunner.store.scopes import STANDING, Standing
 from batchrunner.store.worker_runs import forget_kept
 
@@ -27,8 +29,11 @@ __all__ = [
     "NOW",
     "Seen",
     "check_clock",
+    "end_of",
     "forget_dead",
+    "hand_on",
     "is_any_left",
+    "is_led",
     "is_to_tell",
     "is_told",
     "look",
@@ -81,6 +86,8 @@ class Seen(NamedTuple):
     slots: list[DirtySlot]
     scopes: list[Standing]
     counts: dict[RunId, JobCounts]
+    #: Runs that have stopped with work left, and why.
+    ended: dict[RunId, Waiting]
 
 
 def check_clock(conn: DriverConnection, clock: Clock) -> None:
@@ -126,10 +133,11 @@ def look(
         slots.append(DirtySlot._make(slot))
         seen[slots[-1].scope_id] = max(seen.get(slots[-1].scope_id, version), version)
     counts = conn.execute(
-        "SELECT id, n_pending, n_running, n_completed, n_failed, n_cancelled FROM run"
+        "SELECT id, n_pending, n_running, n_completed, n_failed, n_cancelled,"
+        " runner_id, stop_reason, stop_until, stop_detail, stop_fix FROM run"
         " WHERE id IN (SELECT value FROM json_each(?))",
         (_json(list(runs)),),
-    )
+    ).fetchall()
     return Seen(
         seen,
         slots,
@@ -142,9 +150,32 @@ def look(
                 failed=failed,
                 cancelled=cancelled,
             )
-            for run, pending, running, completed, failed, cancelled in counts
+            for run, pending, running, completed, failed, cancelled, *_ in counts
+        },
+        {
+            RunId(run): stop
+            for run, *_, runner, reason, until, detail, fix in counts
+            if (stop := _end(runner, reason, until, detail, fix)) is not None
         },
     )
+
+
+def _end(
+    runner: int | None, reason: str | None, until: int | None, detail: str | None, fix: str | None
+) -> Waiting | None:
+    """Return why a run has stopped; ``None``: it has not. What it waits for somebody tells."""
+    if runner is not None or reason is None:
+        return None
+    return Waiting(reason=WaitingReason(reason), until=until, detail=detail or "", fix=fix or "")
+
+
+def end_of(conn: DriverConnection, run_id: RunId) -> Waiting | None:
+    """Return why a run has stopped with work left; ``None``: it has not."""
+    row = conn.execute(
+        "SELECT runner_id, stop_reason, stop_until, stop_detail, stop_fix FROM run WHERE id = ?",
+        (run_id,),
+    ).fetchone()
+    return None if row is None else _end(*row)
 
 
 def roll_call(
@@ -166,6 +197,7 @@ def forget_dead(
     """Remove the rows of workers that are gone; return who is left."""
     gone, living = roll_call(conn, who_is_alive)
     for worker in gone:
+        forget_waits(conn, worker)
         conn.execute("UPDATE run SET runner_id = NULL WHERE runner_id = ?", (worker,))
         conn.execute("DELETE FROM process WHERE id = ?", (worker,))
     forget_kept(conn, living)
@@ -189,14 +221,41 @@ def _is_left(has_lock: bool, beat_at: int | None, now: int, started: int) -> boo
 
 
 def ready_runs(conn: DriverConnection) -> list[RunId]:
-    """Return the runs that have work left: those that stopped by themselves only where somebody asks for them."""
+    """Return the runs that have work left: those that stopped by themselves only where somebody asks for them.
+
+    One that was just stored is not ready before whoever did has said all of it: its limits, its sample.
+    """
     rows = conn.execute(
         "SELECT id FROM run r WHERE state = 'ready' AND n_pending + n_running > 0"
+        " AND (loader_id IS NULL OR NOT EXISTS (SELECT 1 FROM process p WHERE p.id = r.loader_id)"
+        " OR EXISTS (SELECT 1 FROM ask a WHERE a.run_id = r.id AND a.process_id = r.loader_id))"
         " AND (stop_reason IS NULL OR runner_id IS NOT NULL OR EXISTS (SELECT 1 FROM ask a"
         " WHERE a.run_id = r.id AND a.taken_by IS NULL AND coalesce(a.note, '') != 'ended'))"
         " ORDER BY priority DESC, id"
     )
     return [RunId(row[0]) for row in rows]
+
+
+def is_led(conn: DriverConnection, run_id: RunId, *, since: int) -> bool:
+    """Return whether a worker says how a run stands and nobody has asked for it ``since`` then (wall ms)."""
+    # Processes are numbered in the order of their time.
+    row = conn.execute(
+        "SELECT 1 FROM run WHERE id = ?1 AND runner_id IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM ask WHERE run_id = ?1 AND process_id > ?2)",
+        (run_id, since << 12),
+    ).fetchone()
+    return row is not None
+
+
+def hand_on(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) -> None:
+    """Leave it to others that have a run to tell how it stands, if this worker told."""
+    cursor = conn.execute(
+        "UPDATE run SET runner_id = NULL, stop_reason = NULL, stop_until = NULL, stop_detail = NULL,"
+        " stop_fix = NULL WHERE id = ? AND runner_id = ?",
+        (run_id, worker),
+    )
+    if cursor.rowcount:
+        waits.leave(conn, run_id, HANDED_OVER, wall=wall)
 
 
 def note_left(conn: DriverConnection, run_id: RunId, why: str, *, is_news: bool) -> None:
@@ -223,11 +282,13 @@ def is_told(conn: DriverConnection, run_id: RunId, *, by_others_than: int) -> bo
 
 
 def teller(conn: DriverConnection, run_id: RunId) -> int | None:
-    """Return which worker says how a run stands; 0: none, and one may."""
-    row = conn.execute("SELECT runner_id, state FROM run WHERE id = ?", (run_id,)).fetchone()
+    """Return which worker says how a run stands; 0: none, and one may; ``None``: none, it has stopped."""
+    row = conn.execute(
+        "SELECT runner_id, state, stop_reason FROM run WHERE id = ?", (run_id,)
+    ).fetchone()
     if row is None:
         return None
-    return 0 if row[0] is None and row[1] == "ready" else row[0]
+    return 0 if row == (None, "ready", None) else row[0]
 
 
 def is_to_tell(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) -> bool:

@@ -7,7 +7,7 @@ commit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from batchrunner.core.time_use import HANDED_OVER, OVER, stopped
 from batchrunner.models import JobId, RunId, Waiting
@@ -16,6 +16,8 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import TimeSum
 
 __all__ = [
+    "Alike",
+    "alike",
     "cancel_some",
     "clear_holds",
     "end_run",
@@ -122,6 +124,29 @@ def cancel_some(conn: DriverConnection, run_id: RunId, *, wall: int) -> int:
         (n, n, run_id),
     )
     return n
+
+
+class Alike(NamedTuple):
+    """Failed jobs of a run that all ended alike."""
+
+    kind: str
+    http_status: int | None
+    message: str
+    jobs: list[JobId]
+
+
+def alike(conn: DriverConnection, run_id: RunId) -> Alike | None:
+    """Return the failed jobs of a run if all ended with the same kind and status."""
+    rows = conn.execute(
+        "SELECT j.id, j.error_kind, r.http_status, r.error_message FROM job j"
+        " LEFT JOIN response r ON r.job_id = j.id WHERE j.run_id = ? AND j.state = 'failed'"
+        " ORDER BY j.id",
+        (run_id,),
+    ).fetchall()
+    if len({row[1:3] for row in rows}) != 1:
+        return None
+    _, kind, status, message = rows[0]
+    return Alike(kind, status, message or "", [JobId(row[0]) for row in rows])
 
 
 def put_back(conn: DriverConnection, run_id: RunId, job_ids: Sequence[JobId]) -> int:

@@ -1,0 +1,119 @@
+"""What holds of one run over all workers that send it: its sample, its stops, who asks for it."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.fakes import ApiServer, running_server
+from tests.integration.house import House, Running, until
+from tests.integration.test_sample import keys
+
+
+def start(house: House, **environ: str) -> Running:
+    """Start a worker that ends with the work."""
+    return house.start("worker", "--until-done", "--json", environ=environ)
+
+
+@pytest.fixture(autouse=True)
+def _key(house: House) -> None:
+    house.environ["ANTHROPIC_API_KEY"] = "test"
+
+
+def test_a_sample_goes_first_whoever_sends_it(house: House, api: ApiServer) -> None:
+    """Its jobs and no others go, one that a dead worker had too; the rest after resume, by the same workers."""
+    api.script([{"delay_s": 1.0}])
+    house.jobs(60)
+    house.submit("--sample", "12", "-c", "2", "--no-run", code=0)
+    workers = [house.start("worker", "--json") for _ in range(3)]
+    workers[0].sees("job.completed")
+    workers[0].kill()
+    api.script([{"n": 1, "status": 500}, {}])
+    until(lambda: house.status().state == "paused", "the sample is over")
+    assert (house.counts().completed, house.counts().pending) == (12, 48)
+    assert len(keys(api)) == 12
+    waiting = house.run("status", "--json").json["waiting"]
+    assert "the sample is done (12 completed, 0 failed); 48 jobs are left" in waiting["detail"]
+    house.resume(code=0)
+    assert house.counts().completed == 60
+
+
+def test_a_bad_account_costs_one_request(house: House, api: ApiServer) -> None:
+    """Eight workers that come at once: the first goes alone, and its refusal halts the run for all."""
+    api.script([{"status": 401, "delay_s": 0.5}])
+    house.jobs(40)
+    house.submit("--no-run", "-c", "8", code=0)
+    for worker in [start(house) for _ in range(8)]:
+        worker.ended(0, timeout=60)
+    status = house.run("status", "--json").json
+    assert (status["run"]["state"], status["waiting"]["reason"]) == ("halted", "authentication")
+    assert house.counts().pending == 40
+    assert len(api.requests()) == 1
+
+
+def test_jobs_that_all_fail_alike_stop_the_run_after_ten(house: House, api: ApiServer) -> None:
+    """Of all workers' first jobs ten end alike: the run stops, they go back, and no more were sent."""
+    api.script([{"status": 400, "delay_s": 0.2}])
+    house.jobs(80)
+    house.submit("--no-run", "-c", "8", code=0)
+    for worker in [start(house) for _ in range(4)]:
+        worker.ended(0)
+    waiting = house.run("status", "--json").json["waiting"]
+    assert waiting["reason"] == "same_error"
+    assert "the first 10 jobs all failed alike (invalid_request, HTTP 400)" in waiting["detail"]
+    assert (house.counts().failed, house.counts().pending) == (0, 80)
+    assert len(api.requests()) == 10
+
+
+def test_failures_of_all_workers_count(house: House, api: ApiServer) -> None:
+    """--max-failures is the run's: whoever meets the last one stops it for all, what is in flight aside."""
+    api.script([{"to": 5}, {"status": 400, "delay_s": 0.3}])
+    house.jobs(200)
+    house.submit("--no-run", "-c", "2", "--max-failures", "6", code=0)
+    workers = [start(house) for _ in range(4)]
+    for worker in workers:
+        worker.ended(0)
+    waiting = house.run("status", "--json").json["waiting"]
+    assert waiting["reason"] == "max_failures"
+    n = house.counts().failed
+    assert 6 <= n <= 6 + 4 * 2
+    assert len(api.requests()) == 5 + n
+    start(house).ended(0)
+    assert len(api.requests()) == 5 + n
+
+
+def test_what_one_machine_alone_can_not_do_stops_no_other(house: House, api: ApiServer) -> None:
+    """A worker whose way ends at a refusal leaves the run after one request, and others go on."""
+    api.script([{"delay_s": 0.3}])
+    house.jobs(30)
+    house.environ["ANTHROPIC_BASE_URL"] = api.url
+    house.run("submit", "jobs.jsonl", "--model", "claude-x", "--no-run", "-c", "2", code=0)
+    with running_server([{"status": 401}]) as elsewhere:
+        good = start(house)
+        good.sees("job.completed")
+        bad = house.start("worker", "--json", environ={"ANTHROPIC_BASE_URL": elsewhere.url})
+        bad.sees("run.halted")
+        good.ended(0, timeout=60)
+        assert len(elsewhere.requests()) == 1
+        bad.send(signal.SIGINT)
+        bad.ended(130)
+    assert house.counts().completed == 30
+    assert house.status().state == "finished"
+
+
+@pytest.mark.parametrize("words", [("--max-time", "1"), ("--max-wait", "1s")])
+def test_bounds_of_who_asks_are_the_call_s(
+    house: House, api: ApiServer, words: tuple[str, str]
+) -> None:
+    """Who asks beside workers for no longer than so stops waiting, exit 3; the run goes on there."""
+    api.script([{"n": 1}, {"n": 2, "status": 429, "headers": {"retry-after": "4"}}, {}])
+    house.jobs(3)
+    house.submit("--no-run", "-c", "1", code=0)
+    worker = start(house)
+    worker.sees("limit.waiting")
+    stopped = house.resume(*words, code=3)
+    said = "--max-time is over" if words[0] == "--max-time" else "longer than this call may wait"
+    assert said in stopped.error["message"]
+    worker.ended(0)
+    assert house.counts().completed == 3
