@@ -16,7 +16,7 @@ from batchrunner.models import JobCounts
 __all__ = ["Company"]
 
 #: After others' first request came back without an answer its worker has so long to say what that means.
-AFTERMATH_MS: Final = 1_000.0
+AFTERMATH_MS: Final = 3_000.0
 #: Nobody waits longer than this for others' first answer.
 PATIENCE_MS: Final = 30_000.0
 

@@ -61,25 +61,25 @@ class Departures:
         """Let a run go that is over or shall stop: nothing of it is out any more."""
         wall = int(self._clock.wall())
         is_alike = run.stop is not None and run.stop.reason is WaitingReason.SAME_ERROR
-        if is_alike and not run.is_ended_elsewhere:
-            n = await self._writer.transact(
-                lambda conn: put_back(conn, run.id, list(run.first_failures))
-            )
-            run.add(JobState.FAILED, -n)
-            run.add(JobState.PENDING, n)
         is_cancelled = run.row.state == StoredRunState.CANCELLED
         if is_cancelled:
             await self._cancel_rest(run, wall)
-        is_finished = run.counts.pending == 0
+        is_finished = run.counts.pending == 0 and not is_alike
         stop = None if is_finished and not is_cancelled else run.stop
         wall = int(self._clock.wall())
         times = run.take_times(self._clock.now(), wall)
 
+        n_back = 0
+
         def leave(conn: DriverConnection) -> bool:
+            nonlocal n_back
             if (
                 is_over := self._is_over_for_others(conn, run, is_finished=is_finished)
             ) is not None:
                 return is_over
+            if is_alike:
+                # Not before the run has stopped: others would take them.
+                n_back = put_back(conn, run.id, list(run.first_failures))
             end_run(
                 conn,
                 run.id,
@@ -97,6 +97,8 @@ class Departures:
         if not await self._writer.transact(leave):
             return
         hit("end.committed")
+        run.add(JobState.FAILED, -n_back)
+        run.add(JobState.PENDING, n_back)
         run.ended, run.ended_at = True, wall
         run.waiting = None
         for _ in range(len(run.senders)):

@@ -451,10 +451,14 @@ class Holder:
                 self._take_back(run)
             # What other workers have in flight is theirs, where this one stops.
             others = run.counts.running if self._sharing is None or run.stop is None else 0
-            if run.outstanding or others:
+            if run.outstanding or others or self._is_unstored(run):
                 continue
             if run.counts.pending == 0 or run.stop is not None:
                 await self._departures.end(run, self._stops.exit_code)
+
+    def _is_unstored(self, run: LiveRun) -> bool:
+        """Whether something came back of a run that is not settled yet: till then it looks like others'."""
+        return bool(run.streak.n_open) or any(s.run_id == run.id for s in self._settles)
 
     def _take_back(self, run: LiveRun) -> None:
         """Give back what is claimed while every sender is busy, or gone after a second Ctrl-C."""

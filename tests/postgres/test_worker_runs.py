@@ -107,13 +107,14 @@ def test_bounds_of_who_asks_are_the_call_s(
     house: House, api: ApiServer, words: tuple[str, str]
 ) -> None:
     """Who asks beside workers for no longer than so stops waiting, exit 3; the run goes on there."""
-    api.script([{"n": 1}, {"n": 2, "status": 429, "headers": {"retry-after": "4"}}, {}])
+    api.script([{"n": 1}, {"n": 2, "status": 429, "headers": {"retry-after": "3600"}}, {}])
     house.jobs(3)
     house.submit("--no-run", "-c", "1", code=0)
-    worker = start(house)
+    worker = house.start("worker", "--json")
     worker.sees("limit.waiting")
     stopped = house.resume(*words, code=3)
     said = "--max-time is over" if words[0] == "--max-time" else "longer than this call may wait"
     assert said in stopped.error["message"]
-    worker.ended(0)
-    assert house.counts().completed == 3
+    assert house.status().state == "waiting"
+    worker.send(signal.SIGINT)
+    worker.ended(130)
