@@ -68,7 +68,8 @@ def test_what_a_killed_worker_had_in_flight_stays_counted(
     assert f"up to ${n_lost}.0000 for answers that were lost" in detail
 
 
-@pytest.mark.parametrize("n_workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [2, 4])
 def test_a_budget_holds_over_all_workers_and_runs(
     dear: House, api: ApiServer, n_workers: int
 ) -> None:

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.fakes import ApiServer, running_server
+from tests.fakes.postgres_server import PostgresServer
 from tests.integration.house import House, Running, until
 from tests.integration.test_sample import keys
 
@@ -39,12 +40,13 @@ def test_a_sample_goes_first_whoever_sends_it(house: House, api: ApiServer) -> N
     assert house.counts().completed == 60
 
 
-def test_a_bad_account_costs_one_request(house: House, api: ApiServer) -> None:
-    """Eight workers that come at once: the first goes alone, and its refusal halts the run for all."""
+@pytest.mark.parametrize("n_workers", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_bad_account_costs_one_request(house: House, api: ApiServer, n_workers: int) -> None:
+    """Workers that come at once: the first job goes alone, and its refusal halts the run for all."""
     api.script([{"status": 401, "delay_s": 0.5}])
     house.jobs(40)
     house.submit("--no-run", "-c", "8", code=0)
-    for worker in [start(house) for _ in range(8)]:
+    for worker in [start(house) for _ in range(n_workers)]:
         worker.ended(0, timeout=60)
     status = house.run("status", "--json").json
     assert (status["run"]["state"], status["waiting"]["reason"]) == ("halted", "authentication")
@@ -52,6 +54,7 @@ def test_a_bad_account_costs_one_request(house: House, api: ApiServer) -> None:
     assert len(api.requests()) == 1
 
 
+@pytest.mark.slow
 def test_jobs_that_all_fail_alike_stop_the_run_after_ten(house: House, api: ApiServer) -> None:
     """Of all workers' first jobs ten end alike: the run stops, they go back, and no more were sent."""
     api.script([{"status": 400, "delay_s": 0.2}])
@@ -66,6 +69,7 @@ def test_jobs_that_all_fail_alike_stop_the_run_after_ten(house: House, api: ApiS
     assert len(api.requests()) == 10
 
 
+@pytest.mark.slow
 def test_failures_of_all_workers_count(house: House, api: ApiServer) -> None:
     """--max-failures is the run's: whoever meets the last one stops it for all, what is in flight aside."""
     api.script([{"to": 5}, {"status": 400, "delay_s": 0.3}])
@@ -83,6 +87,7 @@ def test_failures_of_all_workers_count(house: House, api: ApiServer) -> None:
     assert len(api.requests()) == 5 + n
 
 
+@pytest.mark.slow
 def test_what_one_machine_alone_can_not_do_stops_no_other(house: House, api: ApiServer) -> None:
     """A worker whose way ends at a refusal leaves the run after one request, and others go on."""
     api.script([{"delay_s": 0.3}])
@@ -102,7 +107,9 @@ def test_what_one_machine_alone_can_not_do_stops_no_other(house: House, api: Api
     assert house.status().state == "finished"
 
 
-@pytest.mark.parametrize("words", [("--max-time", "1"), ("--max-wait", "1s")])
+@pytest.mark.parametrize(
+    "words", [pytest.param(("--max-time", "1"), marks=pytest.mark.slow), ("--max-wait", "1s")]
+)
 def test_bounds_of_who_asks_are_the_call_s(
     house: House, api: ApiServer, words: tuple[str, str]
 ) -> None:
@@ -116,5 +123,26 @@ def test_bounds_of_who_asks_are_the_call_s(
     said = "--max-time is over" if words[0] == "--max-time" else "longer than this call may wait"
     assert said in stopped.error["message"]
     assert house.status().state == "waiting"
-    worker.send(signal.SIGINT)
-    worker.ended(130)
+    # What a run waits for is no end of it, whoever told it.
+    worker.kill()
+    house.start("worker", "--json").sees("limit.waiting")
+
+
+def test_a_run_is_not_sent_before_all_of_it_is_said(
+    house: House, api: ApiServer, server: PostgresServer
+) -> None:
+    """Its limits and its sample are stored after its jobs: workers leave it until that is done."""
+    house.jobs(3)
+    house.submit("--no-run", code=0)
+    run = f"{str(house.db).rpartition('=')[2]}.run"
+    assert server.execute(f"SELECT 1 FROM {run} WHERE loader_id IS NOT NULL"), "whose it is stays"
+    other = house.start("worker", "--json", "--provider", "openai")
+    process = run.replace(".run", ".process")
+    until(lambda: server.execute(f"SELECT 1 FROM {process} WHERE role = 'worker'"), "it is there")
+    server.execute(f"UPDATE {run} SET loader_id = (SELECT id FROM {process} WHERE role = 'worker')")
+    start(house).ended(0)
+    assert house.counts().pending == 3
+    other.send(signal.SIGINT)
+    other.ended(130)
+    start(house).ended(0)
+    assert house.counts().completed == 3
