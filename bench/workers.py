@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -146,7 +147,7 @@ class Checkout(NamedTuple):
     @property
     def stored(self) -> str:
         """The database of what it stored."""
-        return f"stored_{self.name}"
+        return f"stored_{zlib.crc32(self.name.encode())}"
 
 
 def middle_of(times: Sequence[float]) -> tuple[float, float, float]:
@@ -318,7 +319,7 @@ def main() -> None:
             drained.append(on_file(place, folder / "stored.db", given.jobs))
             for n_workers in [0, *(given.workers or (1, 2, 4, 8))]:
                 for checkout in checkouts:
-                    place = folder / f"{checkout.name}-{n_workers}-{number}"
+                    place = folder / f"{checkout.stored}-{n_workers}-{number}"
                     drained.append(on_server(place, server, given.jobs, n_workers, checkout))
                     print(row(drained[-1]), file=sys.stderr, flush=True)
     print_table(

@@ -83,7 +83,6 @@ class TakeUp:
             account_id = account_to_send_with(
                 conn,
                 run_id,
-                account=row.account_id,
                 uid=row.uid,
                 provider=row.provider,
                 key=wire.account_key,
