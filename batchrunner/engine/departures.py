@@ -14,7 +14,7 @@ from batchrunner.engine.waits import STOP_CODES, is_sample_over
 from batchrunner.failpoints import hit
 from batchrunner.models import ExitCode, JobState, StoredRunState, Waiting, WaitingReason
 from batchrunner.store import holder as statements
-from batchrunner.store import sample, sharing
+from batchrunner.store import sample, sharing, waits
 from batchrunner.store.database import Writer
 from batchrunner.store.processes import forget_waits
 from batchrunner.store.runs import DriverConnection
@@ -87,7 +87,7 @@ class Departures:
                 finished=is_finished and not is_cancelled,
                 wall=wall,
                 only_for=run.asked_by if _is_of_call(stop) else None,
-                times=times,
+                times=times if run.tells else waits.rest(conn, run.id, run.times.cause, wall=wall),
             )
             if run.is_sample and (is_finished or is_sample_over(run)):
                 sample.end_sample(conn, run.id, is_paused=not is_finished)
@@ -122,7 +122,10 @@ class Departures:
         if self._worker is None:
             return None
         there = statements.load_run(conn, run.id)
-        if there is None or (there.state != StoredRunState.READY and not run.tells):
+        if there is None or there.state == StoredRunState.FINISHED:
+            # Whoever stored that has told where its time went, to the end.
+            return True
+        if there.state != StoredRunState.READY and not run.tells:
             return True
         if is_finished:
             if not there.counts.pending + there.counts.running:

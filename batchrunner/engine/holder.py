@@ -281,7 +281,9 @@ class Holder:
         self._judge.new_holds.clear()
         if cycle.is_seen:
             self._seen_at = now
-            cycle.times = [one for run in self._roster.live for one in run.take_times(now, wall)]
+            # With nothing left it is told with the run's end, by whoever stores that.
+            going = [run for run in self._roster.live if run.counts.pending + run.counts.running]
+            cycle.times = [one for run in going for one in run.take_times(now, wall)]
         if plans:
             hit("claim.begin")
         store = self._commits.store

@@ -84,6 +84,7 @@ def account_to_send_with(
 ) -> ScopeId:
     """Return the account that a run has; else, and in a stand-in's place, that of a credential."""
     # As it is now: another worker may just have taken the run up.
+    account: ScopeId | None
     (account,) = conn.execute("SELECT account_id FROM run WHERE id = ?", (run_id,)).fetchone()
     if account is not None and not _stands_in(conn, account, uid):
         return account

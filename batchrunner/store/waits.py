@@ -25,6 +25,7 @@ __all__ = [
     "book",
     "end_wait",
     "leave",
+    "rest",
 ]
 
 TIME: Final = "INSERT INTO time_day (run_id, day, account_id, cause, ms)"
@@ -48,6 +49,16 @@ def accounted_until(conn: DriverConnection, run_id: RunId, started_at: int) -> i
         "SELECT coalesce(sum(ms), 0) FROM time_day WHERE run_id = ?", (run_id,)
     ).fetchone()
     return started_at + round(float(ms))
+
+
+def rest(conn: DriverConnection, run_id: RunId, cause: str, *, wall: int) -> list[TimeSum]:
+    """Return what is left of a run's time until now, where whoever told it so far tells no more."""
+    started_at, account = conn.execute(
+        "SELECT started_at, account_id FROM run WHERE id = ?", (run_id,)
+    ).fetchone()
+    if started_at is None or (ms := wall - accounted_until(conn, run_id, started_at)) <= 0:
+        return []
+    return [TimeSum(run_id, wall // _MS_A_DAY, ScopeId(account), cause, float(ms))]
 
 
 def begin_wait(
