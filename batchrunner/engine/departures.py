@@ -87,7 +87,9 @@ class Departures:
                 finished=is_finished and not is_cancelled,
                 wall=wall,
                 only_for=run.asked_by if _is_of_call(stop) else None,
-                times=times if run.tells else waits.rest(conn, run.id, run.times.cause, wall=wall),
+                times=times
+                if self._worker is None
+                else waits.with_rest(conn, run.id, times, run.times.cause, wall=wall),
             )
             if run.is_sample and (is_finished or is_sample_over(run)):
                 sample.end_sample(conn, run.id, is_paused=not is_finished)
@@ -122,10 +124,9 @@ class Departures:
         if self._worker is None:
             return None
         there = statements.load_run(conn, run.id)
-        if there is None or there.state == StoredRunState.FINISHED:
-            # Whoever stored that has told where its time went, to the end.
-            return True
-        if there.state != StoredRunState.READY and not run.tells:
+        # Whoever stored that it is finished has told where its time went, to the end.
+        is_told = there is None or there.state == StoredRunState.FINISHED
+        if there is None or is_told or (there.state != StoredRunState.READY and not run.tells):
             return True
         if is_finished:
             if not there.counts.pending + there.counts.running:

@@ -8,7 +8,7 @@ whoever did has died. So the parts always sum to the whole, whatever was killed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from batchrunner.core.time_use import DIED, is_nobody
@@ -25,7 +25,7 @@ __all__ = [
     "book",
     "end_wait",
     "leave",
-    "rest",
+    "with_rest",
 ]
 
 TIME: Final = "INSERT INTO time_day (run_id, day, account_id, cause, ms)"
@@ -51,14 +51,18 @@ def accounted_until(conn: DriverConnection, run_id: RunId, started_at: int) -> i
     return started_at + round(float(ms))
 
 
-def rest(conn: DriverConnection, run_id: RunId, cause: str, *, wall: int) -> list[TimeSum]:
-    """Return what is left of a run's time until now, where whoever told it so far tells no more."""
+def with_rest(
+    conn: DriverConnection, run_id: RunId, times: Sequence[TimeSum], cause: str, *, wall: int
+) -> list[TimeSum]:
+    """Return ``times``, and what is left of a run's time until now: whoever told it so far tells no more."""
     started_at, account = conn.execute(
         "SELECT started_at, account_id FROM run WHERE id = ?", (run_id,)
     ).fetchone()
-    if started_at is None or (ms := wall - accounted_until(conn, run_id, started_at)) <= 0:
-        return []
-    return [TimeSum(run_id, wall // _MS_A_DAY, ScopeId(account), cause, float(ms))]
+    if started_at is None:
+        return [*times]
+    ms = wall - accounted_until(conn, run_id, started_at) - sum(one.ms for one in times)
+    left = TimeSum(run_id, wall // _MS_A_DAY, ScopeId(account), cause, float(ms))
+    return [*times, left] if ms > 0 else [*times]
 
 
 def begin_wait(
