@@ -169,6 +169,15 @@ def _left(view: RunView, *, is_dead: bool) -> Standing:
         )
     if reason:
         detail = "Somebody paused it."
+    elif view.why_left:
+        (why, n), *_ = view.why_left
+        tags = f" --tags {shlex.quote(','.join(view.tags))}" if view.tags else ""
+        return Standing(
+            reason="nobody",
+            detail=f"Workers are there and leave it to others. {plural(n, 'worker')}: {sentence(why)}"
+            f" Left: {plural(left, 'job')}.",
+            next=f"batchrunner worker{tags}",
+        )
     elif view.started_at is None:
         detail = "It is stored, and nobody has run it yet."
     elif is_dead:

@@ -6,6 +6,7 @@ the command line turns them into RFC 3339 or into words.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -166,6 +167,14 @@ class RunView:
     #: Sends whose answer was lost though the provider may have acted on them.
     maybe_executed: int = 0
     n_rejected: int = 0
+
+    @property
+    def why_left(self) -> Sequence[tuple[str, int]]:
+        """Why no worker takes it though it is ready, and how many have that reason; the most frequent first."""
+        if self.state is not RunState.READY or self.waiting is not None:
+            return ()
+        reasons = [worker.leaves for worker in self.workers if worker.leaves is not None]
+        return Counter(reasons).most_common() if len(reasons) == len(self.workers) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

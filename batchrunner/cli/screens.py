@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
@@ -78,10 +77,8 @@ def status_facts(
 
 def worker_facts(run: RunView, now_ms: float) -> Iterator[Fact]:
     """Yield who drains the queue, and what each has of a run; where nobody takes that, why."""
-    reasons = Counter(worker.leaves for worker in run.workers)
-    if run.state is RunState.READY and run.waiting is None and None not in reasons:
-        for why, n in reasons.most_common():
-            yield "why", f"left by {plural(n, 'worker')}: {printable(why or '')}"
+    for why, n in run.why_left:
+        yield "why", f"left by {plural(n, 'worker')}: {printable(why)}"
     yield "tags", printable(", ".join(run.tags))
     if not run.workers:
         return

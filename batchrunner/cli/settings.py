@@ -28,7 +28,7 @@ _NEEDS_RUN: Final = re.compile(r"\bbatchrunner (?:resume|retry)(?=$|[.,;)]| --(?
 #: A command in a fix that needs the call's own database; one that asks for help needs none, and one
 #: that has its place has it.
 _NEEDS_PLACE: Final = re.compile(
-    r"\bbatchrunner (?:submit|resume|retry|doctor|errors|show|status|runs|jobs|pause|cancel|export|plan|usage"
+    r"\bbatchrunner (?:submit|resume|retry|worker|doctor|errors|show|status|runs|jobs|pause|cancel|export|plan|usage"
     r"|explain|report|limits set|limits(?! set)|db (?:upgrade|check|backup|reopen|prune))\b"
     r"(?! --(?:help|db|config|profile)\b)"
 )

@@ -86,6 +86,10 @@ def test_a_run_goes_to_workers_that_have_its_tags(house: House, store: Store) ->
     status = house.run("status", "tagged")
     assert "left by 1 worker: it wants the tag big, which this worker does not have" in status.out
     assert "tags      eu, big" in status.out
+    told = house.run("explain", "tagged", "--json").json["standing"]
+    assert "1 worker: it wants the tag big" in told["detail"]
+    assert told["next"].startswith("batchrunner worker --db")
+    assert told["next"].endswith(" --tags eu,big")
     store("plain", 3)
     completes(house, "plain")
     assert house.counts("tagged").pending == 3
