@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -10,9 +11,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from tests.fakes.postgres_server import PostgresServer
 
@@ -50,6 +54,7 @@ class Pooler:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._server = server
+        self._size = size
         self._as: dict[str, Any] = {}
         if os.getuid() == 0:
             # It won't run as root.
@@ -87,6 +92,26 @@ class Pooler:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(_PATIENCE_S)
+
+    def settings(self, name: str) -> set[str | None]:
+        """Return what the sessions behind it were told and have kept."""
+
+        async def asked() -> set[str | None]:
+            async with AsyncExitStack() as stack:
+                found: set[str | None] = set()
+                # As many at once as there are, so that none is left out.
+                for _ in range(self._size):
+                    connection = await asyncpg.connect(
+                        host="127.0.0.1", port=self.port, user="tester", database="postgres",
+                        statement_cache_size=0,
+                    )  # fmt: skip
+                    stack.push_async_callback(connection.close)
+                    await stack.enter_async_context(connection.transaction())
+                    found.add(await connection.fetchval("SELECT current_setting($1, true)", name))
+                return found
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, asked()).result()
 
     def url(self, schema: str) -> str:
         """Return the address of a schema behind it."""

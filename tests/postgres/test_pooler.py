@@ -88,8 +88,10 @@ def test_a_pooler_of_sessions_is_as_good(
     assert set(answered(api).values()) == {1}
 
 
-def test_workers_share_a_run_through_it(pooled: House, api: ApiServer) -> None:
-    """Three workers with less sessions than connections: no job goes twice, and all have a share."""
+def test_workers_share_a_run_through_it(
+    pooled: House, api: ApiServer, transactions: Pooler
+) -> None:
+    """Three workers with less sessions than connections: no job goes twice, and no session keeps what it was told."""
     api.script([{"delay_s": 0.02}])
     pooled.jobs(200)
     pooled.submit("--no-run", "-c", "4", "--rpm", "6000", code=0)
@@ -100,6 +102,8 @@ def test_workers_share_a_run_through_it(pooled: House, api: ApiServer) -> None:
     assert set(answered(api).values()) == {1}
     assert len(answered(api)) == 200
     assert pooled.run("db", "check").code == 0
+    assert transactions.settings("synchronous_commit") == {"on"}
+    assert transactions.settings("batchrunner.worker") <= {None, ""}
 
 
 @pytest.mark.slow
