@@ -145,7 +145,7 @@ def test_who_slept_through_its_lease_stores_nothing_more(
     second = pooled.start("resume", "--json")
     second.sees("job.completed", 2)
     first.send(signal.SIGCONT)
-    assert "place to another" in first.ended(0).err
+    assert "followed from here" in first.ended(0).err
     second.ended(0)
     told = pooled.run("status", "--json").json
     assert told["jobs"]["completed"] == 60
@@ -183,6 +183,22 @@ def test_both_kinds_of_locks_see_each_other(
     assert not any(db.is_sent_from() for db in order)
     assert locks[1].try_acquire()
     locks[1].release()
+
+
+def test_who_hangs_in_a_transaction_is_ended(tmp_path: Path, transactions: Pooler) -> None:
+    """What who sends begins there ends by itself, or one that sleeps in it would keep all others waiting."""
+    db = open_database(place_of(transactions.url(schema_of(tmp_path))), create=True)
+    assert isinstance(db, PgDatabase)
+    lock = db.sender_lock()
+    assert isinstance(lock, LeaseLock)
+    assert lock.try_acquire()
+    assert lock.connection is not None
+    lock.connection.execute("BEGIN IMMEDIATE")
+    said = lock.connection.execute("SELECT current_setting('idle_in_transaction_session_timeout')")
+    assert said.fetchone() == ("15s",)
+    lock.connection.execute("COMMIT")
+    lock.release()
+    assert transactions.settings("idle_in_transaction_session_timeout") == {"0"}
 
 
 @pytest.mark.slow

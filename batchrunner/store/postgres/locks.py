@@ -131,11 +131,15 @@ class PgLock:
             is_ours = connection.execute(_LEASED, (SENDING, is_shared)).fetchone() is None
         if is_ours:
             self._session = connection.execute(_SESSION).fetchone()
+        self._tell(connection)
+        return bool(is_ours)
+
+    def _tell(self, connection: PgConnection) -> None:
+        """Tell a connection whose it is, and what happens to it where that one hangs."""
         if self._worker is not None:
             connection.control(f"SET batchrunner.worker = '{self._worker}'")
         if self._number == SENDING:
             connection.control(_HANGS)
-        return bool(is_ours)
 
     def regain(self) -> PgConnection:
         """Take it again with a new connection, in the place of one that broke; within the portal.

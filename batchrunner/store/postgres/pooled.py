@@ -113,8 +113,7 @@ class LeaseLock(PgLock):
 
     def _is_taken(self, connection: PgConnection) -> bool:
         assert isinstance(connection, PooledConnection)
-        if self._worker is not None:
-            connection.control(f"SET batchrunner.worker = '{self._worker}'")
+        self._tell(connection)
         theirs = (self._number, self._is_shared, self._holder)
         if connection.execute(f"{_OTHERS} AND {LIVES}", theirs).fetchone():
             # Nobody who sends is kept waiting for one that only looks whether it is free.
