@@ -7,6 +7,8 @@ Two readings, both in epoch milliseconds as floats:
           it, also over processes: whoever comes soon after another on the same database, in the
           same boot of the machine, takes over its offset, wherever the calendar was set meanwhile.
 ``wall``  what the calendar says now; it may step. Days, resets and pauses follow it.
+
+Who sends from a server reads both from the server's clock (:mod:`batchrunner.store.server_clock`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 #: After so long without a send no window looks back at what was before (ms): the steady time may
 #: read like a date again.
 _LONGEST_MS: Final = 3_600_000.0
+
+
+def ticks() -> float:
+    """Return the machine's monotonic clock, milliseconds since its boot."""
+    return time.clock_gettime(_CLOCK) * 1000.0
 
 
 class LastSeen(NamedTuple):
@@ -66,14 +73,14 @@ class SystemClock:
         Where another process may be sending (not ``is_alone``) its offset is taken however long
         it has sent nothing.
         """
-        ticks = time.clock_gettime(_CLOCK) * 1000.0
+        tick = ticks()
         self.boot = _boot()
-        since = ticks + last_seen.offset - last_seen.at
+        since = tick + last_seen.offset - last_seen.at
         longest = _LONGEST_MS if is_alone else float("inf")
         if self.boot == last_seen.boot != "" and 0.0 <= since < longest:
             self.offset = last_seen.offset
         else:
-            self.offset = max(time.time() * 1000.0, last_seen.at) - ticks
+            self.offset = max(time.time() * 1000.0, last_seen.at) - tick
 
     def now(self) -> float:
         """Return steady time, epoch milliseconds."""

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from batchrunner.checkup.probes import Stopwatch
-from batchrunner.clock import SystemClock, wall_ms
+from batchrunner.clock import Clock, wall_ms
 from batchrunner.core.admission import LATE_MS, Blocked, Grant, Ledger
 from batchrunner.engine.scopes import Scopes
 from batchrunner.errors import DatabaseError
 from batchrunner.models import RunId, ScopeId
-from batchrunner.store import errands, holder, scopes
+from batchrunner.store import errands, scopes
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
@@ -69,7 +69,7 @@ class _Booked:
     db: Database
     ledger: Ledger
     scopes: Scopes
-    clock: SystemClock
+    clock: Clock
     grant: Grant
 
     async def await_instant(self) -> str:
@@ -164,7 +164,7 @@ class Allowance:
             account = self._account_of(conn)
             if account is None:
                 return ""
-            clock = SystemClock(holder.last_seen(conn))
+            clock = db.clock(connection, is_alone=True)
             orphan_at = errands.last_orphan_at(conn)
             if orphan_at is not None and clock.now() - orphan_at < _ORPHANS_MS:
                 return "a process died a moment ago with requests in flight; ask again in a minute"
@@ -224,7 +224,7 @@ class Allowance:
         return ""
 
 
-def _store(conn: DriverConnection, ledger: Ledger, scopes: Scopes, clock: SystemClock) -> None:
+def _store(conn: DriverConnection, ledger: Ledger, scopes: Scopes, clock: Clock) -> None:
     run_cycle(
         conn,
         Cycle(

@@ -20,10 +20,9 @@ from batchrunner.options import WAY, CallOptions
 from batchrunner.store import processes
 from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.holder import go_on_from
 from batchrunner.store.inspection import holder_of
 from batchrunner.store.processes import Process
-from batchrunner.store.runs import driver, run_by_id
+from batchrunner.store.runs import run_by_id
 from batchrunner.views import Listener
 
 #: How often a process that does not follow looks whether its run was taken up.
@@ -50,8 +49,7 @@ async def run_session(
     """
     with db.write() as connection:
         is_alone = not db.is_sent_from()
-        clock = go_on_from(driver(connection), is_alone=is_alone)
-        db.check_clock(connection, clock)
+        clock = db.clock(connection, is_alone=is_alone)
     deadline = None if call.max_time_s is None else clock.now() + call.max_time_s * 1000.0
     longest_s = call.longest_wait_s
     own = {

@@ -42,8 +42,6 @@ _TURN_MS: Final = 1_000.0
 _BEAT_MS: Final = 5_000.0
 #: Nothing came back.
 _NOTHING: Final = prepare_settling((), {}, packs=False)
-#: How often the machine's clock is compared with the server's (milliseconds).
-_CHECK_MS: Final = 5_000.0
 
 
 class Shared(NamedTuple):
@@ -94,8 +92,6 @@ class Sharing:
         #: The limits' version, and the time (steady ms), of the last turn.
         self._limits = -1
         self._turned_at = float("-inf")
-        #: When the machine's clock is compared with the server's again.
-        self._check_at = float("-inf")
 
     def is_due(self, runs: Collection[LiveRun]) -> bool:
         """Whether a turn is wanted though nothing came back.
@@ -134,9 +130,6 @@ class Sharing:
                 self._n_losses = self._writer.n_losses
                 self._shared.doubt()
                 self._versions.clear()
-            if self._clock.now() >= self._check_at:
-                statements.check_clock(conn, self._clock)
-                self._check_at = self._clock.now() + _CHECK_MS
             settled = settle(conn, settling)
             versions = {scope: self._versions.get(scope, -1) for scope in scopes}
             seen = statements.look(conn, self._worker, versions=versions, runs=[*live])

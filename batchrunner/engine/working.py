@@ -15,10 +15,9 @@ from batchrunner.engine.sharing import Shared
 from batchrunner.engine.stops import Stops
 from batchrunner.errors import AwayError
 from batchrunner.failpoints import hit
-from batchrunner.store import processes, workers
+from batchrunner.store import processes, sharing, workers
 from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.holder import go_on_from
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
 from batchrunner.views import Listener
@@ -54,9 +53,8 @@ async def work(
             pass
     try:
         with db.write() as connection:
-            clock = go_on_from(driver(connection), is_alone=False)
-            # Before anything is stored that others would go on from.
-            db.check_clock(connection, clock)
+            is_alone = not sharing.is_any_left(driver(connection), db.is_alive)
+            clock = db.clock(connection, is_alone=is_alone)
             workers.begin(driver(connection), process.id, offers.wanted.tags)
         processes.set_role(db, process, "worker")
         waiter = Waiter(

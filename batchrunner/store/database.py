@@ -203,8 +203,11 @@ class Database(Protocol):
         """Turn the errors of a driver and of the system into ours, within the context."""
         ...
 
-    def check_clock(self, connection: Connection, clock: Clock) -> None:
-        """Raise :class:`DatabaseError` where this machine's clock is not that of others who send from it."""
+    def clock(self, connection: Connection, *, is_alone: bool) -> Clock:
+        """Return the clock of whoever sends from it, in a writing transaction.
+
+        ``is_alone`` is false where another process may be sending.
+        """
         ...
 
     def queue(self) -> Queue:

@@ -1,4 +1,4 @@
-"""What a process that sends takes over: the clock of those before it, runs, and their lanes.
+"""What a process that sends takes over: runs, and their lanes.
 
 Every function takes the writer's connection inside a transaction that somebody else began and will
 commit.
@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from batchrunner.clock import LastSeen, SystemClock
 from batchrunner.models import JobCounts, ModelId, RunId, ScopeId
 from batchrunner.store import waits
 from batchrunner.store.driver import DriverConnection
@@ -20,8 +19,6 @@ from batchrunner.views import RequestCounts
 __all__ = [
     "LaneRow",
     "RunRow",
-    "go_on_from",
-    "last_seen",
     "load_lanes",
     "load_run",
     "load_totals",
@@ -60,34 +57,6 @@ class LaneRow(NamedTuple):
     fresh: bool
     #: Earliest ``not_before`` (steady ms) of its held-back retries.
     next_due: int | None
-
-
-def last_seen(conn: DriverConnection) -> LastSeen:
-    """Return what former processes stored of steady time."""
-    stored = dict(
-        conn.execute("SELECT key, value FROM meta WHERE key IN ('seen_at', 'clock')").fetchall()
-    )
-    offset, boot = json.loads(stored.get("clock", '[0.0, ""]'))
-    return LastSeen(float(stored.get("seen_at", 0.0)), offset, boot)
-
-
-def go_on_from(conn: DriverConnection, *, is_alone: bool) -> SystemClock:
-    """Return the clock of a process that begins, and store what the next one goes on from.
-
-    ``is_alone`` is false where another sends.
-    """
-    last = last_seen(conn)
-    clock = SystemClock(last, is_alone=is_alone)
-    if clock.boot and (clock.offset, clock.boot) != last[1:]:
-        conn.executemany(
-            "INSERT INTO meta (key, value) VALUES (?, ?)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [
-                ("clock", json.dumps([clock.offset, clock.boot])),
-                ("seen_at", str(int(clock.now()))),
-            ],
-        )
-    return clock
 
 
 def load_run(conn: DriverConnection, run_id: RunId) -> RunRow | None:

@@ -13,12 +13,10 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from batchrunner.clock import SystemClock
 from batchrunner.errors import BusyError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import JobState, RunId, job_id
 from batchrunner.options import JobFilter
-from batchrunner.store import holder
 from batchrunner.store.asked import keep_asked
 from batchrunner.store.choose import JOB, chosen, run_range
 from batchrunner.store.codecs import Codec, codecs_of, plain_body, register_plain
@@ -172,7 +170,7 @@ def rescue_orphans(
     try:
         with session.transaction() as connection:
             conn = driver(connection)
-            clock = SystemClock(holder.last_seen(conn))
+            clock = db.clock(connection, is_alone=True)
             rescue(
                 conn,
                 now=int(clock.now()),

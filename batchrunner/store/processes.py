@@ -106,7 +106,8 @@ def sweep_dead_processes(db: Database) -> int:
     """Remove the rows and lock files of processes that are gone; return how many rows."""
     with db.write() as connection:
         conn = driver(connection)
-        rows = conn.execute("SELECT id, lock_file FROM process").fetchall()
+        # A worker may have lost its lock with its connection: others of the queue tell the dead.
+        rows = conn.execute("SELECT id, lock_file FROM process WHERE role != 'worker'").fetchall()
         is_alive = db.who_is_alive()
         dead = [id_ for id_, lock_file in rows if not is_alive(lock_file)]
         for process_id in dead:

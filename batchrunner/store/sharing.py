@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from batchrunner.clock import Clock
 from batchrunner.core.admission import DirtySlot
 from batchrunner.core.time_use import HANDED_OVER
 from batchrunner.errors import DatabaseError
@@ -21,6 +20,7 @@ from batchrunner.store import waits
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.processes import forget_waits
 from batchrunner.store.scopes import STANDING, Standing
+from batchrunner.store.server_clock import STEADY
 from batchrunner.store.worker_runs import forget_kept
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "LIVES",
     "NOW",
     "Seen",
-    "check_clock",
     "end_of",
     "forget_dead",
     "hand_on",
@@ -49,13 +48,13 @@ LEASE_MS: Final = 45_000
 #: One whose lock is free may have lost its connection alone, and comes back: after so long it is dead.
 _QUIET_MS: Final = 5_000
 
-#: What a machine's clocks may differ by from the server's (ms). Two workers are then less than a slot of
-#: the ledger apart, which is what it keeps free beside each window.
-_APART_MS: Final = 100.0
-#: The server's clock, epoch ms: every worker's leases are measured by it.
-NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+#: Steady time as the server tells it (epoch ms): every worker's leases are measured by it.
+NOW: Final = STEADY
 #: When the server was started: nobody has a lock from before that.
-_STARTED: Final = "CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000 AS BIGINT)"
+_STARTED: Final = (
+    f"({NOW} - CAST(extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) * 1000"
+    " AS BIGINT))"
+)
 #: Which leases of locks hold: after a start of the server all get the time to be kept again.
 LIVES: Final = (
     f"(until_at > {NOW} OR ({_STARTED} > {NOW} - {LEASE_MS} AND until_at > {_STARTED} - 600000))"
@@ -88,25 +87,6 @@ class Seen(NamedTuple):
     counts: dict[RunId, JobCounts]
     #: Runs that have stopped with work left, and why.
     ended: dict[RunId, Waiting]
-
-
-def check_clock(conn: DriverConnection, clock: Clock) -> None:
-    """Raise :class:`DatabaseError` where this machine's clocks are not the server's.
-
-    Whoever shares a ledger books by its own clocks: with others' a minute would hold more than its limit.
-    """
-    before = (clock.now(), clock.wall())
-    (server,) = conn.execute(f"SELECT {NOW}").fetchone()
-    after = (clock.now(), clock.wall())
-    for early, late in zip(before, after, strict=True):
-        apart = max(early - server, server - late)
-        if apart > _APART_MS:
-            ahead = "ahead of" if early > server else "behind"
-            raise DatabaseError(
-                f"This machine's clock is {apart / 1000:.1f} s {ahead} that of the database's server; the"
-                " limits are kept by both.",
-                fix="Set both clocks by the network (chronyc makestep, timedatectl set-ntp true), then start it again.",
-            )
 
 
 def look(

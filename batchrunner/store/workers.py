@@ -13,12 +13,11 @@ import msgspec
 
 from batchrunner.models import RunId
 from batchrunner.store.driver import DriverConnection
+from batchrunner.store.server_clock import STEADY
 from batchrunner.views import WorkerView
 
 __all__ = ["NO_WORKERS", "Workers", "begin", "keep", "leave", "load"]
 
-#: The server's clock, epoch ms, as beats are written by it.
-_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 _THESE: Final = "(SELECT value FROM json_each(?))"
 
 
@@ -96,7 +95,7 @@ def load(
         _Row._make(row)
         for row in conn.execute(
             'SELECT id, pid, host, "user", since, lock_file, tags, beat_at,'  # noqa: S608 (a constant)
-            f" {_NOW} - coalesce(beat_at, since) FROM process WHERE role = 'worker' ORDER BY since, id"
+            f" {STEADY} - coalesce(beat_at, since) FROM process WHERE role = 'worker' ORDER BY since, id"
         ).fetchall()
     ]
     is_alive = who_is_alive()

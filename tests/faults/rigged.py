@@ -4,6 +4,7 @@ The rig is a JSON object; each key is one thing that is not as it should be:
 
     "disk":   fields of :class:`tests.faults.sick_disk.Sickness`
     "clock":  a file with the wall clock's error in seconds, read at each look at the clock
+    "boot":   a file with the name of this machine's boot: it is another one than it is
     "names":  {"host": NAME, "gone": FILE}: NAME is this machine, while FILE is not there
     "engine": {NAME: VALUE} constants of ``batchrunner.engine.lookout``, for shorter tests
 
@@ -34,6 +35,12 @@ def _rig_clock(error: str) -> None:
     time.time_ns = lambda: int(time.time() * 1e9)
 
 
+def _rig_boot(name: str) -> None:
+    from batchrunner import clock  # noqa: PLC0415 (the calendar comes first)
+
+    vars(clock)["_BOOT"] = Path(name)
+
+
 def _rig_names(told: Mapping[str, str]) -> None:
     true, gone = socket.getaddrinfo, Path(told["gone"])
     # uvloop asks the system by itself.
@@ -59,7 +66,13 @@ def _rig_engine(told: Mapping[str, Any]) -> None:
     vars(lookout).update(told)
 
 
-_RIGS = {"disk": _rig_disk, "clock": _rig_clock, "names": _rig_names, "engine": _rig_engine}
+_RIGS = {
+    "disk": _rig_disk,
+    "clock": _rig_clock,
+    "boot": _rig_boot,
+    "names": _rig_names,
+    "engine": _rig_engine,
+}
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from batchrunner import clock
 from batchrunner.clock import LastSeen, SystemClock
-from batchrunner.store.holder import go_on_from, last_seen
 from batchrunner.store.runs import driver
+from batchrunner.store.seen import go_on_from, last_seen
 from batchrunner.store.sqlite.database import FileDatabase
 
 NOW = 1_790_000_000.0

@@ -43,7 +43,8 @@ from batchrunner.store.postgres.sockets import sound_out
 from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
 from batchrunner.store.schema import Standing
-from batchrunner.store.sharing import LIVES, check_clock
+from batchrunner.store.server_clock import ServerClock
+from batchrunner.store.sharing import LIVES
 from batchrunner.store.workers import Workers
 
 __all__ = ["PgDatabase"]
@@ -99,6 +100,7 @@ class PgDatabase:
         self._is_pooled = place.is_pooled
         self._has_leases = False
         self.beats = Beats(self._executed)
+        self._clock: ServerClock | None = None
         self.close = weakref.finalize(self, _close, self._portal, self._connections)
 
     @classmethod
@@ -287,9 +289,10 @@ class PgDatabase:
         self._sender = self._lock(SENDING)
         return self._sender
 
-    def check_clock(self, connection: Connection, clock: Clock) -> None:
-        """Raise :class:`DatabaseError` where this machine's clocks are not the server's."""
-        check_clock(driver(connection), clock)
+    def clock(self, connection: Connection, *, is_alone: bool) -> Clock:
+        """Return the server's clock, which the writer reads again and again."""
+        self._clock = ServerClock(driver(connection), is_alone=is_alone)
+        return self._clock
 
     def queue(self) -> Queue:
         """Return what workers share."""
@@ -393,7 +396,7 @@ class PgDatabase:
         held = lock.connection if lock is not None else None
         connection = self.connect() if held is None else held
         lasting = Lasting(self, connection, None if held is None else lock, patience)
-        writer = PgWriter(lasting, self._portal, self.place)
+        writer = PgWriter(lasting, self._portal, self.place, self._clock)
         try:
             yield writer
         finally:

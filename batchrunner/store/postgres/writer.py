@@ -20,6 +20,7 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.postgres.faults import translated
 from batchrunner.store.postgres.lasting import TURN_S, Lasting
 from batchrunner.store.postgres.portal import Portal
+from batchrunner.store.server_clock import ServerClock
 
 __all__ = ["PgWriter"]
 
@@ -31,8 +32,11 @@ class PgWriter:
 
     packs: ClassVar[bool] = False
 
-    def __init__(self, lasting: Lasting, portal: Portal, place: Server) -> None:
-        """Wrap an open connection."""
+    def __init__(
+        self, lasting: Lasting, portal: Portal, place: Server, clock: ServerClock | None
+    ) -> None:
+        """Wrap an open connection; ``clock``: what is read with each look at others' changes."""
+        self._clock = clock
         self._lasting = lasting
         self._portal = portal
         self._place = place
@@ -149,10 +153,16 @@ class PgWriter:
 
     async def data_version(self) -> int:
         """Return a number that changes whenever another connection has committed."""
-        rows = await self.query(
-            lambda conn: conn.execute("SELECT value FROM meta WHERE key = 'changes'").fetchall()
-        )
-        return int(rows[0][0]) if rows else 0
+        clock = self._clock
+        if clock is None:
+            rows = await self.query(
+                lambda conn: conn.execute("SELECT value FROM meta WHERE key = 'changes'").fetchall()
+            )
+            return int(rows[0][0]) if rows else 0
+        n_changes, is_set = await self.query(clock.look)
+        if is_set:
+            await self.transact(clock.mend)
+        return n_changes
 
     async def checkpoint(self, mode: CheckpointMode = "PASSIVE") -> bool:  # noqa: ARG002
         """The server checkpoints by itself."""

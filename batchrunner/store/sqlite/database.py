@@ -21,8 +21,9 @@ from batchrunner.clock import Clock
 from batchrunner.errors import UsageError
 from batchrunner.models import RunId
 from batchrunner.store.database import Patience, Queue, Writer
-from batchrunner.store.driver import Connection, Lock
+from batchrunner.store.driver import Connection, Lock, driver
 from batchrunner.store.faults import translated
+from batchrunner.store.seen import go_on_from
 from batchrunner.store.sqlite.building import (
     build,
     check_sqlite,
@@ -141,8 +142,9 @@ class FileDatabase:
         """Return what workers share. Raises :class:`UsageError`: a file has one sender."""
         raise no_queue(self.path)
 
-    def check_clock(self, connection: Connection, clock: Clock) -> None:
-        """Everybody who sends from a file has this machine's clock."""
+    def clock(self, connection: Connection, *, is_alone: bool) -> Clock:
+        """Return this machine's clocks, which go on from where former processes were."""
+        return go_on_from(driver(connection), is_alone=is_alone)
 
     def is_sent_from(self) -> bool:
         """Return whether a process holds the sender lock now."""
