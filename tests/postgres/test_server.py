@@ -17,7 +17,7 @@ from batchrunner.places import Server, place_of
 from batchrunner.store.maintenance import check
 from batchrunner.store.opening import open_database
 from batchrunner.store.postgres.database import PgDatabase
-from batchrunner.store.processes import register_process, sweep_dead_processes
+from batchrunner.store.processes import Role, register_process, sweep_dead_processes
 from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
 from tests.integration.house import House, until
@@ -271,7 +271,8 @@ def test_a_refused_file_leaves_a_queue_with_nothing_to_carry_on(house: House) ->
 def test_who_lives_is_asked_once_for_all(place: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each worker looks at all others each second: that costs a statement, not one a worker."""
     db = PgDatabase.open_at(place, create=True)
-    attached = [register_process(db, "worker", now_ms=n) for n in range(5)]
+    roles: list[Role] = [*["worker"] * 5, *["follower"] * 4]  # type: ignore[list-item]
+    attached = [register_process(db, role, now_ms=n) for n, role in enumerate(roles)]
     asked = []
     held = db._held
     monkeypatch.setattr(db, "_held", lambda: asked.append(1) or held())
@@ -283,5 +284,6 @@ def test_who_lives_is_asked_once_for_all(place: Server, monkeypatch: pytest.Monk
         process.lock.release()
     with db.read() as connection:
         assert len(db.workers(connection, []).of(RunId(1))) == 1
+    # Dead workers are told by the workers of the queue.
     assert sweep_dead_processes(db) == 4
     db.close()
