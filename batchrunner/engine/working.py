@@ -18,6 +18,7 @@ from batchrunner.failpoints import hit
 from batchrunner.store import processes, sharing, workers
 from batchrunner.store.database import Database
 from batchrunner.store.driver import DriverConnection
+from batchrunner.store.inspection import holder_of
 from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
 from batchrunner.views import Listener
@@ -43,9 +44,13 @@ async def work(
     lock = queue.worker_lock(process.id)
     told = asyncio.Event()
     stops.watch(told.set)
+    is_told = False
     while not lock.try_acquire():
         if stops.asked:
             return
+        if listener is not None and not is_told:
+            listener.notice(_waits_for(db))
+            is_told = True
         try:
             async with asyncio.timeout(_LOOK_S):
                 await told.wait()
@@ -78,6 +83,14 @@ async def work(
         hit("leave.before")
     finally:
         lock.release()
+
+
+def _waits_for(db: Database) -> str:
+    """Return what a worker says before it waits for the one that sends alone."""
+    with db.read() as connection:
+        holder = holder_of(connection, db)
+    who = "another process" if holder is None else f"process {holder.pid} on {holder.host}"
+    return f"{who} sends from this database alone; waiting until it has ended"
 
 
 def _known_again(conn: DriverConnection, process: Process, tags: Collection[str]) -> None:

@@ -200,3 +200,22 @@ def test_terminated_it_gives_back_what_it_has_not_sent_and_waits_for_the_rest(
     completes(house, "jobs")
     assert worker(house, other.process.pid).answered == 39
     assert house.status().requests.interrupted == 4
+
+
+@pytest.mark.slow
+def test_a_worker_beside_one_that_sends_alone_says_that_it_waits(
+    house: House, api: ApiServer, store: Store
+) -> None:
+    """It names who sends, and goes on with the queue when that one has ended."""
+    api.script([{"delay_s": 0.2}])
+    store("later", 2)
+    store("first", 400, "-c", "1")
+    alone = house.start("resume", "first", "--json")
+    alone.sees("job.completed")
+    waits = start(house)
+    waits.says(f"process {alone.process.pid} on ")
+    assert "sends from this database alone; waiting until it has ended" in waits.so_far.err
+    assert waits.so_far.events == []
+    alone.send(signal.SIGINT)
+    alone.ended(130)
+    completes(house, "later")
