@@ -16,7 +16,7 @@ from batchrunner.models import JobCounts
 __all__ = ["Company"]
 
 #: After others' first request came back without an answer its worker has so long to say what that means.
-AFTERMATH_MS: Final = 3_000.0
+AFTERMATH_MS: Final = 5_000.0
 #: Nobody waits longer than this for others' first answer.
 PATIENCE_MS: Final = 30_000.0
 
@@ -24,8 +24,12 @@ PATIENCE_MS: Final = 30_000.0
 class Company:
     """One run's other workers, as its counts tell of them."""
 
-    def __init__(self) -> None:
-        """Begin as one that has not looked yet."""
+    def __init__(self, *, is_led: bool = False) -> None:
+        """Begin as one that has not looked yet; ``is_led``: another had the run before.
+
+        What that one has sent may have come back just now, and what it means not be said yet.
+        """
+        self._is_led = is_led
         #: Jobs that were over, failed, and the time (steady ms), at the first look.
         self._over_at_first: int | None = None
         self._failed_at_first = 0
@@ -40,6 +44,7 @@ class Company:
         if self._over_at_first is None:
             self._over_at_first, self._failed_at_first = n_over, counts.failed
             self._began_at = now
+            self._held_until = now + AFTERMATH_MS if self._is_led else 0.0
         is_open = not is_proved and n_over == self._over_at_first
         if not is_open or now - self._began_at > PATIENCE_MS:
             self._held_until = 0.0
@@ -49,9 +54,13 @@ class Company:
         if not counts.completed and counts.failed < SAME_ERROR_JOBS:
             self._most = max(0, SAME_ERROR_JOBS - counts.failed - counts.running)
 
+    def is_holding(self, now: float) -> bool:
+        """Whether nothing goes out before it is known what others' first request came to."""
+        return now < self._held_until
+
     def room(self, room: int, now: float) -> int:
         """Return how many more jobs may be claimed here, of ``room``."""
-        if now < self._held_until:
+        if self.is_holding(now):
             return 0
         return room if self._most is None else min(room, self._most)
 

@@ -103,7 +103,7 @@ class Sharing:
         return (
             now - self._turned_at >= (_TURN_MS if runs else _BEAT_MS)
             or self._limits != self._ledger.version
-            or any(_may_claim(run, now) for run in runs)
+            or any(_may_claim(run, now) or _is_held(run, now) for run in runs)
         )
 
     @asynccontextmanager
@@ -211,6 +211,11 @@ def _scopes_of(run: LiveRun) -> Iterator[ScopeId]:
     yield run.account.id
     for lane in run.lanes.values():
         yield lane.pool.id
+
+
+def _is_held(run: LiveRun, now: float) -> bool:
+    """Whether a run waits for what becomes of others' first request, which a turn tells."""
+    return run.company is not None and run.company.is_holding(now)
 
 
 def _may_claim(run: LiveRun, now: float) -> bool:

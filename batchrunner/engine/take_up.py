@@ -79,7 +79,10 @@ class TakeUp:
         purse = await self._binding.purse(row)
         now, wall = self._clock.now(), int(self._clock.wall())
 
-        def take(conn: DriverConnection) -> LiveRun:
+        def take(conn: DriverConnection) -> LiveRun | None:
+            if self._is_shared and run_id not in sharing.ready_runs(conn):
+                # Another worker has stopped it since it was looked at.
+                return None
             account_id = account_to_send_with(
                 conn,
                 run_id,
@@ -105,7 +108,7 @@ class TakeUp:
                 streak=Streak(limits.max_wait_s),
                 started_at=now,
                 tells=tells,
-                company=Company() if self._is_shared else None,
+                company=Company(is_led=not tells) if self._is_shared else None,
             )
             totals = statements.load_totals(conn, run_id)
             run.requests, run.input_tokens, run.output_tokens, run.cost_usd = totals
@@ -118,6 +121,8 @@ class TakeUp:
             return run
 
         run = await self._writer.compute(take)
+        if run is None:
+            return
         for scope in (run.account, *(lane.pool for lane in run.lanes.values())):
             if scope.pause.reason is WaitingReason.SPEND_LIMIT:
                 # A person may have raised it; who asks for the run asks the provider again, once.

@@ -52,8 +52,10 @@ def test_what_a_killed_worker_had_in_flight_stays_counted(
     replies(api, MOST, delay_s=1.0)
     dear.jobs(80, max_tokens=MOST)
     dear.run(*submit(dear, "-c", "6", "--max-cost", "40", "--no-run"), code=0)
-    first, *others = [start(dear) for _ in range(n_workers)]
-    first.sees("job.completed", 2)
+    first = start(dear)
+    first.sees("job.completed")
+    others = [start(dear) for _ in range(n_workers - 1)]
+    first.until(lambda: dear.counts().running > 1, "some are in flight")
     first.kill()
     replies(api, MOST, delay_s=0.1)
     for worker in others:
