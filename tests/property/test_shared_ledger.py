@@ -52,16 +52,25 @@ class Worker:
             )
         self._shared = SharedLedger(self.ledger)
         self._seen = 0
+        self._is_doubting = False
 
     def begin(self) -> None:
         """Take what others have stored."""
         store, fresh = self._store, set(self._shared.fresh)
         changed = set(store.log[self._seen :])
         changed |= {key for key in store.rows if key[0] in fresh} if fresh else set()
-        self._shared.take(DirtySlot(*key, store.rows[key]) for key in changed)
+        if self._is_doubting:
+            changed, self._is_doubting = set(store.rows), False
+        rows = [DirtySlot(*key, store.rows[key]) for key in changed if key in store.rows]
+        self._shared.take(rows, (ACCOUNT, POOL))
         for scope, pace in store.pace.items():
             self.ledger[scope].adopt_pace(*pace)
         self._seen = len(store.log)
+
+    def lose(self) -> None:
+        """Have the store be another one, which may have less."""
+        self._shared.doubt()
+        self._is_doubting = True
 
     def end(self) -> None:
         """Store what is booked."""
@@ -74,6 +83,29 @@ class Worker:
         for scope in (ACCOUNT, POOL):
             ledger = self.ledger[scope]
             store.pace[scope] = (ledger.next_send_at, ledger.stored_last_send_at)
+
+
+def test_what_a_fail_over_has_lost_is_stored_again() -> None:
+    """Where the store has less than was stored, who stored it counts on, and all others learn of it again."""
+    store = Store([Cap("rpm", 60, None, "flag")])
+    one, other = Worker(store), Worker(store)
+    for worker in (one, other):
+        worker.begin()
+        for _ in range(3):
+            assert isinstance(worker.ledger.reserve(ACCOUNT, POOL, START, START, MINUTE), Grant)
+        worker.end()
+    before = dict(store.rows)
+    for key in list(store.rows)[1:]:
+        # As a replica that was behind: one row is gone, others are there in part.
+        store.rows[key] -= 1
+    del store.rows[next(iter(before))]
+    for worker in (one, other):
+        worker.lose()
+        worker.begin()
+        worker.end()
+    assert {key: store.rows[key] for key in before} == before
+    one.begin()
+    assert sum(one.ledger[ACCOUNT].minute.counts.values()) == 6
 
 
 def drive(

@@ -42,7 +42,12 @@ def move(_scene: LiveScene, run: LiveRun) -> None:
     run.account = ScopeLedger(ScopeId(77))
 
 
-@pytest.mark.parametrize("why", [stop, hold, pause, move], ids=lambda f: f.__name__)
+def lapse(scene: LiveScene, _run: LiveRun) -> None:
+    """Have others be allowed to take its job over."""
+    scene.gate.lease_until = NOW - 1.0
+
+
+@pytest.mark.parametrize("why", [stop, hold, pause, move, lapse], ids=lambda f: f.__name__)
 async def test_what_is_refused_gives_its_allowance_back_once(why: object) -> None:
     """A claim that may not go any more is refused at both doors, and its usage is given back exactly once."""
     scene = LiveScene(RPM)
