@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,7 +26,9 @@ from batchrunner.app import Batchrunner
 from batchrunner.models import JobCounts
 from batchrunner.options import ExportOptions, JobFilter
 from batchrunner.views import JobDetail, JobView, RunView
+from tests.integration import warm
 
+_PROGRAM: Final[tuple[str, ...]] = ("-m", "batchrunner")
 #: Nothing here takes longer; a machine that is busy elsewhere is waited for.
 PATIENCE_S: Final = 30.0
 
@@ -78,15 +80,31 @@ class Done:
 class Running:
     """A command that goes on; its output is in files, so that it never blocks on a pipe."""
 
-    def __init__(self, command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
-        """Start it."""
+    def __init__(
+        self,
+        program: Sequence[str],
+        args: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        *,
+        is_warm: bool,
+    ) -> None:
+        """Start it; ``is_warm``: forked from a process that has imported the program."""
         logs = folder.with_name(f"{folder.name}-logs")
         logs.mkdir(exist_ok=True)
         n = len(list(logs.iterdir()))
         self._out, self._err = logs / f"{n}.out", logs / f"{n}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process: subprocess.Popen[bytes] | warm.Forked
+            if is_warm:
+                with Path(os.devnull).open("rb") as nothing:
+                    fds = nothing.fileno(), out.fileno(), err.fileno()
+                    self.process = warm.spawn(
+                        args, cwd=folder, env=environ, fds=fds, is_session=True
+                    )
+                return
             self.process = subprocess.Popen(
-                command,
+                [sys.executable, *program, *args],
                 cwd=folder,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
@@ -154,7 +172,9 @@ class House:
             "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         }
         #: What the commands are of; a test may have them run in a rigged world (tests/faults).
-        self.program: tuple[str, ...] = ("-m", "batchrunner")
+        self.program = _PROGRAM
+        #: Whether each command is an interpreter of its own from the start.
+        self.is_cold = False
         self._started: list[Running] = []
 
     # --- files
@@ -181,8 +201,8 @@ class House:
 
     def start(self, *args: str, environ: Mapping[str, str] | None = None) -> Running:
         """Start a command; it is killed at the end of the test if it still runs."""
-        command = [sys.executable, *self.program, *args]
-        running = Running(command, self.folder, {**self.environ, **(environ or {})})
+        said = {**self.environ, **(environ or {})}
+        running = Running(self.program, args, self.folder, said, is_warm=self._may_fork(said))
         self._started.append(running)
         return running
 
@@ -195,21 +215,31 @@ class House:
         timeout: float = PATIENCE_S,
     ) -> Done:
         """Run a command to its end; ``code`` is the exit code it must have (``None``: any)."""
-        given: dict[str, Any] = (
-            {"input": stdin or b""} if isinstance(stdin, bytes | None) else {"stdin": stdin}
-        )
-        ended = subprocess.run(
-            [sys.executable, *self.program, *args],
-            cwd=self.folder,
-            env={**self.environ, **(environ or {})},
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-            **given,
-        )
-        done = Done(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+        said = {**self.environ, **(environ or {})}
+        if self._may_fork(said):
+            returned, out, err = warm.run(
+                args, cwd=self.folder, env=said, stdin=stdin or b"", timeout=timeout
+            )
+        else:
+            given: dict[str, Any] = (
+                {"input": stdin or b""} if isinstance(stdin, bytes | None) else {"stdin": stdin}
+            )
+            ended = subprocess.run(
+                [sys.executable, *self.program, *args],
+                cwd=self.folder,
+                env=said,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                **given,
+            )
+            returned, out, err = ended.returncode, ended.stdout, ended.stderr
+        done = Done(returned, out.decode(), err.decode())
         assert code is None or done.code == code, done
         return done
+
+    def _may_fork(self, environ: Mapping[str, str]) -> bool:
+        return not self.is_cold and self.program == _PROGRAM and warm.is_alike(environ)
 
     @property
     def to_api(self) -> tuple[str, ...]:

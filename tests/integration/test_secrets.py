@@ -139,6 +139,7 @@ def test_no_process_shows_a_key(house: House, api: ApiServer) -> None:
     """Neither the command line nor the title of a process that sends holds a key from its environment."""
     api.script([{"fault": "hang"}])
     house.jobs(1)
+    house.is_cold = True
     running = house.start_submit(environ={"ANTHROPIC_API_KEY": KEY})
     running.until(api.requests, "a request")
     place = Path("/proc", str(running.process.pid))
