@@ -67,7 +67,9 @@ class Company:
     def is_to_ask(self, counts: JobCounts) -> bool:
         """Whether it is to be asked if all jobs failed alike: so many have, and none completed."""
         n = counts.failed - self._failed_at_first
-        if counts.completed or n < SAME_ERROR_JOBS or n == self._n_asked:
-            return False
-        self._n_asked = n
-        return True
+        has_looked = self._over_at_first is not None
+        return has_looked and not counts.completed and n >= SAME_ERROR_JOBS and n != self._n_asked
+
+    def asked(self, counts: JobCounts) -> None:
+        """Note that it was, and that they had not."""
+        self._n_asked = counts.failed - self._failed_at_first

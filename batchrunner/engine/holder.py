@@ -460,7 +460,9 @@ class Holder:
 
     def _is_unstored(self, run: LiveRun) -> bool:
         """Whether something came back of a run that is not settled yet: till then it looks like others'."""
-        return bool(run.streak.n_open) or any(s.run_id == run.id for s in self._settles)
+        kept = self._commits.kept
+        waiting = [*self._settles, *(kept.settles if kept else ())]
+        return bool(run.streak.n_open) or any(s.run_id == run.id for s in waiting)
 
     def _take_back(self, run: LiveRun) -> None:
         """Give back what is claimed while every sender is busy, or gone after a second Ctrl-C."""

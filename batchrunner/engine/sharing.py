@@ -7,7 +7,7 @@ pure planner may decide as if it were alone. What it decides is committed at the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.engine.verdict_words import stop_alike
 from batchrunner.errors import LostTurnError
 from batchrunner.failpoints import hit
-from batchrunner.models import ScopeId, WaitingReason
+from batchrunner.models import RunId, ScopeId, WaitingReason
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
@@ -32,7 +32,7 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Cycle
 from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.store.settling import Settling, compress, prepare_settling, settle
-from batchrunner.store.stops import alike
+from batchrunner.store.stops import Alike, alike
 from batchrunner.store.worker_runs import Money
 
 __all__ = ["Shared", "Sharing", "Turn"]
@@ -60,6 +60,16 @@ class Turn(NamedTuple):
     scopes: Collection[ScopeId]
     #: What it has settled.
     settled: Settling
+
+
+class _Begun(NamedTuple):
+    """What a turn's transaction began with."""
+
+    settled: Settling
+    seen: statements.Seen
+    money: Money | None
+    #: Runs of which so many jobs have failed: those that did alike, if all did.
+    failed: Mapping[RunId, Alike | None]
 
 
 class Sharing:
@@ -123,7 +133,7 @@ class Sharing:
         scopes |= {*of, *self._ledger.unstored(), *self._scopes.unstored()}
         asked_at = 0.0
 
-        def begin(conn: DriverConnection) -> tuple[Settling, statements.Seen, Money | None]:
+        def begin(conn: DriverConnection) -> _Begun:
             nonlocal asked_at
             asked_at = self._clock.now()
             if self._writer.n_losses != self._n_losses:
@@ -134,10 +144,18 @@ class Sharing:
             versions = {scope: self._versions.get(scope, -1) for scope in scopes}
             seen = statements.look(conn, self._worker, versions=versions, runs=[*live])
             # After the accounts: locks are taken in one order.
-            return settled, seen, self.purses.look(conn, live.values())
+            money = self.purses.look(conn, live.values())
+            failed = {
+                run.id: alike(conn, run.id)
+                for run in live.values()
+                if (counts := seen.counts.get(run.id)) is not None
+                and run.company is not None
+                and run.company.is_to_ask(counts)
+            }
+            return _Begun(settled, seen, money, failed)
 
         turn = self._writer.turn(begin, before=partial(compress, settling))
-        async with turn as (settled, seen, money):
+        async with turn as (settled, seen, money, failed):
             self._turned_at, self._limits = self._clock.now(), self._ledger.version
             self._shared.take(seen.slots, scopes)
             self._versions.update(seen.versions)
@@ -145,7 +163,7 @@ class Sharing:
                 self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
                 live[run_id].counts = counts
-            await self._meet(live.values(), seen)
+            self._meet(live.values(), seen, failed)
             self.purses.take(live, money)
             hit("turn.begun")
             try:
@@ -156,7 +174,9 @@ class Sharing:
         # Others have heard of this worker then at the latest: nobody else has its jobs for a lease.
         self._gate.lease_until = asked_at + MAX_LATE_MS
 
-    async def _meet(self, runs: Iterable[LiveRun], seen: statements.Seen) -> None:
+    def _meet(
+        self, runs: Iterable[LiveRun], seen: statements.Seen, failed: Mapping[RunId, Alike | None]
+    ) -> None:
         """See what others have of the runs, and what they have ended."""
         now = self._clock.now()
         for run in runs:
@@ -166,10 +186,10 @@ class Sharing:
             if run.company is None:
                 continue
             run.company.look(run.counts, outstanding=run.outstanding, is_proved=run.proved, now=now)
-            if run.stop is None and run.company.is_to_ask(run.counts):
-                failed = await self._writer.query(partial(alike, run_id=run.id))
-                if failed is not None:
-                    stop_alike(run, failed)
+            if run.id in failed:
+                run.company.asked(run.counts)
+            if run.stop is None and (all_alike := failed.get(run.id)) is not None:
+                stop_alike(run, all_alike)
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:
         """Note what this turn's commit has stored."""

@@ -62,6 +62,7 @@ def test_whether_all_failed_alike_is_asked_once_a_failure() -> None:
     look(company, 0, pending=90, failed=3)
     assert not company.is_to_ask(JobCounts(failed=12))
     assert company.is_to_ask(JobCounts(failed=13))
+    company.asked(JobCounts(failed=13))
     assert not company.is_to_ask(JobCounts(failed=13))
     assert company.is_to_ask(JobCounts(failed=14))
     assert not company.is_to_ask(JobCounts(failed=15, completed=1))
