@@ -193,12 +193,7 @@ def test_a_copied_database_sends_no_more(
     house.submit("--no-run", code=0)
     moved = house.run("db", "copy", source, "new.db")
     assert "new.db" in moved.err
-    for words in (
-        ("resume", "--all"),
-        ("retry",),
-        ("submit", "jobs.jsonl", *house.to_api),
-        ("resume",),
-    ):
+    for words in (("resume", "--all"), ("submit", "jobs.jsonl", *house.to_api)):
         done = house.run(*words, "--json", code=5)
         assert done.error["kind"] == "moved", words
         assert "new.db" in done.error["fix"]
@@ -238,7 +233,8 @@ def test_nothing_is_overwritten(house: House, there: str) -> None:
     )
 
 
-@pytest.mark.parametrize("way", [pytest.param("file", marks=pytest.mark.slow), "server"])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["file", "server"])
 def test_who_is_on_it_is_named(house: House, api: ApiServer, there: str, way: str) -> None:
     """While a process sends from it nothing is copied, and the process goes on."""
     source = "batchrunner.db"

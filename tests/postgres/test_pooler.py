@@ -61,6 +61,7 @@ def forget(server: PostgresServer, house: House) -> None:
     server.execute(f"UPDATE {schema}.lease SET until_at = 0")
 
 
+@pytest.mark.slow
 def test_everything_works_through_it(pooled: House, api: ApiServer) -> None:
     """Schema, COPY, drain, retries, views, export, prune: with prepared statements and settings of no session."""
     api.script([{"n": 2, "status": 500}, {"contains": "say j3;", "status": 400}])
@@ -100,6 +101,7 @@ def test_a_pooler_of_sessions_is_as_good(
     assert set(answered(api).values()) == {1}
 
 
+@pytest.mark.slow
 def test_workers_share_a_run_through_it(
     pooled: House, api: ApiServer, transactions: Pooler
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_killed_one_is_followed_when_its_lease_is_over(
     assert answered(api).total() - 80 <= told["requests"]["interrupted"] <= 8
 
 
+@pytest.mark.slow
 def test_who_slept_through_its_lease_stores_nothing_more(
     pooled: House, api: ApiServer, server: PostgresServer
 ) -> None:
