@@ -52,6 +52,13 @@ def all_send(api: ApiServer, since: float = 0.0) -> dict[str, float]:
     return found
 
 
+def goes_on(api: ApiServer, since: float) -> None:
+    """Check that a run is taken up within a second: its first job goes alone, the others when it is answered."""
+    took = sorted(all_send(api, since).values())
+    assert took[0] <= SOON_S
+    assert took[-1] <= 2 * SOON_S
+
+
 def have_looked(house: House) -> None:
     """Wait until each worker was heard of two seconds later than now."""
     then = time.time() * 1000 + 2_000
@@ -79,7 +86,7 @@ def waits_for(worker: Running, reason: str) -> None:
 def test_pause_priority_concurrency_and_cancel(
     house: House, api: ApiServer, workers: list[Running]
 ) -> None:
-    """A run that is paused or cancelled is sent by none a second later, and resumed it is sent by all."""
+    """A run that is paused or cancelled is sent by none a second later, and resumed it goes on within one."""
     api.script([{"delay_s": 0.05}])
     all_send(api)
     house.run("pause", "jobs")
@@ -87,8 +94,7 @@ def test_pause_priority_concurrency_and_cancel(
     have_looked(house)
     assert last_send(api, at) <= SOON_S
     house.run("resume", "jobs", "--no-wait", "--json", "--priority", "7", code=3)
-    at = time.monotonic()
-    assert max(all_send(api, at).values()) <= SOON_S
+    goes_on(api, time.monotonic())
     house.run("limits", "set", "concurrency=1", "--run", "jobs")
     at = time.monotonic()
     have_looked(house)
@@ -103,7 +109,7 @@ def test_pause_priority_concurrency_and_cancel(
     have_looked(house)
     assert last_send(api, at) <= SOON_S
     house.run("retry", "jobs", "--no-wait", "--json", code=3)
-    assert max(all_send(api, time.monotonic()).values()) <= SOON_S
+    goes_on(api, time.monotonic())
 
 
 def test_limits_bind_and_free_all(house: House, api: ApiServer, workers: list[Running]) -> None:
@@ -144,11 +150,10 @@ def test_a_long_pause_of_the_provider_ends_with_the_run(
 def test_new_work_reaches_idle_workers(
     house: House, api: ApiServer, workers: list[Running]
 ) -> None:
-    """A run that is stored while all are idle is sent by all of them within a second."""
+    """A run that is stored while all are idle is begun within a second, and then sent by all of them."""
     house.run("cancel", "jobs", "-y")
     until(lambda: house.counts().running == 0, "all are idle")
     house.jobs(2_000, "more.jsonl", prefix="m")
     typed = ("--no-run", "-H", "X-Who: ${WHO}", "-c", "2", "--name", "more")
     house.submit(*typed, file="more.jsonl", code=0)
-    at = time.monotonic()
-    assert max(all_send(api, at).values()) <= 2 * SOON_S
+    goes_on(api, time.monotonic())
