@@ -12,7 +12,7 @@ from tests.crash.stories import STORIES
 from tests.fakes.postgres_server import PostgresServer
 
 #: Each needs another repair; the others are played with the long ones.
-QUICK = [("drain", "claim.committed:2"), ("beside", "end.committed:1"), ("beside", "turn.begun:2")]
+QUICK = [("drain", "claim.committed:2"), ("beside", "end.committed:1")]
 EVERY = [
     (name, f"{point}:1")
     for name, story in STORIES.items()
