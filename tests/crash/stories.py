@@ -28,6 +28,8 @@ MANY: Final = 2_600
 #: The bound on an answer, and what is reserved for a job at most before anything was learned.
 MOST_TOKENS: Final = 16
 RESERVED: Final = 32
+#: Workers that come one after the other, a second or so each, until the list is empty.
+_COMING: Final = 12
 #: What a database may have after a prune (bytes); the requests alone are three times that.
 LARGEST: Final = 600_000
 
@@ -335,10 +337,18 @@ def _beside(scene: Scene, judge: Judge, point: str) -> bool:
     else:
         _expect(judge, first)
     _expect(judge, ended(other))
-    # Whoever died last is still in the list.
-    _expect(judge, scene.run("worker", "--until-done"))
+    _clear_up(scene, judge)
     judge.judge()
     return first.died
+
+
+def _clear_up(scene: Scene, judge: Judge) -> None:
+    """Have workers come until none is in the list: who died is, until it was not heard of for seconds."""
+    for _ in range(_COMING):
+        _expect(judge, scene.run("worker", "--until-done"))
+        with scene.look() as connection:
+            if connection.execute("SELECT 1 FROM process").fetchone() is None:
+                return
 
 
 def _takes_over(scene: Scene, judge: Judge, point: str) -> bool:
@@ -353,9 +363,9 @@ def _takes_over(scene: Scene, judge: Judge, point: str) -> bool:
         judge.died()
         if point.startswith("rescue."):
             judge.crashes -= 1  # it sent nothing
-        _expect(judge, scene.run("worker", "--until-done"))
     else:
         _expect(judge, second)
+    _clear_up(scene, judge)
     judge.judge()
     return second.died
 
