@@ -81,7 +81,7 @@ def pause(db: Database, run: StoredRun) -> bool:
 
 
 def lift(db: Database, run: StoredRun) -> StoredRunState:
-    """Undo ``pause``; return the run's state now.
+    """Undo ``pause``, and let go what was just stored, all being said of it; return the run's state now.
 
     Why it stopped before stays said: it may be stored only, or never come to its turn. A
     ``cancelled`` run stays so: only ``retry`` undoes that.
@@ -89,6 +89,7 @@ def lift(db: Database, run: StoredRun) -> StoredRunState:
     with db.write() as connection:
         conn = driver(connection)
         conn.execute("UPDATE run SET state = 'ready' WHERE id = ? AND state = 'paused'", (run.id,))
+        conn.execute("UPDATE run SET loader_id = NULL WHERE id = ?", (run.id,))
         forget_person(conn, run.id)
         (state,) = conn.execute("SELECT state FROM run WHERE id = ?", (run.id,)).fetchone()
         return StoredRunState(state)

@@ -203,12 +203,12 @@ def _is_left(has_lock: bool, beat_at: int | None, now: int, started: int) -> boo
 def ready_runs(conn: DriverConnection) -> list[RunId]:
     """Return the runs that have work left: those that stopped by themselves only where somebody asks for them.
 
-    One that was just stored is not ready before whoever did has said all of it: its limits, its sample.
+    One is not ready before whoever stored it has said all of it, its limits and its sample; where that was
+    killed before, somebody must ask for the run.
     """
     rows = conn.execute(
         "SELECT id FROM run r WHERE state = 'ready' AND n_pending + n_running > 0"
-        " AND (loader_id IS NULL OR NOT EXISTS (SELECT 1 FROM process p WHERE p.id = r.loader_id)"
-        " OR EXISTS (SELECT 1 FROM ask a WHERE a.run_id = r.id AND a.process_id = r.loader_id))"
+        " AND loader_id IS NULL"
         " AND (stop_reason IS NULL OR runner_id IS NOT NULL OR EXISTS (SELECT 1 FROM ask a"
         " WHERE a.run_id = r.id AND a.taken_by IS NULL AND coalesce(a.note, '') != 'ended'))"
         " ORDER BY priority DESC, id"
