@@ -18,7 +18,7 @@ __all__ = ["Company"]
 #: After others' first request came back without an answer its worker has so long to say what that means.
 AFTERMATH_MS: Final = 5_000.0
 #: Nobody waits longer than this for others' first answer.
-PATIENCE_MS: Final = 30_000.0
+PATIENCE_MS: Final = 10_000.0
 
 
 class Company:

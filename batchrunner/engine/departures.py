@@ -125,8 +125,11 @@ class Departures:
             return None
         there = statements.load_run(conn, run.id)
         # Whoever stored that it is finished has told where its time went, to the end.
-        is_told = there is None or there.state == StoredRunState.FINISHED
-        if there is None or is_told or (there.state != StoredRunState.READY and not run.tells):
+        if (
+            there is None
+            or there.state == StoredRunState.FINISHED
+            or (there.state != StoredRunState.READY and not run.tells)
+        ):
             return True
         if is_finished:
             if not there.counts.pending + there.counts.running:

@@ -292,3 +292,18 @@ class House:
         out = io.BytesIO()
         self.app.export(name, ExportOptions(format="csv"), out)
         return list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+
+
+class ServedHouse(House):
+    """A house whose database is a schema on a server."""
+
+    def __init__(self, folder: Path, url: str, place: str) -> None:
+        """Take the folder, the provider and the address of the schema."""
+        super().__init__(folder, url)
+        self._place = place
+        self.environ["BATCHRUNNER_DB"] = place
+
+    @property
+    def db(self) -> str:  # type: ignore[override]
+        """Where the database is."""
+        return self._place

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from tests.fakes.postgres_server import PostgresServer
-from tests.integration.house import House, Running, until
+from tests.integration.house import House, Running, ServedHouse, until
 from tests.limits.counting_server import CountingServer
 
 __all__ = ["Act", "Fleet", "Happened", "ServedHouse", "Troubles"]
@@ -36,21 +36,6 @@ class Happened(NamedTuple):
 
     at: float
     act: Act
-
-
-class ServedHouse(House):
-    """A house whose database is a schema on a server."""
-
-    def __init__(self, folder: Path, url: str, place: str) -> None:
-        """Take the folder, the provider and the address of the schema."""
-        super().__init__(folder, url)
-        self._place = place
-        self.environ["BATCHRUNNER_DB"] = place
-
-    @property
-    def db(self) -> str:  # type: ignore[override]
-        """Where the database is."""
-        return self._place
 
 
 class Troubles(NamedTuple):

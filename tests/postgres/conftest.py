@@ -14,7 +14,7 @@ from batchrunner.places import Server, place_of
 from batchrunner.store.postgres.database import PgDatabase
 from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
-from tests.integration.house import House
+from tests.integration.house import House, ServedHouse
 from tests.unit import stored
 
 #: Tests of the store that are about what only a file has, each with that.
@@ -99,20 +99,6 @@ def _place(url: str) -> Server:
 def schema_of(folder: Path) -> str:
     """Return a schema's name for a test's folder."""
     return f"t{zlib.crc32(str(folder).encode()):x}"
-
-
-class ServedHouse(House):
-    """A house whose database is a schema on the server."""
-
-    def __init__(self, folder: Path, url: str, place: str) -> None:
-        super().__init__(folder, url)
-        self._place = place
-        self.environ["BATCHRUNNER_DB"] = place
-
-    @property
-    def db(self) -> str:  # type: ignore[override]
-        """Where the database is."""
-        return self._place
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_who_asks_is_told_once_by_each_reason(house: House, store: Store) -> Non
     first.sees("run.left")
     second.sees("run.left")
     asking = house.start("resume", "--json")
-    asking.says("the tag big")
+    asking.says("waits: a worker leaves it to others")
     # Several looks of both have passed once this run is over.
     store("plain", 40, "-c", "1", "--rpm", "1200")
     completes(house, "plain")

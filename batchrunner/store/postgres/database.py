@@ -27,6 +27,7 @@ from batchrunner.store.database import Patience, Queue, SharedWriter, WriteSessi
 from batchrunner.store.driver import Connection, Lock, driver
 from batchrunner.store.inspection import DatabaseFacts, holder_of
 from batchrunner.store.postgres.connection import PgConnection, PgReading
+from batchrunner.store.postgres.dialling import Dial
 from batchrunner.store.postgres.faults import translated
 from batchrunner.store.postgres.lasting import Lasting
 from batchrunner.store.postgres.locks import SENDING, WRITING, PgLock, class_of, new_number
@@ -34,12 +35,10 @@ from batchrunner.store.postgres.pooled import (
     Beats,
     LeaseLock,
     PooledConnection,
-    is_refused_by_pooler,
 )
 from batchrunner.store.postgres.portal import Portal
-from batchrunner.store.postgres.reaching import reaching
 from batchrunner.store.postgres.schema import migrate, standing
-from batchrunner.store.postgres.sockets import sound_out
+from batchrunner.store.postgres.session import PgSession, written
 from batchrunner.store.postgres.writer import PgWriter
 from batchrunner.store.runs import all_runs
 from batchrunner.store.schema import Standing
@@ -51,27 +50,10 @@ __all__ = ["PgDatabase"]
 
 T = TypeVar("T")
 
-#: How long a connection may take to be made, and to be closed (seconds).
-_CONNECT_S: Final = 15.0
+#: How long a connection may take to be closed (seconds).
 _CLOSE_S: Final = 2.0
 #: Idle connections that are kept for the next read or short write.
 _SPARE: Final = 2
-#: What each session is told. A client whose machine is gone loses its locks after a minute.
-_SETTINGS: Final = {
-    "application_name": "batchrunner",
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-    # Statements are short, and prepared once: compiling them costs more than it saves.
-    "jit": "off",
-}
-#: What ``PRAGMA data_version`` is: counted up by every transaction that writes but the sender's.
-_COMMIT: Final = (
-    "INSERT INTO meta (key, value) VALUES ('changes', '1') ON CONFLICT (key)"
-    " DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT); COMMIT"
-)
-#: Tables with a row a job.
-_LARGE: Final = ("job", "payload", "response", "send")
 _SIZE: Final = """
     SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'"""
@@ -96,8 +78,7 @@ class PgDatabase:
         self._guard = threading.Lock()
         self._sender: PgLock | None = None
         self._own_locks: list[PgLock] = []
-        #: Whether a pooler is in between; ``None``: not known yet.
-        self._is_pooled = place.is_pooled
+        self._dial = Dial(place)
         self._has_leases = False
         self.beats = Beats(self._executed)
         self._clock: ServerClock | None = None
@@ -189,10 +170,10 @@ class PgDatabase:
 
     def connect(self) -> PgConnection:
         """Make a connection; whoever has it gives it to :meth:`disconnect`."""
-        raw = self._portal.call(self._raw())
+        raw = self._portal.call(self._dial())
         connection = (
             PooledConnection(raw, self._portal, self._begins, self.place.schema)
-            if self._is_pooled
+            if self._dial.is_pooled
             else PgConnection(raw, self._portal, self._begins)
         )
         with self._guard:
@@ -217,37 +198,6 @@ class PgDatabase:
             self._connections.discard(connection)
         with contextlib.suppress(Exception):
             self._portal.call(_closed(connection.raw))
-
-    async def _raw(self) -> asyncpg.Connection:
-        with reaching(self.place):
-            if self._is_pooled is None:
-                raw = await self._found_out()
-            else:
-                raw = await self._dialled()
-        sound_out(raw)
-        return raw
-
-    async def _found_out(self) -> asyncpg.Connection:
-        """Connect for the first time, and see whether a session keeps what it is told."""
-        try:
-            raw = await self._dialled()
-        except asyncpg.PostgresError as error:
-            if not is_refused_by_pooler(error):
-                raise
-            self._is_pooled = True
-            return await self._dialled()
-        async with raw.transaction():
-            self._is_pooled = await raw.fetchval("SHOW search_path") != self.place.schema
-        return raw
-
-    async def _dialled(self) -> asyncpg.Connection:
-        settings = {**_SETTINGS, "search_path": self.place.schema}
-        if self._is_pooled:
-            settings = {"application_name": settings["application_name"]}
-        # Without its cache asyncpg gives statements no names, which a pooler would mix up.
-        return await asyncpg.connect(
-            self.place.dsn, timeout=_CONNECT_S, statement_cache_size=0, server_settings=settings
-        )
 
     def _executed(self, sql: str, parameters: Sequence[Any]) -> None:
         with self._borrowed() as connection:
@@ -316,10 +266,10 @@ class PgDatabase:
         return lock
 
     def _lock(self, number: int, *, worker: int | None = None) -> PgLock:
-        if self._is_pooled is None:
+        if self._dial.is_pooled is None:
             with translated(self.place), self._borrowed():
                 pass
-        return (LeaseLock if self._is_pooled else PgLock)(self, number, worker=worker)
+        return (LeaseLock if self._dial.is_pooled else PgLock)(self, number, worker=worker)
 
     def regain_process_locks(self) -> None:
         """Take the locks of this process's own again that went with their connections."""
@@ -372,7 +322,7 @@ class PgDatabase:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Give a connection in one short writing transaction, committed at the end."""
-        with translated(self.place), self._borrowed() as connection, _written(connection):
+        with translated(self.place), self._borrowed() as connection, written(connection):
             yield PgReading(connection)
 
     @contextmanager
@@ -436,62 +386,7 @@ class PgDatabase:
                     f"The schema {self.place.schema} at {self.place} is another program's.",
                     fix="Name another one in the address: ?schema=NAME.",
                 )
-        self._portal.call(migrate(self._raw, self.place.schema))
-
-
-class PgSession:
-    """One connection that writes in several short transactions."""
-
-    def __init__(self, connection: PgConnection, schema: str) -> None:
-        """Wrap a connection."""
-        self._connection = connection
-        self._schema = schema
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Run a block as one transaction, no other writing meanwhile."""
-        with _written(self._connection):
-            yield PgReading(self._connection)
-
-    def relax(self) -> None:
-        """Have commits be durable together with the first one after :meth:`insist`."""
-        self._connection.execute("SET synchronous_commit = off")
-
-    def insist(self) -> None:
-        """Have each commit be durable when it returns."""
-        self._connection.execute("SET synchronous_commit = on")
-
-    def overwrite(self) -> None:
-        """What is deleted is overwritten when its page is vacuumed and used again: the server's matter."""
-
-    def refuse_full(self, n_doomed: int) -> None:
-        """The server's disk is not ours to look at."""
-
-    def shrink(self) -> bool:
-        """Have the room of what was deleted be used again; it is not given back to the disk."""
-        for table in _LARGE:
-            self._connection.control(f"VACUUM (ANALYZE) {self._schema}.{table}")
-        return True
-
-    def relieve(self) -> bool:
-        """The server checkpoints by itself."""
-        return True
-
-    def checkpoint(self) -> None:
-        """As :meth:`relieve`."""
-
-
-@contextmanager
-def _written(connection: PgConnection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.control(_COMMIT)
-    except BaseException:
-        # A connection that broke has rolled back.
-        with contextlib.suppress(Exception):
-            connection.execute("ROLLBACK")
-        raise
+        self._portal.call(migrate(self._dial, self.place.schema))
 
 
 async def _aborted(raw: asyncpg.Connection) -> None:
