@@ -17,7 +17,7 @@ from batchrunner.core.caps import DAILY, METERS, RPD, RPM, SOURCES, TPD, TYPED, 
 from batchrunner.core.counting import AS_USED, Counting
 from batchrunner.core.credentials import Secrets
 from batchrunner.core.headers import LIMIT_HEADERS, LearnedLimit, learn_limits
-from batchrunner.core.pause import PauseState
+from batchrunner.core.pause import PauseState, remaining_ms
 from batchrunner.core.said import kept_headers
 from batchrunner.core.skew import clock_skew_ms, skew_words
 from batchrunner.engine.live import Claim, LiveRun
@@ -95,17 +95,21 @@ class Scopes:
         return ledger
 
     def adopt(self, state: scopes.Standing) -> None:
-        """Take a scope's stored pace, and its pause where it was not changed here meanwhile."""
+        """Take a scope's stored pace, and its pause unless one that was set here meanwhile lasts longer."""
         ledger = self._ledger[state.id]
         ledger.adopt_pace(state.next_send_at, state.last_send_at)
         before = self._rows[state.id]
         stored = (state.pause_generation, state.pause_until)
         if stored == (before.pause_generation, before.pause_until):
             return
-        # What was set here since is the later word, and is stored with this turn.
-        if _row(ledger)[3:] == before[3:]:
-            ledger.pause = _pause_of(state, self._clock.now())
-            self._rows[state.id] = _row(ledger)
+        now, wall = self._clock.now(), self._clock.wall()
+        theirs, ours = _pause_of(state, now), ledger.pause
+        left = remaining_ms(theirs, now=now, wall=wall)
+        # A provider may have asked both for a time: it is kept to. An answer here says nothing of theirs.
+        if _row(ledger)[3:] == before[3:] or left > remaining_ms(ours, now=now, wall=wall):
+            ledger.pause = theirs
+            # What was sent here is stored with this turn all the same.
+            self._rows[state.id] = ScopeRow(*before[:3], *_row(ledger)[3:])
 
     def is_rate_told(self, account: ScopeId) -> bool:
         """Whether a person said how many requests a minute the account has, or that none is known."""
