@@ -9,9 +9,10 @@ uncharged, and gives its allowance back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from aiolimiter import AsyncLimiter
 
@@ -43,7 +44,9 @@ class Gate:
     ) -> None:
         """Take the ledger that is asked, the clock that is read, and who knows a claim's tokens."""
         #: Moves a late send where the ledger is not this process's alone.
-        self.rebook: Callable[[Grant, Charge | None], Awaitable[Grant | Blocked]] | None = None
+        self.rebook: (
+            Callable[[Grant, Charge | None], Coroutine[Any, Any, Grant | Blocked]] | None
+        ) = None
         #: A queue's worker sends until then (steady ms): later others may have taken over its jobs.
         self.lease_until = inf
         self._ledger = ledger
@@ -94,18 +97,23 @@ class Gate:
             if late > MAX_LATE_MS:
                 raise Aborted
             charge = self._charge_by_now(claim)
-            again = (
-                self._ledger.rebook(claim.grant, now, self._clock.wall(), charge)
-                if self.rebook is None
-                else await self.rebook(claim.grant, charge)
-            )
-            if isinstance(again, Blocked):
-                claim.is_booked = False
+            if self.rebook is None:
+                self._moved(
+                    claim, self._ledger.rebook(claim.grant, now, self._clock.wall(), charge)
+                )
+            else:
+                await _seen_through(self.rebook(claim.grant, charge), partial(self._moved, claim))
+            if not claim.is_booked:
                 raise Aborted
-            claim.grant, claim.version = again, self._ledger.version
-            now = self._clock.now()
-            if (ahead := again.instant - now) > 0:
+            if (ahead := claim.grant.instant - self._clock.now()) > 0:
                 await self._sleep(ahead / 1000.0)
+
+    def _moved(self, claim: Claim, again: Grant | Blocked) -> None:
+        """Note where a late send is booked by now; refused, it is booked nowhere."""
+        if isinstance(again, Blocked):
+            claim.is_booked = False
+        else:
+            claim.grant, claim.version = again, self._ledger.version
 
     def _charge_by_now(self, claim: Claim) -> Charge | None:
         """Return what a claim takes of the tokens if only now a limit asks for it."""
@@ -185,6 +193,25 @@ class Gate:
         finally:
             handle.cancel()
             self._sleepers.discard(sleeper)
+
+
+async def _seen_through(
+    moving: Coroutine[Any, Any, Grant | Blocked], moved: Callable[[Grant | Blocked], None]
+) -> None:
+    """Wait for a turn in which a send is moved, and say what came of it, though the sender is cancelled.
+
+    Broken off in between it would leave a transaction open, and its booking in both slots or in none.
+    """
+    turn = asyncio.create_task(moving)
+    is_cancelled = False
+    while not turn.done():
+        try:
+            await asyncio.wait([turn])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    moved(turn.result())
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 def _end(sleeper: asyncio.Future[None]) -> None:

@@ -109,7 +109,9 @@ class Scopes:
         if _row(ledger)[3:] == before[3:] or left > remaining_ms(ours, now=now, wall=wall):
             ledger.pause = theirs
             # What was sent here is stored with this turn all the same.
-            self._rows[state.id] = ScopeRow(*before[:3], *_row(ledger)[3:])
+            self._rows[state.id] = _row(ledger)._replace(
+                next_send_at=before.next_send_at, last_send_at=before.last_send_at
+            )
 
     def is_rate_told(self, account: ScopeId) -> bool:
         """Whether a person said how many requests a minute the account has, or that none is known."""

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from batchrunner.core.admission import Cap
+from batchrunner.core.admission import Blocked, Cap, Grant
+from batchrunner.core.counting import Charge
 from batchrunner.core.pause import begin
 from batchrunner.core.scope import ScopeLedger
 from batchrunner.engine.live import LiveRun
@@ -90,6 +91,39 @@ async def test_a_late_send_is_booked_where_it_really_goes() -> None:
     assert claim.grant.minute_slot == booked + 20
     assert [slot for slot, n in scene.account.minute.counts.items() if n] == [booked + 20]
     assert scene.used() == (1, 1)
+
+
+@pytest.mark.parametrize("n_signals", [0, 1, 2])
+async def test_a_send_that_is_given_up_while_it_is_moved_is_booked_nowhere(n_signals: int) -> None:
+    """A worker's turn is seen through, however often its sender is cancelled meanwhile; what it booked goes back."""
+    scene = LiveScene(RPM)
+    run = scene.run()
+    claim = scene.claim(run)
+    # Booked in the same slot, and not to be given back in its place.
+    scene.claim(run)
+    is_begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def rebook(grant: Grant, charge: Charge | None) -> Grant | Blocked:
+        is_begun.set()
+        await goes_on.wait()
+        return scene.ledger.rebook(grant, scene.clock.t, scene.clock.t, charge)
+
+    scene.gate.rebook = rebook
+    scene.clock.t += 5_000
+    sending = asyncio.create_task(scene.gate.at_send(claim))
+    await is_begun.wait()
+    for _ in range(n_signals):
+        sending.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    goes_on.set()
+    (end,) = await asyncio.gather(sending, return_exceptions=True)
+    assert isinstance(end, asyncio.CancelledError) is bool(n_signals)
+    assert claim.grant.moved
+    assert bool(claim.sent_at) is not bool(n_signals)
+    scene.judge.judge(scene.unsent(claim))
+    kept = [slot for slot, n in scene.account.minute.counts.items() if n]
+    assert (scene.used(), kept) == ((1, 1), [int(NOW // 250)])
 
 
 async def test_a_send_that_is_much_too_late_is_refused() -> None:
