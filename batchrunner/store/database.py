@@ -81,7 +81,7 @@ class Writer(Protocol):
         ``before`` is called on the same thread, while nothing is locked yet. ``once``: raise
         :class:`LostTurnError` where it was not committed and the server is back from having been away,
         instead of trying again; so it is in a turn.
-        Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
+        Rolled back on any exception. A cancelled caller breaks no transaction off.
         Raises :class:`DatabaseError` (``DiskFullError`` where space ran out).
         """
         ...

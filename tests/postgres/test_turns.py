@@ -167,3 +167,30 @@ async def test_no_job_is_claimed_twice_by_who_shares_no_account(workers: Workers
     assert len(mine) == len(theirs) == 4
     assert not mine & theirs
     assert states(workers.db, run_id) == ["running"] * 8 + ["pending"] * 2
+
+
+@pytest.mark.parametrize("words", ["turn", "transact", "compute"])
+async def test_who_is_cancelled_leaves_the_connection_to_the_next(
+    workers: Workers, words: str
+) -> None:
+    """What a cancelled task began is over before it goes: no lock is left, and nothing broke."""
+    first, second = workers.writers
+    one, _ = workers.accounts
+    looking = workers.looking(1, one)
+
+    async def turn() -> None:
+        async with second.turn(looking):
+            pass
+
+    async with first.turn(workers.looking(0, one)):
+        # It waits for the account, or for all that are in turns.
+        ways = {"transact": second.transact, "compute": second.compute}
+        waiting = asyncio.create_task(ways[words](looking) if words in ways else turn())
+        await workers.waits(waiting)
+        waiting.cancel()
+        next_one = asyncio.create_task(second.query(lambda conn: conn.execute("SELECT 1")))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await next_one
+    async with asyncio.timeout(10), first.turn(workers.looking(0, one)):
+        pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -57,8 +57,8 @@ class Portal:
     ) -> T:
         """Run a function that calls :meth:`call` on the thread; wait on the caller's own loop.
 
-        A cancelled caller leaves it to end by itself. ``expired`` is called where it has not ended
-        within so many seconds.
+        ``expired`` is called where it has not ended within so many seconds. A cancelled caller waits for
+        that as well: what it began is over before anybody else has the connection.
         """
 
         async def spawned() -> T:
@@ -71,10 +71,18 @@ class Portal:
         return await self.hand_over(spawned())
 
     async def hand_over(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the thread; wait on the caller's own loop."""
-        inner = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        waiting: Awaitable[T] = asyncio.shield(asyncio.wrap_future(inner))
-        return await waiting
+        """Run a coroutine on the thread; wait on the caller's own loop, to its end though cancelled."""
+        inner = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        try:
+            return await asyncio.shield(inner)
+        except asyncio.CancelledError:
+            while not inner.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([inner])
+            if not inner.cancelled():
+                # Nobody is told of it any more.
+                inner.exception()
+            raise
 
     def close(self) -> None:
         """Stop the thread; whoever made connections has closed them."""

@@ -59,7 +59,7 @@ class PgWriter:
     ) -> T:
         """Run ``function`` in one transaction and return its value once committed.
 
-        Rolled back on any exception. A cancelled caller leaves the transaction to end by itself.
+        Rolled back on any exception. A cancelled caller goes on once the transaction has ended.
         ``once``, and in a turn: raises :class:`LostTurnError` where it was not committed and the server
         is back from having been away.
         """
@@ -101,7 +101,12 @@ class PgWriter:
                 raise
 
         async with self._turn:
-            value = await self._lasted(begun)
+            try:
+                value = await self._lasted(begun)
+            except asyncio.CancelledError:
+                # It may have begun, and nobody goes on with it.
+                await self._spawned(self._roll_back)
+                raise
             self._task, self._is_begun = asyncio.current_task(), True
             is_done = False
             try:
