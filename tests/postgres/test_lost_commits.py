@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,45 @@ async def test_a_commit_that_nobody_answered_is_looked_up(
         # It goes on as before.
         await writer.transact(insert)
         assert len(await writer.query(names)) == 2
+
+
+def slowly(conn: DriverConnection) -> str:
+    """Insert a row, and take a while for it."""
+    conn.execute("INSERT INTO model (name) VALUES ('slow')")
+    conn.execute("SELECT pg_sleep(0.2)")
+    return "slow"
+
+
+async def cancelled(call: Coroutine[Any, Any, Any], server: PostgresServer) -> None:
+    """Cancel a call twice while its statement is under way."""
+    task = asyncio.create_task(call)
+    is_asleep = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    while not await asyncio.to_thread(server.execute, is_asleep):
+        assert not task.done()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_lost_commit_of_who_was_cancelled_is_no_other_ones(
+    place: Server, proxy: CuttingProxy, server: PostgresServer
+) -> None:
+    """What is stored of one caller is never taken for what the next one wanted to store."""
+    async with writing(place, "worker") as writer:
+        proxy.break_next_commit("after")
+        await cancelled(writer.transact(slowly), server)
+        stored = f"SELECT FROM {place.schema}.model"
+        while not await asyncio.to_thread(server.execute, stored):
+            pass
+
+        def insert(conn: DriverConnection) -> str:
+            conn.execute("INSERT INTO model (name) VALUES ('next')")
+            return "next"
+
+        assert await writer.transact(insert) == "next"
+        assert await writer.query(names) == ["slow", "next"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ that number is read.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from batchrunner.errors import AwayError, DatabaseError
@@ -62,6 +63,10 @@ class Lasting:
         """The connection as it is now."""
         return self._connection
 
+    def forget(self) -> None:
+        """Know of no commit under way: that of a caller who was cancelled is nobody's any more."""
+        self._under_way = None
+
     def commit(self, value: Any) -> None:
         """Commit, with what tells whether it was; on the portal's thread."""
         if self._patience is None or self._lock is None:
@@ -108,6 +113,10 @@ class Lasting:
                     number = await self._db.run(self._regain, self.give_up, TURN_S)
             except AwayError as again:
                 error = again
+            except asyncio.CancelledError:
+                # It may be back: that is for the next one to see.
+                self.give_up()
+                raise
             else:
                 self._patience.over()
                 return number

@@ -142,6 +142,7 @@ class PgWriter:
             return value
 
         async with self._waited():
+            self._lasting.forget()
             while True:
                 try:
                     return await computed()
@@ -183,6 +184,7 @@ class PgWriter:
 
         ``is_lost``: raise :class:`LostTurnError` instead.
         """
+        self._lasting.forget()
         while True:
             try:
                 return await self._spawned(function)
