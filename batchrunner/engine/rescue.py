@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from batchrunner.clock import Clock
 from batchrunner.engine.feed import Feed
@@ -18,7 +18,10 @@ from batchrunner.store.database import Database, Writer
 from batchrunner.store.rescue import Rescued, has_orphans, rescue
 from batchrunner.store.runs import DriverConnection
 
-__all__ = ["Rescue"]
+__all__ = ["PRUNE_MS", "Rescue"]
+
+#: How often a worker drops what is past keeping of the usage (milliseconds): it may live for months.
+PRUNE_MS: Final = 600_000.0
 
 
 class Rescue:
@@ -37,6 +40,8 @@ class Rescue:
         self._feed = feed
         self._database = database
         self._is_shared = is_shared
+        #: When the usage was pruned last (steady ms).
+        self._pruned_at = 0.0
 
     async def begin(self, own: Iterable[CallLimits]) -> None:
         """Rescue what a dead holder left; what is past keeping of the usage goes with it.
@@ -50,16 +55,22 @@ class Rescue:
         }
 
         def begin(conn: DriverConnection) -> Rescued:
-            scopes.prune_usage(conn, now=int(self._clock.now()), wall=int(self._clock.wall()))
+            self._prune(conn)
             return self._rescued(conn, said)
 
         self._tell(await self._writer.transact(begin))
 
     async def again(self) -> None:
-        """Rescue what workers left that died since."""
+        """Rescue what workers left that died since, and drop usage that is past keeping now and then."""
+        if self._clock.now() - self._pruned_at >= PRUNE_MS:
+            await self._writer.transact(self._prune)
         # Who only looks keeps nobody waiting.
         if await self._writer.query(self._has_left):
             self._tell(await self._writer.transact(self._rescued))
+
+    def _prune(self, conn: DriverConnection) -> None:
+        self._pruned_at = self._clock.now()
+        scopes.prune_usage(conn, now=int(self._pruned_at), wall=int(self._clock.wall()))
 
     def _has_left(self, conn: DriverConnection) -> bool:
         gone, living = sharing.roll_call(conn, self._database.who_is_alive)

@@ -27,6 +27,8 @@ __all__ = [
     "LEASE_MS",
     "LIVES",
     "NOW",
+    "READY",
+    "USED",
     "Seen",
     "end_of",
     "forget_dead",
@@ -69,12 +71,21 @@ _WORKERS: Final = (
 _LOCK: Final = f"""
     SELECT {STANDING} FROM scope WHERE id IN (SELECT value FROM json_each(?))
     ORDER BY id FOR NO KEY UPDATE"""  # noqa: S608 (constants)
-#: What of the scopes' usage was written since each was looked at.
-_USED: Final = """
+#: What of the scopes' usage was written since each was looked at. The planner takes a third of all rows for
+#: what is greater than something, and reads the table through, two days of usage each turn; apart from the
+#: join, and with an upper end, it takes them for few, and goes by the index.
+USED: Final = """
     SELECT u.version, u.scope_id, u.unit, u.grain, u.slot, u.n
     FROM (SELECT (e.value ->> 0)::bigint AS id, (e.value ->> 1)::bigint AS version
           FROM json_array_elements(?::json) AS e(value)) s
-    JOIN usage_slot u ON u.scope_id = s.id AND u.version > s.version"""
+    CROSS JOIN LATERAL (SELECT * FROM usage_slot WHERE scope_id = s.id AND version > s.version
+                        AND version < 9223372036854775807 OFFSET 0) u"""
+#: Runs that have work left and did not stop by themselves, or are asked for; by an index of the ready ones.
+READY: Final = """
+    SELECT id FROM run r WHERE state = 'ready' AND n_pending + n_running > 0 AND loader_id IS NULL
+    AND (stop_reason IS NULL OR runner_id IS NOT NULL OR EXISTS (SELECT 1 FROM ask a
+         WHERE a.run_id = r.id AND a.taken_by IS NULL AND coalesce(a.note, '') != 'ended'))
+    ORDER BY priority DESC, id"""
 
 
 class Seen(NamedTuple):
@@ -109,7 +120,7 @@ def look(
     standings = [Standing._make(row) for row in conn.execute(_LOCK, (_json(list(versions)),))]
     seen: dict[ScopeId, int] = {}
     slots = []
-    for version, *slot in conn.execute(_USED, (_json(list(versions.items())),)):
+    for version, *slot in conn.execute(USED, (_json(list(versions.items())),)):
         slots.append(DirtySlot._make(slot))
         seen[slots[-1].scope_id] = max(seen.get(slots[-1].scope_id, version), version)
     counts = conn.execute(
@@ -206,14 +217,7 @@ def ready_runs(conn: DriverConnection) -> list[RunId]:
     One is not ready before whoever stored it has said all of it, its limits and its sample; where that was
     killed before, somebody must ask for the run.
     """
-    rows = conn.execute(
-        "SELECT id FROM run r WHERE state = 'ready' AND n_pending + n_running > 0"
-        " AND loader_id IS NULL"
-        " AND (stop_reason IS NULL OR runner_id IS NOT NULL OR EXISTS (SELECT 1 FROM ask a"
-        " WHERE a.run_id = r.id AND a.taken_by IS NULL AND coalesce(a.note, '') != 'ended'))"
-        " ORDER BY priority DESC, id"
-    )
-    return [RunId(row[0]) for row in rows]
+    return [RunId(row[0]) for row in conn.execute(READY)]
 
 
 def is_led(conn: DriverConnection, run_id: RunId, *, since: int) -> bool:

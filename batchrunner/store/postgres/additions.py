@@ -36,6 +36,8 @@ ADDITIONS: Final = (
     END $$""",
     """CREATE OR REPLACE TRIGGER usage_slot_written BEFORE INSERT OR UPDATE ON usage_slot
     FOR EACH ROW EXECUTE FUNCTION note_version()""",
+    # What each worker looks for once a second, among many runs that are over.
+    "CREATE INDEX IF NOT EXISTS run_ready ON run (priority DESC, id) WHERE state = 'ready'",
     # When a worker was last heard of (the server's clock, epoch ms); its lease runs from then.
     "ALTER TABLE process ADD COLUMN IF NOT EXISTS beat_at BIGINT",
     # What each worker has set apart of a run's money for what it has claimed (dollars). Worker 0: what
