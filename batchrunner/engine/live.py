@@ -259,6 +259,8 @@ class LiveRun:
     #: This process tells the database how the run stands and where its time goes: of the workers that
     #: send it one does.
     tells: bool = True
+    #: What it has told that the run waits for.
+    told: Waiting | None = None
     recent_errors: deque[tuple[int, str, str, str]] = field(default_factory=lambda: deque(maxlen=5))
     #: Wall ms of recent completions and sends, for the rate shown.
     sends: deque[float] = field(default_factory=lambda: deque(maxlen=4096))

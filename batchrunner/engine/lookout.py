@@ -115,13 +115,15 @@ class Lookout:
         """Store what a run waits for, where that has changed, and show where it stands."""
         now, wall = self._clock.now(), self._clock.wall()
         waiting = None if run.is_stopping else what_it_waits_for(run, now, wall)
-        if _changed(run.waiting, waiting):
+        if is_news := _changed(run.waiting, waiting):
             run.waiting = waiting
+        if run.tells and _changed(run.told, waiting):
             cause = cause_of(run, now, wall)
-            if run.tells:
-                await self._writer.transact(
-                    lambda conn: set_waiting(conn, run.id, waiting, cause=cause, wall=int(wall))
-                )
+            await self._writer.transact(
+                lambda conn: set_waiting(conn, run.id, waiting, cause=cause, wall=int(wall))
+            )
+            run.told = waiting
+        if is_news:
             self._feed.waiting(run)
         self._feed.picture(run, self._scopes, is_draining=self._stops.asked)
 

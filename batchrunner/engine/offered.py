@@ -75,6 +75,8 @@ class Offered:
         run.tells = await self._writer.transact(
             lambda conn: sharing.is_to_tell(conn, run_id, me, wall=wall)
         )
+        # What the former one had told went with it.
+        run.told = None
 
     async def _is_taken(self, run_id: RunId) -> bool:
         """Take a run up if that is possible here; say why not, here once and to whoever asks for it."""

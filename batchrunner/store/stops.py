@@ -34,16 +34,21 @@ _CANCEL_JOBS: Final = 2_000
 def set_waiting(
     conn: DriverConnection, run_id: RunId, waiting: Waiting | None, *, cause: str, wall: int
 ) -> None:
-    """Note what a live run waits for, or that it waits no more; ``cause`` is what its time goes into."""
+    """Note what a live run waits for, or that it waits no more; ``cause`` is what its time goes into.
+
+    Of a run that another worker has ended by now nothing is noted: its reason is why it stopped.
+    """
+    cursor = conn.execute(
+        "UPDATE run SET stop_reason = ?, stop_until = ?, stop_detail = ?, stop_fix = ?"
+        " WHERE id = ? AND runner_id IS NOT NULL",
+        (*_stop_columns(waiting), run_id),
+    )
+    if not cursor.rowcount:
+        return
     if waiting is None:
         waits.end_wait(conn, run_id, wall=wall)
     else:
         waits.begin_wait(conn, run_id, cause, waiting, wall=wall)
-    conn.execute(
-        "UPDATE run SET stop_reason = ?, stop_until = ?, stop_detail = ?, stop_fix = ?"
-        " WHERE id = ?",
-        (*_stop_columns(waiting), run_id),
-    )
 
 
 def end_run(

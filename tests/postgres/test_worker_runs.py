@@ -142,3 +142,30 @@ def test_a_run_is_not_sent_before_all_of_it_is_said(house: House, api: ApiServer
     house.submit("--no-run", "--rpm", "6000", code=0)
     start(house).ended(0)
     assert house.counts().completed == 3
+
+
+def test_what_a_run_waits_for_stays_told_when_its_teller_goes(house: House) -> None:
+    """Of two workers in one wait the one leaves: whoever stays tells the same, until the same time."""
+    house.jobs(9)
+    house.submit("--no-run", "--rpd", "1", code=0)
+    workers = [house.start("worker", "--json") for _ in range(2)]
+    for worker in workers:
+        worker.sees("limit.waiting")
+    told = house.status()
+    assert told.waiting is not None
+    assert told.waiting.reason == "daily_limit"
+    assert told.runner is not None
+    pids = [worker.process.pid for worker in workers]
+    (teller,) = (worker for worker in workers if worker.process.pid == told.runner.pid)
+    (other,) = (pid for pid in pids if pid != told.runner.pid)
+    teller.send(signal.SIGINT)
+    teller.ended(130)
+
+    def is_told() -> bool:
+        status = house.status()
+        return status.runner is not None and status.runner.pid == other and bool(status.waiting)
+
+    until(is_told, "the other one tells it", seconds=5)
+    waiting = house.status().waiting
+    assert waiting is not None
+    assert (waiting.reason, waiting.detail) == (told.waiting.reason, told.waiting.detail)

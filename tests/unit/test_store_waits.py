@@ -14,6 +14,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.records import TimeSum
 from batchrunner.store.runs import driver
 from batchrunner.store.stops import end_run, set_waiting
+from batchrunner.store.views import run_view
 from batchrunner.views import TimeView
 from tests.unit.stored import NOW, database, lines, load, run
 
@@ -202,3 +203,18 @@ def test_waits_go_with_their_run_and_sums_stay(store: Store) -> None:
         assert conn.execute("SELECT count(*) FROM wait").fetchone() == (0,)
         assert conn.execute("SELECT cause, ms FROM time_day").fetchall() == [("outage", 10.0)]
     assert load(store.db, lines(1), name="next", digest=b"e") == store.id + 1
+
+
+@pytest.mark.parametrize("late", [None, FULL], ids=["no-wait", "wait"])
+def test_what_a_run_waits_for_is_no_end_and_takes_none_back(
+    store: Store, late: Waiting | None
+) -> None:
+    """A worker that tells how a run stands after another has ended it leaves the reason as it is."""
+    store.take_up(0)
+    stop = Waiting(reason=WaitingReason.MAX_FAILURES, until=None, detail="three have failed")
+    store.end(1_000, stop)
+    store.wait(1_100, late)
+    with store.db.read() as connection:
+        view = run_view(connection, store.db, run(store.db, store.id), now_ms=NOW + 2_000)
+    assert view.waiting == stop
+    assert store.time(RunState.READY, 2_000).waits[-1].ended_at is None
