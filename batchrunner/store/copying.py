@@ -28,6 +28,7 @@ from batchrunner.store.driver import DUPLICATE, Cursor, DriverConnection, driver
 from batchrunner.store.moved import MOVED, Moved, mark, refuse_moved, unmark
 from batchrunner.store.processes import sweep_dead_processes
 from batchrunner.store.receiving import receiving
+from batchrunner.store.sharing import forget_dead
 from batchrunner.views import CopyView
 
 __all__ = ["LEFT", "TABLES", "Progress", "copy_to"]
@@ -159,6 +160,9 @@ def _alone_on(source: Database, mark_of: Moved) -> Iterator[None]:
             with source.write() as connection:
                 conn = driver(connection)
                 refuse_moved(conn, source.name, source.is_alive)
+                if not isinstance(conn, sqlite3.Connection):
+                    # No worker is there while nobody else may send.
+                    forget_dead(conn, source.who_is_alive)
                 _refuse_attached(conn, source.name)
                 mark(conn, msgspec.structs.replace(mark_of, by=own.name))
             try:

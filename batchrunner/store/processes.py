@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -117,12 +118,16 @@ def sweep_dead_processes(db: Database) -> int:
 
 
 def forget_waits(conn: DriverConnection, process_id: int) -> None:
-    """Forget what runs wait for of which a worker told that: another tells, and of none it would look like an end."""
-    conn.execute(
-        "UPDATE run SET stop_reason = NULL, stop_until = NULL, stop_detail = NULL, stop_fix = NULL"
-        " WHERE runner_id = ?1 AND EXISTS (SELECT 1 FROM process WHERE id = ?1 AND role = 'worker')",
-        (process_id,),
-    )
+    """Forget what runs wait for of which a process told that, where workers may take them up.
+
+    Another tells then, and of none it would look like an end. With a file it stays said.
+    """
+    if not isinstance(conn, sqlite3.Connection):
+        conn.execute(
+            "UPDATE run SET stop_reason = NULL, stop_until = NULL, stop_detail = NULL, stop_fix = NULL"
+            " WHERE runner_id = ?",
+            (process_id,),
+        )
 
 
 def _forget(conn: DriverConnection, process_id: int) -> None:

@@ -21,6 +21,7 @@ from batchrunner.places import Place, Server, place_of
 from batchrunner.store.copying import LEFT, TABLES
 from batchrunner.store.driver import driver
 from batchrunner.store.opening import open_database
+from batchrunner.store.processes import register_process
 from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer
 from tests.integration.house import House
@@ -248,6 +249,18 @@ def test_who_is_on_it_is_named(house: House, api: ApiServer, there: str, way: st
     assert done.error["kind"] == "busy"
     assert not (house.folder / "new.db").exists()
     assert running.process.poll() is None
+
+
+def test_workers_that_died_are_in_nobodys_way(house: House, there: str) -> None:
+    """Neither on what is copied nor on the empty place it goes to: their rows are left until somebody clears up."""
+    for address in (there, other := there.replace("schema=", "schema=other_")):
+        db = open_database(place_of(address), create=True)
+        worker = register_process(db, "worker", now_ms=wall_ms())
+        with db.write() as connection:
+            long_ago = "UPDATE process SET beat_at = 1, role = 'worker' WHERE id = ?"
+            driver(connection).execute(long_ago, (worker.id,))
+        worker.lock.release()
+    house.run("db", "copy", there, other, "--keep", code=0)
 
 
 @pytest.mark.slow

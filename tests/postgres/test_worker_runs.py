@@ -129,6 +129,20 @@ def test_bounds_of_who_asks_are_the_call_s(
     house.start("worker", "--json").sees("limit.waiting")
 
 
+def test_a_run_whose_only_sender_died_while_it_waited_is_taken_up(
+    house: House, api: ApiServer
+) -> None:
+    """What a run waited for is no end of it; workers take it as they do where the death came between two waits."""
+    api.script([{"n": 1}, {"n": 2, "status": 429, "headers": {"retry-after": "3"}}, {}])
+    house.jobs(3)
+    alone = house.start_submit("-c", "1")
+    alone.sees("limit.waiting")
+    until(lambda: house.status().waiting is not None, "others see it")
+    alone.kill()
+    start(house).ended(0)
+    assert house.counts().completed == 3
+
+
 def test_a_run_is_not_sent_before_all_of_it_is_said(house: House, api: ApiServer) -> None:
     """Who is killed between storing jobs and their limits leaves a run that workers don't touch till it is asked for."""
     house.jobs(3)

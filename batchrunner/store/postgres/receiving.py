@@ -11,6 +11,7 @@ from batchrunner.places import Server
 from batchrunner.store.driver import DriverConnection, driver
 from batchrunner.store.postgres.database import PgDatabase
 from batchrunner.store.processes import sweep_dead_processes
+from batchrunner.store.sharing import forget_dead
 
 __all__ = ["receiving_schema"]
 
@@ -41,6 +42,8 @@ def receiving_schema(place: Server) -> Iterator[DriverConnection]:
             sweep_dead_processes(db)
             with db.write() as connection:
                 conn = driver(connection)
+                # No worker is there while nobody else may send.
+                forget_dead(conn, db.who_is_alive)
                 _refuse_used(conn, place)
                 yield conn
                 _count_on(conn)
