@@ -73,6 +73,8 @@ class Departures:
 
         def leave(conn: DriverConnection) -> bool:
             nonlocal n_back
+            if self._worker is not None:
+                run.askers = sharing.askers(conn, run.id)
             if (
                 is_over := self._is_over_for_others(conn, run, is_finished=is_finished)
             ) is not None:
@@ -101,7 +103,7 @@ class Departures:
         hit("end.committed")
         run.add(JobState.FAILED, -n_back)
         run.add(JobState.PENDING, n_back)
-        run.ended, run.ended_at = True, wall
+        run.ended = True
         run.waiting = None
         for _ in range(len(run.senders)):
             run.queue.put(None)

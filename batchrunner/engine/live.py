@@ -254,8 +254,8 @@ class LiveRun:
     company: Company | None = None
     #: Another worker has ended it, and stored why.
     is_ended_elsewhere: bool = False
-    #: When it was let go here (wall ms).
-    ended_at: int = 0
+    #: Who asked for it when it was let go here.
+    askers: frozenset[int] = frozenset()
     #: This process tells the database how the run stands and where its time goes: of the workers that
     #: send it one does.
     tells: bool = True

@@ -98,8 +98,8 @@ class Offered:
         run = self._roster.last(run_id)
         if run is None or run.stop is None or run.stop.reason not in MAY_BE_OWN:
             return None
-        since = run.ended_at
-        is_led = await self._writer.query(lambda conn: sharing.is_led(conn, run_id, since=since))
+        known = run.askers
+        is_led = await self._writer.query(lambda conn: sharing.is_led(conn, run_id, knowing=known))
         return run.stop.detail if is_led else None
 
     async def _tell(self, row: RunRow, why: str | None) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "READY",
     "USED",
     "Seen",
+    "askers",
     "end_of",
     "forget_dead",
     "hand_on",
@@ -220,15 +221,19 @@ def ready_runs(conn: DriverConnection) -> list[RunId]:
     return [RunId(row[0]) for row in conn.execute(READY)]
 
 
-def is_led(conn: DriverConnection, run_id: RunId, *, since: int) -> bool:
-    """Return whether a worker says how a run stands and nobody has asked for it ``since`` then (wall ms)."""
-    # Processes are numbered in the order of their time.
+def askers(conn: DriverConnection, run_id: RunId) -> frozenset[int]:
+    """Return the processes that ask for a run."""
+    rows = conn.execute("SELECT process_id FROM ask WHERE run_id = ?", (run_id,))
+    return frozenset(row[0] for row in rows)
+
+
+def is_led(conn: DriverConnection, run_id: RunId, *, knowing: Collection[int]) -> bool:
+    """Return whether a worker says how a run stands and nobody else asks for it than who is known."""
     row = conn.execute(
-        "SELECT 1 FROM run WHERE id = ?1 AND runner_id IS NOT NULL"
-        " AND NOT EXISTS (SELECT 1 FROM ask WHERE run_id = ?1 AND process_id > ?2)",
-        (run_id, since << 12),
+        "SELECT 1 FROM run WHERE id = ? AND runner_id IS NOT NULL", (run_id,)
     ).fetchone()
-    return row is not None
+    # Not by when they asked: that is their machines' time.
+    return row is not None and askers(conn, run_id) <= {*knowing}
 
 
 def hand_on(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) -> None:

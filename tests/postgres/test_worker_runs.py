@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
+from batchrunner.store.processes import ask_again, register_process
+from batchrunner.store.runs import driver
+from batchrunner.store.sharing import askers, is_led
 from tests.fakes import ApiServer, running_server
 from tests.integration.house import House, Running, until
 from tests.integration.test_sample import keys
+from tests.unit.stored import NOW, database, lines, load
 
 
 def start(house: House, **environ: str) -> Running:
@@ -106,6 +111,26 @@ def test_what_one_machine_alone_can_not_do_stops_no_other(house: House, api: Api
         bad.ended(130)
     assert house.counts().completed == 40
     assert house.status().state == "finished"
+
+
+@pytest.mark.parametrize("skew_ms", [-3_600_000, 3_600_000], ids=["behind", "ahead"])
+def test_who_asks_anew_is_told_from_who_asked_before_whatever_their_clocks_say(
+    tmp_path: Path, skew_ms: int
+) -> None:
+    """A worker that left a run to another tries again once somebody asks who had not asked when it left."""
+    db = database(tmp_path)
+    run_id = load(db, lines(1))
+    before, after = (register_process(db, "follower", now_ms=NOW + skew_ms) for _ in range(2))
+    with db.write() as connection:
+        conn = driver(connection)
+        conn.execute("UPDATE run SET runner_id = 1")
+        ask_again(conn, run_id, before, {})
+        known = askers(conn, run_id)
+        assert is_led(conn, run_id, knowing=known)
+        ask_again(conn, run_id, after, {})
+        assert not is_led(conn, run_id, knowing=known)
+    for process in (before, after):
+        process.lock.release()
 
 
 @pytest.mark.parametrize(
