@@ -36,7 +36,8 @@ class Company:
         self._began_at = 0.0
         self._held_until = 0.0
         self._most: int | None = None
-        self._n_asked = 0
+        #: How many had failed when it was asked whether all did alike.
+        self._asked_at: int | None = None
 
     def look(self, counts: JobCounts, *, outstanding: int, is_proved: bool, now: float) -> None:
         """Take a run's counts, of which ``outstanding`` are in flight here."""
@@ -65,11 +66,15 @@ class Company:
         return room if self._most is None else min(room, self._most)
 
     def is_to_ask(self, counts: JobCounts) -> bool:
-        """Whether it is to be asked if all jobs failed alike: so many have, and none completed."""
-        n = counts.failed - self._failed_at_first
-        has_looked = self._over_at_first is not None
-        return has_looked and not counts.completed and n >= SAME_ERROR_JOBS and n != self._n_asked
+        """Whether it is to be asked if all jobs failed alike: so many have, and none completed.
+
+        Once: where they did not, more of them change nothing, unless some were put back.
+        """
+        if self._over_at_first is None or counts.completed:
+            return False
+        is_new = self._asked_at is None or counts.failed < self._asked_at
+        return is_new and counts.failed - self._failed_at_first >= SAME_ERROR_JOBS
 
     def asked(self, counts: JobCounts) -> None:
         """Note that it was, and that they had not."""
-        self._n_asked = counts.failed - self._failed_at_first
+        self._asked_at = counts.failed

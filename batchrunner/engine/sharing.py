@@ -186,9 +186,10 @@ class Sharing:
             if run.company is None:
                 continue
             run.company.look(run.counts, outstanding=run.outstanding, is_proved=run.proved, now=now)
-            if run.id in failed:
-                run.company.asked(run.counts)
-            if run.stop is None and (all_alike := failed.get(run.id)) is not None:
+            if (all_alike := failed.get(run.id)) is None:
+                if run.id in failed:
+                    run.company.asked(run.counts)
+            elif run.stop is None:
                 stop_alike(run, all_alike)
 
     def stored(self, rows: Iterable[DirtySlot]) -> None:

@@ -149,13 +149,16 @@ def lost_row(at: float, dollars: float) -> tuple[str, str]:
 
 
 def lost_rows(settles: Iterable[Settle]) -> list[tuple[str, str]]:
-    """Return the rows that count the answers that these lost, priced or not."""
-    return [
+    """Return the rows that count the answers that these lost, priced or not, in the order of their keys.
+
+    Workers write the same rows: in one order none waits for one that waits for it.
+    """
+    return sorted(
         lost_row(at, s.lost_usd) if s.lost_usd else uncounted_row(at, s.uncounted or "")
         for s in settles
         if s.lost_usd or s.uncounted
         for at in (s.sent_at or s.ended_at or 0,)
-    ]
+    )
 
 
 def uncounted_row(at: float, model: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import Apart
 from batchrunner.store.spending import spending_since
 
-__all__ = ["Money", "RunMoney", "forget_kept", "keep_for", "look", "lost_of", "set_apart"]
+__all__ = ["KEPT", "Money", "RunMoney", "forget_kept", "keep_for", "look", "lost_of", "set_apart"]
 
 #: Whose row is what was lost; no process has that number.
 _LOST: Final = 0
@@ -30,6 +30,11 @@ _KEEP: Final = (
 _LOSE: Final = (
     "INSERT INTO worker_run (run_id, worker_id, kept_usd) VALUES (?, ?, ?)"
     " ON CONFLICT (run_id, worker_id) DO UPDATE SET kept_usd = worker_run.kept_usd + excluded.kept_usd"
+)
+#: What is set apart for whatever run, and what was lost of some: that stays for as long as its run does.
+KEPT: Final = (
+    "SELECT run_id, worker_id, kept_usd FROM worker_run"  # noqa: S608 (a constant)
+    f" WHERE worker_id != {_LOST} OR run_id IN (SELECT value FROM json_each(?))"
 )
 #: Runs may be of several accounts, whose turns don't wait for each other: under a budget they do.
 _ALONE: Final = (
@@ -77,9 +82,7 @@ def look(
     # Before what is spent: what is settled between the two counts twice, never not at all.
     lost, ours, others = (dict[RunId, float]() for _ in range(3))
     whose = {_LOST: lost, worker: ours}
-    for run_id, owner, dollars in conn.execute(
-        "SELECT run_id, worker_id, kept_usd FROM worker_run"
-    ).fetchall():
+    for run_id, owner, dollars in conn.execute(KEPT, (these,)).fetchall():
         of = whose.get(owner, others)
         of[run_id] = of.get(run_id, 0.0) + dollars
     spent = conn.execute(

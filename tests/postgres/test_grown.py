@@ -11,7 +11,7 @@ from batchrunner.core.admission import DirtySlot
 from batchrunner.engine.feed import Feed
 from batchrunner.engine.rescue import PRUNE_MS, Rescue
 from batchrunner.models import ScopeId
-from batchrunner.store import scopes, sharing
+from batchrunner.store import scopes, sharing, worker_runs
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.records import Cycle
 from batchrunner.store.runs import driver
@@ -25,8 +25,8 @@ _GROWN = (
     FROM generate_series(1, 3000) slot, generate_series(1, 2) scope""",
     """INSERT INTO run (id, uid, name, state, provider, n_completed, created_at)
     SELECT n, n, n, 'finished', 'p', 1, 1 FROM generate_series(1, 5000) n""",
-    "ANALYZE usage_slot",
-    "ANALYZE run",
+    "INSERT INTO worker_run (run_id, worker_id, kept_usd) SELECT id, 0, 1 FROM run",
+    "ANALYZE usage_slot, run, worker_run",
 )
 
 
@@ -42,6 +42,10 @@ def test_who_looks_each_second_goes_by_an_index(tmp_path: Path) -> None:
         for statement, values in ((sharing.USED, (versions,)), (sharing.READY, ())):
             plan = "\n".join(row[0] for row in conn.execute(f"EXPLAIN {statement}", values))
             assert not re.search(r"Seq Scan on (usage_slot|run)\b", plan), plan
+        # What other runs have lost stays there for as long as they do.
+        conn.execute("INSERT INTO worker_run (run_id, worker_id, kept_usd) VALUES (9, 7, 2)")
+        kept = conn.execute(worker_runs.KEPT, ("[1]",)).fetchall()
+        assert sorted(kept) == [(1, 0, 1.0), (9, 7, 2.0)]
 
 
 async def test_a_worker_that_lives_long_drops_usage_that_is_past_keeping(tmp_path: Path) -> None:

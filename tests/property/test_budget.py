@@ -14,6 +14,7 @@ from batchrunner.core.prices import Price, Rates
 from batchrunner.engine.purse import Purse
 from batchrunner.models import JobId, ModelId, RunId, ScopeId
 from batchrunner.store.records import Settle
+from batchrunner.store.spending import lost_rows
 
 #: A dollar a token of the answer; what is sent costs nothing.
 DEAR = Price(rates=Rates(0.0, 1e6, 0.0, 0.0, 0.0))
@@ -79,3 +80,17 @@ def test_no_days_bill_is_larger_than_its_budget(story: list[tuple[str, int, int]
         # Every answer that is still out may come, and cost what it can.
         bills[sent_at // DAY_MS] += worst
     assert max(bills.values(), default=0.0) <= 20.0
+
+
+@given(st.permutations([(2, 1.0, None), (1, 2.0, None), (2, None, "m"), (1, None, "n")]))
+def test_lost_answers_are_counted_in_one_order(
+    lost: list[tuple[int, float | None, str | None]],
+) -> None:
+    """However they came, so that of two workers that count some of the same days none waits for ever."""
+    settles = [
+        settle(JobId(n), day * DAY_MS, lost_usd=dollars, uncounted=model)
+        for n, (day, dollars, model) in enumerate(lost)
+    ]
+    keys = [key for key, _ in lost_rows(settles)]
+    assert len(keys) == 4
+    assert keys == sorted(keys)

@@ -56,13 +56,16 @@ def test_until_one_completes_no_more_go_than_show_that_all_fail() -> None:
     assert look(company, 3, proved=True, pending=90, failed=10) == 100
 
 
-def test_whether_all_failed_alike_is_asked_once_a_failure() -> None:
-    """From ten on that came since the first look, as long as nothing has completed."""
+def test_whether_all_failed_alike_is_asked_once() -> None:
+    """At ten that came since the first look, as long as nothing has completed; again where some were put back."""
     company = Company()
     look(company, 0, pending=90, failed=3)
     assert not company.is_to_ask(JobCounts(failed=12))
     assert company.is_to_ask(JobCounts(failed=13))
     company.asked(JobCounts(failed=13))
     assert not company.is_to_ask(JobCounts(failed=13))
-    assert company.is_to_ask(JobCounts(failed=14))
+    assert not company.is_to_ask(JobCounts(failed=14))
+    assert not company.is_to_ask(JobCounts(failed=5_000))
+    company.asked(JobCounts(failed=40))
+    assert company.is_to_ask(JobCounts(failed=39))
     assert not company.is_to_ask(JobCounts(failed=15, completed=1))
