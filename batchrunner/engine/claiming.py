@@ -118,9 +118,11 @@ class Claiming:
         forget_leads(plan.lane, grants)
         plan.grants[:] = [*kept, *grants.values()]
 
-    def note_next(self, looked_up: Sequence[tuple[LiveRun, Lane]], result: CycleResult) -> None:
+    def note_next(
+        self, looked_up: Sequence[tuple[LiveRun, Lane]], found: Sequence[NextJobs]
+    ) -> None:
         """Take what is next in lanes whose tokens are limited."""
-        for (run, lane), following in zip(looked_up, result.next_jobs, strict=False):
+        for (run, lane), following in zip(looked_up, found, strict=False):
             lane.ahead_is_charged = self._ledger.counts_tokens(run.account.id, lane.pool.id)
             starts = following.starts or repeat(0)
             lane.ahead = deque(

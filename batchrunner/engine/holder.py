@@ -26,6 +26,7 @@ from batchrunner.engine.costs import Costs
 from batchrunner.engine.departures import Departures
 from batchrunner.engine.ending import Ending, Left
 from batchrunner.engine.feed import Feed
+from batchrunner.engine.foresight import Foresight
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge, is_trouble
 from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
@@ -116,6 +117,15 @@ class Holder:
             feed=feed,
             worker=process.id if shared else None,
         )
+        self._claiming = Claiming(
+            ledger=self._ledger,
+            clock=clock,
+            tokens=self._tokens,
+            gate=self._gate,
+            hand_over=self._hand_over,
+            give_up=self._give_up,
+            ended=self._sender_ended,
+        )
         self._sharing: Sharing | None = None
         if shared is not None:
             purses = SharedPurses(self._costs, clock, process.id)
@@ -127,17 +137,9 @@ class Holder:
                 worker=process.id,
                 gate=self._gate,
                 purses=purses,
+                foresight=Foresight(self._planner, self._claiming, clock),
             )
             self._gate.rebook = self._sharing.rebook
-        self._claiming = Claiming(
-            ledger=self._ledger,
-            clock=clock,
-            tokens=self._tokens,
-            gate=self._gate,
-            hand_over=self._hand_over,
-            give_up=self._give_up,
-            ended=self._sender_ended,
-        )
         self._commits = Commits(
             writer=writer,
             ledger=self._ledger,
@@ -249,6 +251,9 @@ class Holder:
         now, wall = self._clock.now(), self._clock.wall()
         self._costs.look(wall)
         plans = self._plan(now, wall)
+        if turn is not None:
+            # The next one begins with what comes next.
+            self._planner.to_look_up.clear()
         looked_up = list(self._planner.to_look_up)
         learned, organizations = self._scopes.take_learned()
         is_seen = now - self._seen_at >= SEEN_MS
@@ -302,7 +307,7 @@ class Holder:
             hit("claim.committed")
         self._note_settled(cycle.settles, result)
         self._claiming.note_claimed(plans, result)
-        self._claiming.note_next(looked_up, result)
+        self._claiming.note_next(looked_up, result.next_jobs)
         await learn_codecs(self._writer, self._roster.every, cycle.settles)
         if self._scopes.rebinds:
             await self._arrivals.rebind()

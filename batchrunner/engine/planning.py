@@ -235,10 +235,7 @@ class Planner:
 
     def _knows_next(self, run: LiveRun, lane: Lane, now: float, *, counts: bool) -> bool:
         """Whether the next jobs of a lane are known; else they are looked up with the claims."""
-        if (lane.ahead_until is not None and now >= lane.ahead_until) or (
-            counts and not lane.ahead_is_charged
-        ):
-            lane.forget_ahead()
+        _forget_stale(lane, now, counts=counts)
         if lane.warmth is not None:
             if lane.warmth.is_stalled:
                 return False
@@ -260,19 +257,17 @@ class Planner:
         """Return what is to be looked up."""
         looks = []
         for run, lane in self.to_look_up:
+            looks.append(_look(run, lane, now))
             lane.due_turn = not lane.due_turn
-            looks.append(
-                Look(
-                    run.id,
-                    lane.model_id,
-                    AHEAD,
-                    due_first=lane.due_turn,
-                    due_only=run.is_sample,
-                    codecs=run.codecs,
-                    order=lane.warmth.order(now) if lane.warmth is not None else None,
-                )
-            )
         return looks
+
+    def look_of(self, run: LiveRun, lane: Lane, now: float) -> Look | None:
+        """Return what tells the next jobs of a lane; ``None``: its claims are for whichever come first."""
+        counts = self._ledger.counts_tokens(run.account.id, lane.pool.id)
+        if not counts and lane.warmth is None:
+            return None
+        _forget_stale(lane, now, counts=counts)
+        return _look(run, lane, now)
 
     def _kept_from(self, run: LiveRun, lane: Lane) -> Blocked | None:
         """Return what holds a lane back because another has waited for the same tokens for long."""
@@ -312,6 +307,25 @@ class Planner:
             return  # what others take of today leaves the next day as it is
         if now - lane.held_since >= PATIENCE_MS or self._share_of(run) < 1.0:
             self._kept.setdefault(blocked.scope, (lane, blocked))
+
+
+def _forget_stale(lane: Lane, now: float, *, counts: bool) -> None:
+    """Forget the next jobs where another is due by now, or what they take was not reckoned."""
+    is_due = lane.ahead_until is not None and now >= lane.ahead_until
+    if is_due or (counts and not lane.ahead_is_charged):
+        lane.forget_ahead()
+
+
+def _look(run: LiveRun, lane: Lane, now: float) -> Look:
+    return Look(
+        run.id,
+        lane.model_id,
+        AHEAD,
+        due_first=not lane.due_turn,
+        due_only=run.is_sample,
+        codecs=run.codecs,
+        order=lane.warmth.order(now) if lane.warmth is not None else None,
+    )
 
 
 def _held_since(lanes: Sequence[Lane]) -> float:

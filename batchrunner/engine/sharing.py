@@ -7,7 +7,7 @@ pure planner may decide as if it were alone. What it decides is committed at the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ from batchrunner.clock import Clock
 from batchrunner.core.admission import PAUSE, Blocked, DirtySlot, Grant, Ledger
 from batchrunner.core.counting import Charge
 from batchrunner.core.shared import SharedLedger
+from batchrunner.engine.foresight import Foresight
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
@@ -24,12 +25,12 @@ from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.engine.verdict_words import stop_alike
 from batchrunner.errors import LostTurnError
 from batchrunner.failpoints import hit
-from batchrunner.models import RunId, ScopeId, WaitingReason
+from batchrunner.models import JobId, RunId, ScopeId, WaitingReason
 from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
 from batchrunner.store.driver import DriverConnection
-from batchrunner.store.records import Cycle
+from batchrunner.store.records import Cycle, NextJobs
 from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.store.settling import Settling, compress, prepare_settling, settle
 from batchrunner.store.stops import Alike, alike
@@ -70,6 +71,8 @@ class _Begun(NamedTuple):
     money: Money | None
     #: Runs of which so many jobs have failed: those that did alike, if all did.
     failed: Mapping[RunId, Alike | None]
+    #: What comes next in lanes whose jobs are claimed by name.
+    next_jobs: Sequence[set[JobId] | NextJobs]
 
 
 class Sharing:
@@ -85,6 +88,7 @@ class Sharing:
         worker: int,
         gate: Gate,
         purses: SharedPurses,
+        foresight: Foresight,
     ) -> None:
         """Take the connection, what is kept in memory, this worker's number, and what its sends pass."""
         self._writer = writer
@@ -97,6 +101,7 @@ class Sharing:
         self._clock = clock
         self._worker = worker
         self.purses = purses
+        self._foresight = foresight
         #: What of each scope's usage was seen: the greatest number of a write.
         self._versions: dict[ScopeId, int] = {}
         #: The limits' version, and the time (steady ms), of the last turn.
@@ -132,6 +137,7 @@ class Sharing:
         scopes = {scope for run in runs for scope in _scopes_of(run)}
         scopes |= {*of, *self._ledger.unstored(), *self._scopes.unstored()}
         asked_at = 0.0
+        glances = self._foresight.glances(runs)
 
         def begin(conn: DriverConnection) -> _Begun:
             nonlocal asked_at
@@ -152,10 +158,10 @@ class Sharing:
                 and run.company is not None
                 and run.company.is_to_ask(counts)
             }
-            return _Begun(settled, seen, money, failed)
+            return _Begun(settled, seen, money, failed, self._foresight.read(conn, glances))
 
         turn = self._writer.turn(begin, before=partial(compress, settling))
-        async with turn as (settled, seen, money, failed):
+        async with turn as (settled, seen, money, failed, next_jobs):
             self._turned_at, self._limits = self._clock.now(), self._ledger.version
             self._shared.take(seen.slots, scopes)
             self._versions.update(seen.versions)
@@ -165,6 +171,7 @@ class Sharing:
                 live[run_id].counts = counts
             self._meet(live.values(), seen, failed)
             self.purses.take(live, money)
+            self._foresight.take(glances, next_jobs)
             hit("turn.begun")
             try:
                 yield Turn(scopes, settled)

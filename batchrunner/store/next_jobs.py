@@ -15,11 +15,12 @@ import msgspec
 
 from batchrunner.core.caching import FAMILY_SHIFT
 from batchrunner.core.warmth import Order
+from batchrunner.models import JobId
 from batchrunner.store.codecs import plain_body
 from batchrunner.store.driver import DriverConnection
 from batchrunner.store.records import ClaimedJob, Look, NextJobs
 
-__all__ = ["CHOSEN", "DUE", "FRESH", "NEXT_DUE", "Budget", "look"]
+__all__ = ["CHOSEN", "DUE", "FRESH", "NEXT_DUE", "Budget", "look", "still_next"]
 
 #: No more than this is read of the jobs that come next.
 MAX_LOOK_BYTES: Final = 2 * 1024 * 1024
@@ -93,6 +94,10 @@ _DUE_THAT_MAY_GO: Final = f"""{_COLUMNS}
       AND j.start >> ? NOT IN (SELECT value FROM json_each(?))
     ORDER BY j.not_before, j.id LIMIT ?"""  # noqa: S608 (constants)
 _STARTS: Final = "SELECT id, start FROM job WHERE id IN (SELECT value FROM json_each(?))"
+_STILL_NEXT: Final = (
+    "SELECT id FROM job WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'"
+    " AND not_before <= ?"
+)
 
 
 def look(conn: DriverConnection, asked: Look, now: int) -> NextJobs:
@@ -112,6 +117,11 @@ def look(conn: DriverConnection, asked: Look, now: int) -> NextJobs:
         conn.execute(NEXT_DUE, lane).fetchone()[0],
         conn.execute(_DUE_LATER, (*lane, now)).fetchone()[0],
     )
+
+
+def still_next(conn: DriverConnection, jobs: Sequence[JobId], now: int) -> set[JobId]:
+    """Return which of these jobs still wait, and for nothing but their claim."""
+    return {JobId(job) for (job,) in conn.execute(_STILL_NEXT, (_json(jobs), now))}
 
 
 def _look_in_order(conn: DriverConnection, asked: Look, order: Order, now: int) -> NextJobs:

@@ -39,9 +39,9 @@ def test_a_days_requests_are_those_of_all(fleet: Fleet) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("n_workers", [2, 4, 8])
-@pytest.mark.parametrize("story", ["rpm", "itpm"])
+@pytest.mark.parametrize("story", ["rpm", "itpm", "both"])
 def test_no_minute_is_passed_and_few_are_wasted(tmp_path: Path, story: str, n_workers: int) -> None:
-    """Two minutes at a limit that all share, of requests and of tokens."""
+    """Two minutes at limits that all share: of requests, of tokens, of both."""
     verdict, _ = play(story, n_workers, 130.0, tmp_path)
     assert verdict.problems == []
     assert verdict.minutes == 2
