@@ -81,11 +81,17 @@ def _server(text: str, scheme: str) -> Server:
             f"--db {scheme}://…: batchrunner reaches PostgreSQL by asyncpg alone.",
             fix="Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER.",
         )
-    parts = urlsplit(text)
     try:
-        host, _ = parts.hostname, parts.port
+        parts = urlsplit(text)
     except ValueError:
-        raise _unusable("its port is no number") from None
+        raise _unusable("[ and ] go around an IPv6 address alone, %5B and %5D elsewhere") from None
+    netloc = parts.netloc.rpartition("@")[2]
+    # Several are tried one after another.
+    if any(not _is_host(host) for host in netloc.split(",")):
+        raise _unusable("its port is no number")
+    if "@" in parts.path:
+        # Of what comes before it some would be shown.
+        raise _unusable("a password is written with %2F for /, and a database with %40 for @")
     if not parts.path.strip("/"):
         raise _unusable("it names no database")
     options = parse_qsl(parts.query, keep_blank_values=True)
@@ -96,19 +102,27 @@ def _server(text: str, scheme: str) -> Server:
     if pooled is not None and pooled not in _YES_OR_NO:
         raise _unusable(f"pooled={pooled} is neither yes nor no")
     query = urlencode([(name, value) for name, value in options if name not in _OURS])
-    passes = [value for name, value in options if name == "password"]
-    netloc = parts.netloc.rpartition("@")[2]
+    is_secret = {name: "password" in name.lower() for name, _ in options}
     # Before the host it would look like a credential, and be taken out of messages.
     user = [] if parts.username is None else [("user", unquote(parts.username))]
     named = [*user, *options]
-    shown_query = urlencode([(name, value) for name, value in named if name != "password"])
+    shown_query = urlencode([pair for pair in named if not is_secret.get(pair[0])])
     return Server(
         dsn=urlunsplit(("postgresql", parts.netloc, parts.path, query, "")),
         schema=schema,
-        shown=urlunsplit(("postgresql+asyncpg", netloc or host or "", parts.path, shown_query, "")),
-        has_password=parts.password is not None or bool(passes),
+        # By hand: without a host the library leaves out the slashes that tell an address from a file.
+        shown=f"postgresql+asyncpg://{netloc}{parts.path}{shown_query and '?'}{shown_query}",
+        has_password=parts.password is not None or "password" in is_secret,
         is_pooled=_YES_OR_NO.get(pooled or ""),
     )
+
+
+def _is_host(text: str) -> bool:
+    try:
+        urlsplit(f"//{text}").port  # noqa: B018 (it is looked at)
+    except ValueError:
+        return False
+    return True
 
 
 def _unusable(why: str) -> UsageError:

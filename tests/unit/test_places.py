@@ -30,13 +30,31 @@ def test_a_server_is_told_by_its_scheme(scheme: str) -> None:
     assert "s3cret" not in repr(found) + shown(found)
 
 
-def test_what_is_shown_leads_to_the_same_server() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://amina@db.example/jobs",
+        "postgresql:///jobs?host=/run/postgresql",
+        "postgresql://one:5432,[::1]:5433/jobs?target_session_attrs=primary",
+    ],
+    ids=["host", "socket", "hosts"],
+)
+def test_what_is_shown_leads_to_the_same_server(text: str) -> None:
     """An address that had no password may be pasted as it is shown."""
-    first = place_of("postgresql://amina@db.example/jobs")
+    first = place_of(text)
     again = place_of(str(first))
     assert isinstance(first, Server)
     assert isinstance(again, Server)
     assert (again.schema, str(again), again.has_password) == ("batchrunner", str(first), False)
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "PASSWORD"])
+def test_no_password_among_the_options_is_shown(name: str) -> None:
+    """Whichever it is: the user's, that of the key to a certificate, or one that is misspelt."""
+    found = place_of(f"postgresql://db.example/jobs?{name}=s3cret&sslmode=require")
+    assert isinstance(found, Server)
+    assert f"{name}=s3cret" in found.dsn
+    assert str(found) == "postgresql+asyncpg://db.example/jobs?sslmode=require"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +63,10 @@ def test_what_is_shown_leads_to_the_same_server() -> None:
         "postgresql+psycopg://u:s3cret@h/d",
         "postgresql://u:s3cret@h",
         "postgresql://u:s3cret@h:port/d",
+        "postgresql://u:s3cret@h:1,i:port/d",
+        "postgresql://u:s3cret[1@h/d",
+        "postgresql://u:s3cret[1]@h/d",
+        "postgresql://u:12/s3cret@h/d",
         "postgresql://u:s3cret@h/d?schema=pg_catalog",
         "postgresql://u:s3cret@h/d?schema=A",
         "sqlite:///jobs.db",
