@@ -18,6 +18,7 @@ PASSING = [
     asyncpg.CannotConnectNowError("57P03"),
     asyncpg.ConnectionDoesNotExistError("08003"),
     asyncpg.TooManyConnectionsError("53300"),
+    asyncpg.OutOfMemoryError("53200"),
     asyncpg.ReadOnlySQLTransactionError("25006"),
     asyncpg.IdleInTransactionSessionTimeoutError("25P03"),
     asyncpg.InterfaceError("connection is closed"),
@@ -36,6 +37,9 @@ LASTING = [
     asyncpg.InsufficientPrivilegeError("42501"),
     asyncpg.DiskFullError("53100"),
     asyncpg.DataCorruptedError("XX001"),
+    asyncpg.IndexCorruptedError("XX002"),
+    asyncpg.InternalServerError("XX000"),
+    asyncpg.PostgresIOError("58030"),
     PermissionError(),
 ]
 
@@ -57,7 +61,14 @@ def test_what_passes_is_waited_for(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [asyncpg.SerializationError("40001"), asyncpg.DeadlockDetectedError("40P01")]
+    "error",
+    [
+        asyncpg.SerializationError("40001"),
+        asyncpg.DeadlockDetectedError("40P01"),
+        asyncpg.QueryCanceledError("57014"),
+        asyncpg.LockNotAvailableError("55P03"),
+    ],
+    ids=lambda error: type(error).__name__,
 )
 def test_what_was_put_off_is_tried_again_at_once(error: Exception) -> None:
     """The connection stands: nobody waits."""

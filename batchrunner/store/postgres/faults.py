@@ -53,7 +53,7 @@ _MEANINGS: Final[
     ),
     (
         asyncpg.InvalidCatalogNameError,
-        _Meaning("has no such database", "Make it: createdb NAME, or name another with --db."),
+        _Meaning("does not exist", "Make it: createdb NAME, or name another with --db."),
     ),
     (
         asyncpg.InsufficientPrivilegeError,
@@ -78,6 +78,14 @@ _MEANINGS: Final[
             "can't grow: its disk is full",
             "Free some space there and give the same command again; everything committed is safe.",
             DiskFullError,
+        ),
+    ),
+    (
+        asyncpg.InsufficientResourcesError,
+        _Meaning(
+            "lacks memory or another means",
+            "Look at the server's log, and at what else runs on it; a setting may be too small.",
+            AwayError,
         ),
     ),
     (
@@ -110,6 +118,15 @@ _MEANINGS: Final[
         ),
     ),
     (
+        # By somebody, or after a time that a pooler keeps to.
+        (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError),
+        _Meaning(
+            "has broken off what this process asked for",
+            "Give the same command again; where a time is named, have it lengthened for this user.",
+            _AgainError,
+        ),
+    ),
+    (
         asyncpg.OperatorInterventionError,
         _Meaning(
             "has ended the connection",
@@ -126,8 +143,15 @@ _MEANINGS: Final[
         ),
     ),
     (
-        asyncpg.DataCorruptedError,
+        (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError),
         _Meaning("is damaged", "Look at the server's log, and go back to a backup."),
+    ),
+    (
+        (asyncpg.PostgresSystemError, asyncpg.InternalServerError),
+        _Meaning(
+            "reports an error of its own",
+            "Look at the server's log, and at its disk's health; everything committed is safe.",
+        ),
     ),
     (
         (ssl.SSLEOFError, ssl.SSLZeroReturnError),

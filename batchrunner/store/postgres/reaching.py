@@ -40,6 +40,10 @@ _CA_FIX: Final = (
     "Have the file of its authority from whoever runs the server, and name it in the address:"
     " sslmode=verify-full&sslrootcert=FILE"
 )
+_ADDRESS_FIX: Final = (
+    "Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER; after it schema, sslmode,"
+    " sslrootcert, sslcert, sslkey, and settings of the server."
+)
 
 
 class _Distrust(NamedTuple):
@@ -118,8 +122,14 @@ _REFUSALS: Final = (
         ),
         "", UsageError,
         "The address {place} can't be used: {said}.",
-        "Write postgresql+asyncpg://HOST:PORT/DATABASE?user=USER; after it schema, sslmode,"
-        " sslrootcert, sslcert, sslkey, and settings of the server.",
+        _ADDRESS_FIX,
+    ),
+    _Refusal(
+        # The driver's own reading of numbers, files and names.
+        (ValueError,), "", UsageError,
+        "The address {place}, or a variable or file that is read beside it (PGPORT, PGHOST, ~/.pgpass),"
+        " can't be used: {said}.",
+        _ADDRESS_FIX,
     ),
 )  # fmt: skip
 
@@ -138,7 +148,7 @@ def reaching(place: Server) -> Iterator[None]:
         warnings.filterwarnings("ignore", message="password file", category=UserWarning)
         try:
             yield
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
             meant = _meaning(error, place, options)
             if meant is None:
                 raise
