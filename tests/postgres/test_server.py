@@ -16,7 +16,10 @@ from batchrunner.models import RunId
 from batchrunner.places import Server, place_of
 from batchrunner.store.maintenance import check
 from batchrunner.store.opening import open_database
+from batchrunner.store.postgres import dialling
 from batchrunner.store.postgres.database import PgDatabase
+from batchrunner.store.postgres.locks import MIGRATING, class_of
+from batchrunner.store.postgres.schema import migrate
 from batchrunner.store.processes import Role, register_process, sweep_dead_processes
 from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
@@ -25,12 +28,16 @@ from tests.postgres.conftest import schema_of
 from tests.unit import stored
 
 
+def _place(url: str) -> Server:
+    found = place_of(url)
+    assert isinstance(found, Server)
+    return found
+
+
 @pytest.fixture
 def place(tmp_path: Path, server: PostgresServer) -> Server:
     """An address with nothing at it."""
-    found = place_of(server.url(schema_of(tmp_path)))
-    assert isinstance(found, Server)
-    return found
+    return _place(server.url(schema_of(tmp_path)))
 
 
 @pytest.fixture
@@ -148,13 +155,17 @@ def test_nothing_there_names_the_place(house: House) -> None:
     ("address", "words"),
     [
         ("postgresql+asyncpg://u:s3cret@127.0.0.1:1/x", "can't be reached"),
-        ("postgresql+asyncpg://tester:s3cret@127.0.0.1:{port}/nowhere", "has no such database"),
+        (
+            "postgresql+asyncpg://tester:s3cret@127.0.0.1:{port}/nowhere",
+            "/nowhere?user=tester does not exist",
+        ),
         ("postgresql+psycopg://u:s3cret@127.0.0.1/x", "asyncpg alone"),
         ("postgresql+asyncpg://u:s3cret@127.0.0.1/", "names no database"),
         ("postgresql+asyncpg://u:s3cret@127.0.0.1/x?schema=a-b", "no name of a schema"),
         ("postgresql+asyncpg://127.0.0.1:1/x?user=u&password=s3cret", "can't be reached"),
+        (f"postgresql+asyncpg://u:s3cret@{'a' * 64}/x", "can't be used: "),
     ],
-    ids=["unreachable", "no-database", "driver", "no-name", "schema", "query"],
+    ids=["unreachable", "no-database", "driver", "no-name", "schema", "query", "host"],
 )
 def test_what_is_wrong_is_said_without_the_password(
     house: House, server: PostgresServer, address: str, words: str
@@ -180,6 +191,100 @@ def test_two_that_begin_at_once_build_one_schema(place: Server) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: open_database(place, create=True), range(4)))
     assert [check(db) for db in found] == [[]] * 4
+
+
+def test_who_finds_it_built_locks_nothing(place: Server) -> None:
+    """Who comes second to a migration waits for nobody who works already, nor does anybody for them."""
+    db = PgDatabase.open_at(place, create=True)
+    second = PgDatabase(place)
+
+    def built() -> None:
+        second._portal.call(migrate(second._dial, place.schema))
+
+    with ThreadPoolExecutor(1) as pool, db.write() as connection:
+        connection.exec_driver_sql("UPDATE process SET pid = 1")
+        pool.submit(built).result(10)
+
+
+def test_who_finds_it_just_upgraded_goes_on(
+    place: Server, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that find an older schema at once one upgrades it; that it is at it, or on it then, is no error."""
+    db = PgDatabase.open_at(place, create=True)
+    version = f"{place.schema}.alembic_version"
+    held = db.connect()
+    held.execute(f"SELECT pg_advisory_lock({class_of(place.schema)}, {MIGRATING})")
+    assert not db.is_anybody_on_it()
+    db.disconnect(held)
+
+    def upgraded(_: PgDatabase) -> bool:
+        server.execute(f"UPDATE {version} SET version_num = '0005'")
+        return True
+
+    monkeypatch.setattr(PgDatabase, "is_anybody_on_it", upgraded)
+    server.execute(f"UPDATE {version} SET version_num = '0004'")
+    assert check(open_database(place, create=False)) == []
+
+
+@pytest.mark.parametrize("more", ["", "&pooled=yes"], ids=["session", "pooled"])
+def test_a_schema_may_be_called_as_a_word_of_sql(server: PostgresServer, more: str) -> None:
+    """A queue called all, default or order is as good as any."""
+    schema = "default" if more else "all"
+    db = open_database(_place(server.url(schema) + more), create=True)
+    assert check(db) == []
+    with db.session() as session:
+        assert session.shrink()
+    server.execute(f'DROP SCHEMA "{schema}" CASCADE')
+
+
+@pytest.mark.parametrize("more", ["", "&pooled=yes"], ids=["session", "pooled"])
+def test_a_role_s_timeouts_are_not_a_queue_s(
+    place: Server, server: PostgresServer, more: str
+) -> None:
+    """Who waits for others' transactions waits, whatever the server allows its users' statements."""
+    db = PgDatabase.open_at(place, create=True)
+    server.execute("CREATE ROLE hasty SUPERUSER LOGIN")
+    for name in ("lock_timeout", "statement_timeout"):
+        server.execute(f"ALTER ROLE hasty SET {name} = '50ms'")
+    try:
+        hasty = PgDatabase(_place(str(place).replace("tester", "hasty") + more))
+
+        def write() -> None:
+            with hasty.write():
+                pass
+
+        with ThreadPoolExecutor(1) as pool:
+            with db.write() as connection:
+                written = pool.submit(write)
+                waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                until(lambda: server.execute(waiting), "it waits")
+                connection.exec_driver_sql("SELECT pg_sleep(0.2)")
+            written.result(10)
+        hasty.close()
+    finally:
+        server.execute("DROP ROLE hasty")
+
+
+def test_a_server_that_will_not_do_is_told_at_once(
+    house: House, place: Server, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is too old, or does not hold every text, is not found out by a defect in the middle of work."""
+    server.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+    house.jobs(1)
+    done = house.submit("--db", server.url("batchrunner", "latin"), code=5)
+    assert "keeps text as LATIN1" in done.error["message"]
+    assert "createdb -E UTF8" in done.error["fix"]
+    monkeypatch.setattr(dialling, "_OLDEST", 1000)
+    with pytest.raises(DatabaseError, match="1000 is the oldest"):
+        open_database(place, create=True)
+
+
+def test_a_variable_that_can_t_be_used_is_no_defect(house: House) -> None:
+    """What the driver reads from the environment is told like what the address says."""
+    environ = {"PGPORT": "abc", "BATCHRUNNER_DB": "postgresql://127.0.0.1/x"}
+    done = house.run("runs", environ=environ, code=2)
+    assert "PGPORT" in done.err
+    assert "'abc'" in done.err
 
 
 def test_older_newer_and_foreign_schemas_are_told_apart(

@@ -30,7 +30,14 @@ from batchrunner.store.postgres.connection import PgConnection, PgReading
 from batchrunner.store.postgres.dialling import Dial
 from batchrunner.store.postgres.faults import translated
 from batchrunner.store.postgres.lasting import Lasting
-from batchrunner.store.postgres.locks import SENDING, WRITING, PgLock, class_of, new_number
+from batchrunner.store.postgres.locks import (
+    MIGRATING,
+    SENDING,
+    WRITING,
+    PgLock,
+    class_of,
+    new_number,
+)
 from batchrunner.store.postgres.pooled import (
     Beats,
     LeaseLock,
@@ -104,8 +111,8 @@ class PgDatabase:
     def open_if_current(cls, place: Server) -> PgDatabase | None:
         """Return the database; ``None`` where there is none that can be used as it stands."""
         db = cls(place)
-        with translated(place), db._borrowed() as connection:
-            found = standing(connection, place.schema)
+        with translated(place):
+            found = db._standing()
         if found is Standing.CURRENT:
             return db
         db.close()
@@ -288,7 +295,7 @@ class PgDatabase:
 
     def is_anybody_on_it(self) -> bool:
         """Return whether a process is attached, this one included."""
-        return bool(self._held() - {WRITING})
+        return bool(self._held() - {WRITING, MIGRATING})
 
     def sweep_locks(self) -> None:
         """Dead processes leave none."""
@@ -357,16 +364,21 @@ class PgDatabase:
 
     # --- the schema
 
-    def _settle_standing(self, *, create: bool) -> None:
+    def _standing(self) -> Standing:
         with self._borrowed() as connection:
-            found = standing(connection, self.place.schema)
-        match found:
+            return standing(connection, self.place.schema)
+
+    def _settle_standing(self, *, create: bool) -> None:
+        match self._standing():
             case Standing.CURRENT:
                 return
             case Standing.EMPTY if create:
                 pass
             case Standing.OLDER:
                 if self.is_anybody_on_it():
+                    if self._standing() is Standing.CURRENT:
+                        # Who is on it has just upgraded it.
+                        return
                     raise BusyError(
                         f"The database {self.place} has an older schema and a process is running on it.",
                         fix="Stop it, or wait until it is done; the next command upgrades the database.",

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from batchrunner.store.postgres.database import PgDatabase
     from batchrunner.store.postgres.portal import Portal
 
-__all__ = ["Beats", "LeaseLock", "PooledConnection", "is_refused_by_pooler"]
+__all__ = ["STATEMENTS", "Beats", "LeaseLock", "PooledConnection", "is_refused_by_pooler"]
+
+#: How each statement goes, wherever it is told: statements are short, so that compiling them costs more
+#: than it saves; they wait for others' turns, so that what a role or a database allows them is not asked.
+STATEMENTS: Final = {"jit": "off", "statement_timeout": "0", "lock_timeout": "0"}
 
 _SET: Final = re.compile(r"SET (\w+(?:\.\w+)?) = (.+)")
 #: How often a lease is kept, whatever its process does (seconds).
@@ -58,7 +62,7 @@ class PooledConnection(PgConnection):
     ) -> None:
         """Wrap asyncpg's connection to the pooler."""
         super().__init__(raw, portal, begins)
-        self._told = {"search_path": schema, "jit": "off"}
+        self._told = {"search_path": f'"{schema}"', **STATEMENTS}
         #: What each writing transaction begins with: whether this process still has its place.
         self.fence = ""
 

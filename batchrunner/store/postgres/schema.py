@@ -37,12 +37,15 @@ def standing(connection: PgConnection, schema: str) -> Standing:
         return Standing.EMPTY
     if not {"alembic_version", "usage_slot", "meta"} <= tables:
         return Standing.FOREIGN
-    # By its full name: without the right to use the schema the search path would not find it.
-    version = f"{schema}.alembic_version"
-    row = connection.execute(f"SELECT version_num FROM {version}").fetchone()  # noqa: S608 (a checked name)
+    row = connection.execute(_version_in(schema)).fetchone()
     if row is None or row[0] not in REVISIONS:
         return Standing.NEWER
     return Standing.CURRENT if row[0] == REVISIONS[-1] else Standing.OLDER
+
+
+def _version_in(schema: str) -> str:
+    # By its full name: without the right to use the schema the search path would not find it.
+    return f'SELECT version_num FROM "{schema}".alembic_version'  # noqa: S608 (a checked name)
 
 
 async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: str) -> None:
@@ -62,10 +65,14 @@ async def migrate(connect: Callable[[], Awaitable[asyncpg.Connection]], schema: 
 
     def build(connection: sa.Connection) -> None:
         lock = f"{class_of(schema)}, {MIGRATING}"
-        connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
+        connection.exec_driver_sql(f'SET LOCAL search_path = "{schema}"')
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
-        if connection.exec_driver_sql(f"SELECT to_regnamespace('{schema}')").scalar() is None:
-            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is not None:
+            if connection.exec_driver_sql(_version_in(schema)).scalar() == REVISIONS[-1]:
+                # Nothing is said again: it would lock tables that whoever came first works with.
+                return
+        elif connection.exec_driver_sql(f"SELECT to_regnamespace('\"{schema}\"')").scalar() is None:
+            connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
         upgrade(connection)
         for statement in ADDITIONS:
             connection.exec_driver_sql(statement)

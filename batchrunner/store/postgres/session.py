@@ -52,7 +52,7 @@ class PgSession:
     def shrink(self) -> bool:
         """Have the room of what was deleted be used again; it is not given back to the disk."""
         for table in _LARGE:
-            self._connection.control(f"VACUUM (ANALYZE) {self._schema}.{table}")
+            self._connection.control(f'VACUUM (ANALYZE) "{self._schema}".{table}')
         return True
 
     def relieve(self) -> bool:
