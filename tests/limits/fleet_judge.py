@@ -64,7 +64,7 @@ class Verdict:
     minutes: int = 0
     used: float | None = None
     tokens_used: float | None = None
-    #: Requests that may have been wasted by deaths, at most.
+    #: The share of the limit that deaths may have wasted, at most.
     wasted: float = 0.0
     #: Jobs that came more than once, and rows that are marked.
     doubled: int = 0
@@ -126,18 +126,25 @@ def _used(
     if not n_minutes:
         return
     inside = seen[: bisect_right([one.mono for one in seen], first + n_minutes * MINUTE)]
-    deaths = [one for one in happened if one.act in ("kill", "freeze")]
+    n_deaths = sum(one.act in ("kill", "freeze") for one in happened)
+    away_s = sum(one.act == "restart" for one in happened) * _AWAY_S
+
+    def wasted(a_minute: int, a_send: int) -> float:
+        """Return the share of a limit that deaths may have wasted, at most."""
+        of_all = n_deaths * (a_minute / MINUTE * _AHEAD_S + a_send) + a_minute / MINUTE * away_s
+        return of_all / (a_minute * n_minutes)
+
     if limits.rpm is not None:
-        rate = limits.rpm / MINUTE
-        away = sum(one.act == "restart" for one in happened) * _AWAY_S
-        verdict.wasted = len(deaths) * (rate * _AHEAD_S + 1) + rate * away
+        verdict.wasted = wasted(limits.rpm, 1)
         verdict.used = len(inside) / (limits.rpm * n_minutes)
-        if verdict.used + verdict.wasted / (limits.rpm * n_minutes) < BAR:
+        if verdict.used + verdict.wasted < BAR:
             verdict.problems.append(f"used: {verdict.used:.4f} of the minutes' requests")
     if limits.itpm is not None:
         verdict.tokens_used = sum(one.tokens for one in inside) / (limits.itpm * n_minutes)
-        if limits.rpm is None and not deaths and verdict.tokens_used < BAR:
-            verdict.problems.append(f"used: {verdict.tokens_used:.4f} of the minutes' tokens")
+        if limits.rpm is None:
+            verdict.wasted = wasted(limits.itpm, max(one.tokens for one in inside))
+            if verdict.tokens_used + verdict.wasted < BAR:
+                verdict.problems.append(f"used: {verdict.tokens_used:.4f} of the minutes' tokens")
 
 
 def _once(verdict: Verdict, seen: Sequence[Seen], fleet: Fleet) -> None:

@@ -50,7 +50,7 @@ STORIES: Final = {
 
 _HEADINGS = (
     "story", "workers", "minutes", "requests", "most in a minute", "used", "most tokens", "used",
-    "acts", "doubled", "marked", "found",
+    "deaths waste at most", "acts", "doubled", "marked", "found",
 )  # fmt: skip
 
 
@@ -113,7 +113,8 @@ def _row(name: str, n_workers: int, seconds: float, verdict: Verdict, fleet: Fle
     values = (
         name, str(n_workers), f"{seconds / 60:g}", f"{verdict.n_seen:,}", f"{verdict.most:,}",
         "" if verdict.used is None else f"{verdict.used:.4f}", f"{verdict.most_tokens:,}",
-        "" if verdict.tokens_used is None else f"{verdict.tokens_used:.4f}", acts,
+        "" if verdict.tokens_used is None else f"{verdict.tokens_used:.4f}",
+        f"{verdict.wasted:.4f}" if acts else "", acts,
         str(verdict.doubled), str(verdict.marked), str(len(verdict.problems)),
     )  # fmt: skip
     return f"| {' | '.join(values)} |"

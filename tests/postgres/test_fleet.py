@@ -96,6 +96,7 @@ _TWICE = [Seen(0.0, 0.0, "k0", 1), Seen(1.0, 1.0, "k0", 1)]
         pytest.param(_paced(9, 1.0), Limits(rpd=8), None, "over: 9 in a rolling day", id="a day"),
         pytest.param(_paced(9, 1.0), Limits(rpd=8, zone="UTC"), None, "over: 9 on", id="a date"),
         pytest.param(_paced(200, 1.05), Limits(rpm=60), None, "used: 0.9", id="waste"),
+        pytest.param(_paced(200, 1.05), Limits(itpm=600), None, "used: 0.9", id="waste of tokens"),
         pytest.param(
             _TWICE, Limits(), [("k0", 1, 0, 1, 1, "completed")], "once: k0 arrived 2", id="no row"
         ),
