@@ -338,6 +338,13 @@ async def _take(
             fix="Submit it again.",
             kind="interrupted",
         ) from None
+    except AwayError as error:
+        # Whether its last commit was made nobody knows.
+        raise AwayError(
+            f"{error.message} That was while the file was read in.",
+            fix="Once it is back (pg_isready) give the same command again: it begins anew, or goes on with what"
+            " is stored.",
+        ) from error
 
 
 def _check_rejects(output: str | None, name: str) -> None:

@@ -18,7 +18,7 @@ from typing import Final, Self
 import sqlalchemy as sa
 
 from batchrunner.core.bodies import SAMPLE
-from batchrunner.errors import UsageError
+from batchrunner.errors import DatabaseError, UsageError
 from batchrunner.failpoints import hit
 from batchrunner.models import SEQ_BITS, JobLine, LineFault, RunId, job_id
 from batchrunner.store.codecs import Codec, made_codec
@@ -121,7 +121,12 @@ class Loader:
         traceback: TracebackType | None,
     ) -> None:
         """Discard the run unless it was finished."""
-        self.discard()
+        try:
+            self.discard()
+        except DatabaseError:
+            # What came first is told; the next process sweeps what is left.
+            if error is None:
+                raise
 
     @property
     def n_jobs(self) -> int:

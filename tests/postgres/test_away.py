@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from bisect import bisect_left
 from collections import Counter
@@ -99,6 +101,37 @@ def test_workers_go_on_when_the_server_is_back(
     sends = sorted(request.mono for request in api.requests())
     # Twenty a second, what a late send may be moved by, and the network.
     assert max(bisect_left(sends, at + 1.0) - first for first, at in enumerate(sends)) <= 24
+    assert house.run("db", "check").code == 0
+
+
+def test_a_submit_that_loses_its_server_stores_nothing(
+    house: House, own_server: PostgresServer, queue: Callable[..., None]
+) -> None:
+    """Gone in the middle of a file, it is told what to do; nothing is half there, and that does it."""
+    queue(1, "--name", "former")
+    # A file is read in blocks of 1 MiB, and stored in pieces of 2,000 jobs.
+    whole = house.jobs(5_000, "whole.jsonl", prefix="w", metadata={"long": "x" * 700})
+    pipe = house.folder / "jobs.pipe"
+    os.mkfifo(pipe)
+    submit = house.start_submit("--no-run", "--name", "file", file=pipe.name)
+    schema = house.environ["BATCHRUNNER_DB"].rpartition("=")[2]
+    with pipe.open("wb") as file:
+        lines = whole.read_bytes()
+        file.write(lines[: len(lines) * 2 // 3])
+        file.flush()
+        submit.until(lambda: own_server.execute(f"SELECT FROM {schema}.job OFFSET 1"), "jobs")
+        own_server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'batchrunner'"
+        )
+        with contextlib.suppress(BrokenPipeError):
+            file.write(lines[len(lines) * 2 // 3 :])
+    error = submit.ended(5).error
+    assert "while the file was read in" in error["message"]
+    assert "give the same command again" in error["fix"]
+    names = [one["run"]["name"] for one in house.run("runs", "--json").json["runs"]]
+    assert names == ["former"]
+    house.submit("--no-run", "--name", "file", file=whole.name, code=0)
+    assert own_server.execute(f"SELECT count(*) FROM {schema}.job") == [(5_001,)]
     assert house.run("db", "check").code == 0
 
 

@@ -336,7 +336,7 @@ class PgDatabase:
     def session(self) -> Iterator[WriteSession]:
         """Give a connection for a series of writing transactions, one writer at a time in each."""
         with translated(self.place), self._borrowed() as connection:
-            session = PgSession(connection, self.place.schema)
+            session = PgSession(connection, self.place)
             try:
                 yield session
             finally:

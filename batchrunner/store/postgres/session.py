@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from batchrunner.places import Server
 from batchrunner.store.driver import Connection
 from batchrunner.store.postgres.connection import PgConnection, PgReading
+from batchrunner.store.postgres.faults import translated
 
 __all__ = ["PgSession", "written"]
 
@@ -22,26 +24,31 @@ _LARGE: Final = ("job", "payload", "response", "send")
 
 
 class PgSession:
-    """One connection that writes in several short transactions."""
+    """One connection that writes in several short transactions.
 
-    def __init__(self, connection: PgConnection, schema: str) -> None:
+    Each method tells by itself what went wrong: its user may be in no context of the database's.
+    """
+
+    def __init__(self, connection: PgConnection, place: Server) -> None:
         """Wrap a connection."""
         self._connection = connection
-        self._schema = schema
+        self._place = place
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run a block as one transaction, no other writing meanwhile."""
-        with written(self._connection):
+        with translated(self._place), written(self._connection):
             yield PgReading(self._connection)
 
     def relax(self) -> None:
         """Have commits be durable together with the first one after :meth:`insist`."""
-        self._connection.execute("SET synchronous_commit = off")
+        with translated(self._place):
+            self._connection.execute("SET synchronous_commit = off")
 
     def insist(self) -> None:
         """Have each commit be durable when it returns."""
-        self._connection.execute("SET synchronous_commit = on")
+        with translated(self._place):
+            self._connection.execute("SET synchronous_commit = on")
 
     def overwrite(self) -> None:
         """What is deleted is overwritten when its page is vacuumed and used again: the server's matter."""
@@ -51,8 +58,9 @@ class PgSession:
 
     def shrink(self) -> bool:
         """Have the room of what was deleted be used again; it is not given back to the disk."""
-        for table in _LARGE:
-            self._connection.control(f'VACUUM (ANALYZE) "{self._schema}".{table}')
+        with translated(self._place):
+            for table in _LARGE:
+                self._connection.control(f'VACUUM (ANALYZE) "{self._place.schema}".{table}')
         return True
 
     def relieve(self) -> bool:
