@@ -15,7 +15,7 @@ calendar's (days, pauses). See :mod:`batchrunner.clock`.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple
 
 from batchrunner.core.caps import DAILY, METERS, MIN_INTERVAL, Cap, Limit, effective_caps
@@ -98,6 +98,8 @@ class Ledger:
     def __init__(self, scopes: Iterable[ScopeLedger] = ()) -> None:
         """Take the scopes; more may be added later."""
         self.scopes: dict[ScopeId, ScopeLedger] = {scope.id: scope for scope in scopes}
+        #: Is told of each scope that is added, before anything is booked in it.
+        self.added: Callable[[ScopeLedger], None] = _ignore
         #: Grows whenever limits change: a grant given under others must be asked for anew.
         self.version = 0
         #: Tokens that were told where no limit asks for them, by account, pool and slots.
@@ -114,6 +116,7 @@ class Ledger:
     def add(self, scope: ScopeLedger) -> None:
         """Add a scope, or put it in the place of the one with its id."""
         self.scopes[scope.id] = scope
+        self.added(scope)
 
     def _chain(self, account: ScopeId, pool: ScopeId | None) -> tuple[ScopeLedger, ...]:
         if pool is None:
@@ -297,6 +300,10 @@ class Ledger:
             for unit, slots in self.scopes[row.scope_id].stored_slots():
                 if (unit, slots.grain) == (row.unit, row.grain) and row.slot in slots.counts:
                     slots.dirty.add(row.slot)
+
+
+def _ignore(_scope: ScopeLedger) -> None:
+    """Nobody shares the ledger."""
 
 
 def _blocked(t: float, now: float, wall: float, moved_by: str, scope: ScopeLedger) -> Blocked:

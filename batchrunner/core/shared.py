@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from batchrunner.core.admission import DirtySlot, Ledger
+from batchrunner.core.admission import DirtySlot, Ledger, ScopeLedger
 from batchrunner.core.token_use import SlotRow
 from batchrunner.models import ScopeId
 
@@ -25,17 +25,25 @@ class SharedLedger:
     """What was stored of each slot when it was last seen, beside the ledger that counts on from there."""
 
     def __init__(self, ledger: Ledger) -> None:
-        """Take the ledger; its scopes become known as they come."""
+        """Take the ledger; its scopes become known as they come, before anything is booked in them."""
         self._ledger = ledger
         self._stored: dict[_Key, int] = {}
         self._known: set[ScopeId] = set()
         #: Scopes of which less may be stored than was.
         self._doubted: set[ScopeId] = set()
+        #: Scopes that were loaded since the last turn: of these all that is stored is wanted.
+        self.fresh: set[ScopeId] = set()
+        for scope in ledger.scopes.values():
+            self._learn(scope)
+        ledger.added = self._learn
 
-    @property
-    def fresh(self) -> list[ScopeId]:
-        """Scopes that were loaded since the last turn: of these all that is stored is wanted."""
-        return [scope for scope in self._ledger.scopes if scope not in self._known]
+    def _learn(self, scope: ScopeLedger) -> None:
+        """Note what a scope was loaded with: that was stored then."""
+        self._known.add(scope.id)
+        self.fresh.add(scope.id)
+        for unit, slots in scope.stored_slots():
+            for slot, n in slots.counts.items():
+                self._stored[scope.id, unit, slots.grain, slot] = n
 
     def doubt(self) -> None:
         """Take the next rows of each scope for all that there are: the server was away, and may be another.
@@ -50,12 +58,7 @@ class SharedLedger:
 
         ``of``: the scopes that they are of.
         """
-        for scope in self.fresh:
-            self._known.add(scope)
-            for unit, slots in self._ledger[scope].stored_slots():
-                for slot, n in slots.counts.items():
-                    # What it was loaded with was stored then.
-                    self._stored[scope, unit, slots.grain, slot] = n
+        self.fresh.clear()
         if doubted := self._doubted.intersection(of):
             rows = list(rows)
             self._keep_lost({row[:4]: row.n for row in rows}, doubted)

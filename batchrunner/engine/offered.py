@@ -52,13 +52,14 @@ class Offered:
         await self._rescue.again()
         n_open = 0
         ready = await self._writer.query(sharing.ready_runs)
+        waiting = await self._writer.query(sharing.untold)
         for run_id in ready:
             if self._roster.is_live(run_id):
                 if not self._roster[run_id].is_ended_elsewhere:
                     await self._keep(run_id)
                 n_open += 1
             else:
-                n_open += await self._is_taken(run_id)
+                n_open += await self._is_taken(run_id, is_waited_for=run_id in waiting)
         if (words := self._offers.found(n_open, len(ready) - n_open)) is not None:
             self._feed.notice(words)
 
@@ -78,7 +79,7 @@ class Offered:
         # What the former one had told went with it.
         run.told = None
 
-    async def _is_taken(self, run_id: RunId) -> bool:
+    async def _is_taken(self, run_id: RunId, *, is_waited_for: bool) -> bool:
         """Take a run up if that is possible here; say why not, here once and to whoever asks for it."""
         row = await self._writer.query(lambda conn: statements.load_run(conn, run_id))
         if row is None:
@@ -90,7 +91,7 @@ class Offered:
                 await self._take_up.take(run_id, limits, self._process.id)
             except BatchrunnerError as error:
                 why = error.message
-        await self._tell(row, why)
+        await self._tell(row, why, is_waited_for=is_waited_for)
         return why is None
 
     async def _why_halted(self, run_id: RunId) -> str | None:
@@ -102,13 +103,17 @@ class Offered:
         is_led = await self._writer.query(lambda conn: sharing.is_led(conn, run_id, knowing=known))
         return run.stop.detail if is_led else None
 
-    async def _tell(self, row: RunRow, why: str | None) -> None:
+    async def _tell(self, row: RunRow, why: str | None, *, is_waited_for: bool) -> None:
         """Say where it is looked for whether a run is left to others, and whoever asks for it why."""
         me = self._process.id
         is_news = self._offers.is_news(row.id, why)
         if why is None:
             if is_news:
                 await self._writer.transact(lambda conn: workers.keep(conn, row.id, me))
+            return
+
+        if not is_news and not is_waited_for:
+            # Who has nothing to say keeps nobody waiting.
             return
 
         def note(conn: DriverConnection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from batchrunner.clock import Clock
@@ -140,10 +140,17 @@ class TakeUp:
 
     async def renew(self) -> None:
         """Read what other processes may have changed of the live runs: states, limits, counts."""
-        for run in self._roster.live:
-            await self._writer.compute(partial(self._loading.reload, run=run))
-            await self._binding.renew(run)
-            run.send_home()
+        live = self._roster.live
+        # A worker reads them together each second, and keeps nobody from his turn.
+        for runs in [live] if self._is_shared and live else [[run] for run in live]:
+            await self._writer.compute(partial(self._reload, runs=runs), beside=self._is_shared)
+            for run in runs:
+                await self._binding.renew(run)
+                run.send_home()
+
+    def _reload(self, conn: DriverConnection, runs: Sequence[LiveRun]) -> None:
+        for run in runs:
+            self._loading.reload(conn, run)
 
     async def rebind(self) -> None:
         """Bind runs to the account of the organization that their responses name."""

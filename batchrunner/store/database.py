@@ -86,8 +86,13 @@ class Writer(Protocol):
         """
         ...
 
-    async def compute(self, function: Callable[[DriverConnection], T]) -> T:
-        """As :meth:`transact`, but ``function`` runs here, on the caller's thread."""
+    async def compute(
+        self, function: Callable[[DriverConnection], T], *, beside: bool = False
+    ) -> T:
+        """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
+
+        ``beside``: other workers' turns may go on meanwhile, since it only reads, or makes what is not there.
+        """
         ...
 
     async def query(self, function: Callable[[DriverConnection], T]) -> T:

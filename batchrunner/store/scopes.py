@@ -52,19 +52,21 @@ class ScopeState(NamedTuple):
 def scope_id(
     conn: DriverConnection, *, kind: str, provider: str, key: str, parent_id: ScopeId | None
 ) -> ScopeId:
-    """Return the id of a scope, made where it did not exist."""
-    row = conn.execute(
+    """Return the id of a scope, made where it did not exist, by whichever worker is first."""
+    found = (
         "SELECT id FROM scope WHERE provider = ? AND kind = ? AND key = ?"
-        " AND coalesce(parent_id, 0) = ?",
-        (provider, kind, key, parent_id or 0),
-    ).fetchone()
-    if row:
-        return ScopeId(row[0])
-    (made,) = conn.execute(
-        "INSERT INTO scope (kind, provider, key, parent_id) VALUES (?, ?, ?, ?) RETURNING id",
-        (kind, provider, key, parent_id),
-    ).fetchone()
-    return ScopeId(made)
+        " AND coalesce(parent_id, 0) = ?"
+    )
+    identity = (provider, kind, key, parent_id or 0)
+    row = conn.execute(found, identity).fetchone()
+    if row is None:
+        conn.execute(
+            "INSERT INTO scope (kind, provider, key, parent_id) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (kind, provider, key, parent_id),
+        )
+        row = conn.execute(found, identity).fetchone()
+    return ScopeId(row[0])
 
 
 def load_scope(conn: DriverConnection, scope: ScopeId) -> ScopeState:

@@ -43,6 +43,7 @@ __all__ = [
     "ready_runs",
     "roll_call",
     "teller",
+    "untold",
 ]
 
 #: A worker that was not heard of for so long is dead, whatever its connection says. Longer than a
@@ -245,6 +246,12 @@ def hand_on(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) ->
     )
     if cursor.rowcount:
         waits.leave(conn, run_id, HANDED_OVER, wall=wall)
+
+
+def untold(conn: DriverConnection) -> set[RunId]:
+    """Return the runs that somebody asks for who was not told of them yet."""
+    rows = conn.execute("SELECT run_id FROM ask WHERE taken_by IS NULL AND note IS NULL")
+    return {RunId(row[0]) for row in rows}
 
 
 def note_left(conn: DriverConnection, run_id: RunId, why: str, *, is_news: bool) -> None:

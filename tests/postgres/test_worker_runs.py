@@ -158,7 +158,7 @@ def test_a_run_whose_only_sender_died_while_it_waited_is_taken_up(
     house: House, api: ApiServer
 ) -> None:
     """What a run waited for is no end of it; workers take it as they do where the death came between two waits."""
-    api.script([{"n": 1}, {"n": 2, "status": 429, "headers": {"retry-after": "3"}}, {}])
+    api.script([{"n": 1}, {"n": 2, "status": 429, "headers": {"retry-after": "2"}}, {}])
     house.jobs(3)
     alone = house.start_submit("-c", "1")
     alone.sees("limit.waiting")

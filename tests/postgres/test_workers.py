@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from batchrunner.places import Server, place_of
+from batchrunner.store.postgres.database import PgDatabase
+from batchrunner.store.postgres.locks import WRITING, class_of
 from tests.fakes import ApiServer
 from tests.fakes.postgres_server import PostgresServer
 from tests.integration.house import House, Running, until
@@ -207,6 +210,43 @@ def test_a_file_has_no_workers(house: House) -> None:
     done = house.run("worker", code=2)
     assert "a file, from which one process sends" in done.err
     assert "[redacted]" not in done.err
+
+
+@pytest.mark.slow
+def test_who_only_looks_keeps_nobody_waiting(
+    house: House, api: ApiServer, queue: Callable[..., None]
+) -> None:
+    """A worker with runs that wait, and runs that it leaves to others, goes on beside a turn that takes long."""
+    api.script([{"n": 1}, {"status": 429, "headers": {"retry-after": "3600"}}])
+    queue(3, "-c", "1")
+    house.jobs(3, "left.jsonl", prefix="l")
+    house.submit("--no-run", "--tags", "other", file="left.jsonl", code=0)
+    worker = house.start("worker", "--json")
+    worker.sees("limit.waiting")
+    place = place_of(str(house.db))
+    assert isinstance(place, Server)
+    number = f"({class_of(place.schema)}, {WRITING})"
+    db = PgDatabase.open_at(place, create=False)
+    turn, looking = db.connect(), db.connect()
+
+    def beat(after: int) -> int:
+        """Return when it was heard of after that moment."""
+        found = looking.execute("SELECT max(beat_at) FROM process").fetchone()
+        return found[0] if found and found[0] > after else 0
+
+    # Where its time goes is stored every ten seconds, alone: not twice in these.
+    for _ in range(2):
+        turn.execute(f"SELECT pg_advisory_lock_shared{number}")
+        try:
+            at = 0
+            for _ in range(4):
+                at = until(lambda last=at: beat(last), "it is heard of", seconds=4)
+            break
+        except AssertionError:
+            turn.execute(f"SELECT pg_advisory_unlock_shared{number}")
+            until(lambda last=at: beat(last), "it goes on once it may be alone")
+    else:
+        pytest.fail("a worker with nothing to do waited to be alone")
 
 
 @pytest.mark.slow

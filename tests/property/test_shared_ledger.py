@@ -108,6 +108,21 @@ def test_what_a_fail_over_has_lost_is_stored_again() -> None:
     assert sum(one.ledger[ACCOUNT].minute.counts.values()) == 6
 
 
+def test_what_is_counted_before_the_first_turn_is_stored_on_top() -> None:
+    """A scope that was just loaded may be counted in at once (sends that went out as another account's)."""
+    store = Store([Cap("rpm", 60, None, "flag")])
+    one = Worker(store)
+    one.begin()
+    one.ledger[ACCOUNT].count(START, START, 3)
+    one.end()
+    other = Worker(store)
+    other.ledger[ACCOUNT].count(START, START, 2)
+    other.begin()
+    assert sum(other.ledger[ACCOUNT].minute.counts.values()) == 5
+    other.end()
+    assert {n for key, n in store.rows.items() if key[0] == ACCOUNT} == {5}
+
+
 def drive(
     store: Store,
     n_workers: int,

@@ -127,12 +127,18 @@ class PgWriter:
         """Wait for others of this process, unless the turn is this task's."""
         return nullcontext() if self._is_our_turn() else self._turn
 
-    async def compute(self, function: Callable[[DriverConnection], T]) -> T:
-        """As :meth:`transact`, but ``function`` runs here, on the caller's thread."""
+    async def compute(
+        self, function: Callable[[DriverConnection], T], *, beside: bool = False
+    ) -> T:
+        """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
+
+        ``beside``: others' turns may go on meanwhile.
+        """
+        words = "BEGIN SHARED" if beside else "BEGIN IMMEDIATE"
 
         async def computed() -> T:
             try:
-                await self._spawned(lambda: self._lasting.driver.execute("BEGIN IMMEDIATE"))
+                await self._spawned(lambda: self._lasting.driver.execute(words))
                 with translated(self._place):
                     value = function(self._lasting.driver)
                 await self._spawned(lambda: self._lasting.commit(value))

@@ -95,7 +95,12 @@ class FileWriter:
         async with self._turn:
             return await self._run(transaction)
 
-    async def compute(self, function: Callable[[DriverConnection], T]) -> T:
+    async def compute(
+        self,
+        function: Callable[[DriverConnection], T],
+        *,
+        beside: bool = False,  # noqa: ARG002 -- a file has one sender
+    ) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
 
         What waits for others or for the disk (``BEGIN IMMEDIATE``, ``COMMIT``) still runs on the
