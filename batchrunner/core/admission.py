@@ -28,6 +28,7 @@ from batchrunner.models import ScopeId, WaitingReason
 __all__ = [
     "LATE_MS",
     "PAUSE",
+    "REBOOK_HORIZON_MS",
     "Blocked",
     "Cap",
     "DirtySlot",

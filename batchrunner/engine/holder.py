@@ -31,7 +31,7 @@ from batchrunner.engine.gate import Gate
 from batchrunner.engine.judge import Judge, is_trouble
 from batchrunner.engine.live import CallLimits, Claim, LiveRun, Outcome, WireFactory
 from batchrunner.engine.lookout import LOOK_S, Lookout
-from batchrunner.engine.planning import LanePlan, Planner
+from batchrunner.engine.planning import HORIZON_MS, LanePlan, Planner
 from batchrunner.engine.roster import Roster
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
@@ -299,7 +299,7 @@ class Holder:
             self._kick()
             raise
         if self._sharing is not None:
-            self._sharing.stored(cycle.usage)
+            self._sharing.stored(cycle.usage, decided_at=now)
             self._sharing.purses.stored()
         if settles:
             hit("settle.committed")
@@ -366,6 +366,8 @@ class Holder:
             self._planner.to_look_up.clear()
             return []
         runs = [run for run in self._roster.live if not run.is_stopping]
+        if self._sharing is not None:
+            self._planner.commit_ms = min(self._sharing.takes, HORIZON_MS / 2)
         return self._planner.plan(runs, now, wall)
 
     def _note_settled(self, settles: Sequence[Settle], result: CycleResult) -> None:

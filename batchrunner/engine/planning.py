@@ -105,6 +105,8 @@ class Planner:
         self._taken_at = 0.0
         #: How many more each run may claim now.
         self._rooms: dict[RunId, int] = {}
+        #: How long (ms) a claim takes to be committed: under a limit nothing is planned before it is.
+        self.commit_ms = 0.0
 
     def plan(self, runs: Sequence[LiveRun], now: float, wall: float) -> list[LanePlan]:
         """Return the permissions of the next second or so, at most what the runs have room for."""
@@ -208,9 +210,12 @@ class Planner:
                     continue
                 assert lane.ahead
                 charge = lane.ahead[0].charge
+            later = self.commit_ms if run.account.limits or lane.pool.limits else 0.0
+            # No further ahead than others look, or they would find everything taken.
             grant = self._ledger.reserve(
-                run.account.id, lane.pool.id, now, wall, HORIZON_MS, charge=charge
-            )
+                run.account.id, lane.pool.id, now + later, wall + later, HORIZON_MS - later,
+                charge=charge,
+            )  # fmt: skip
             if isinstance(grant, Blocked):
                 lane.blocked = grant
                 self._hold(run, lane, now)

@@ -13,7 +13,14 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from batchrunner.clock import Clock
-from batchrunner.core.admission import PAUSE, Blocked, DirtySlot, Grant, Ledger
+from batchrunner.core.admission import (
+    PAUSE,
+    REBOOK_HORIZON_MS,
+    Blocked,
+    DirtySlot,
+    Grant,
+    Ledger,
+)
 from batchrunner.core.counting import Charge
 from batchrunner.core.shared import SharedLedger
 from batchrunner.engine.foresight import Foresight
@@ -41,6 +48,8 @@ __all__ = ["Shared", "Sharing", "Turn"]
 #: A turn is taken at least so often, with runs and without (milliseconds).
 _TURN_MS: Final = 1_000.0
 _BEAT_MS: Final = 5_000.0
+#: What a turn takes longer than the last one is counted on at once, what it takes less little by little.
+_FADES: Final = 0.7
 #: Nothing came back.
 _NOTHING: Final = prepare_settling((), {}, packs=False)
 
@@ -107,6 +116,8 @@ class Sharing:
         #: The limits' version, and the time (steady ms), of the last turn.
         self._limits = -1
         self._turned_at = float("-inf")
+        #: How long (ms) a turn takes of late from what is decided in it to its end.
+        self.takes = 0.0
 
     def is_due(self, runs: Collection[LiveRun]) -> bool:
         """Whether a turn is wanted though nothing came back.
@@ -199,9 +210,11 @@ class Sharing:
             elif run.stop is None:
                 stop_alike(run, all_alike)
 
-    def stored(self, rows: Iterable[DirtySlot]) -> None:
-        """Note what this turn's commit has stored."""
+    def stored(self, rows: Iterable[DirtySlot], *, decided_at: float) -> None:
+        """Note what this turn's commit has stored, and when (steady ms) that was decided."""
         self._shared.stored(rows)
+        took = self._clock.now() - decided_at
+        self.takes = min(max(took, _FADES * self.takes), REBOOK_HORIZON_MS)
 
     async def rebook(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
         """Move a late send, in a turn of its own: others may have booked what was free.
@@ -215,7 +228,8 @@ class Sharing:
                 self._ledger.release(grant)
                 return _refused(grant)
             now, wall = self._clock.now(), self._clock.wall()
-            again = self._ledger.rebook(grant, now, wall, charge)
+            # Not before it is stored: far from the server, or beside a slow disk, it would be late again.
+            again = self._ledger.rebook(grant, now + self.takes, wall + self.takes, charge)
             cycle = Cycle(
                 wall=int(wall),
                 now=int(now),
@@ -231,7 +245,7 @@ class Sharing:
                 if isinstance(again, Grant):
                     self._ledger.release(again)
                 return _refused(grant)
-            self.stored(cycle.usage)
+            self.stored(cycle.usage, decided_at=now)
         return again
 
 

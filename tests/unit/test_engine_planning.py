@@ -132,3 +132,19 @@ def test_with_one_permission_at_a_time_retries_and_fresh_jobs_alternate() -> Non
     grants = [scene.claim(run).grant]
     turns = [LanePlan(run, lane, 0, grants).ask(NOW).n_due for _ in range(4)]
     assert turns == [1, 0, 1, 0]
+
+
+def test_nothing_is_planned_under_a_limit_before_its_claim_is_committed() -> None:
+    """Its sends would all be late; nor further ahead than others look. Without a limit they go at once."""
+    for caps, commit_ms, begins, n in (
+        ((Cap("rpm", 6_000, None, "flag"),), 80.0, 80.0, 16),
+        ((Cap("rpm", 600, None, "flag"),), 500.0, 500.0, 5),
+        ((), 80.0, 0.0, 16),
+    ):
+        scene = LiveScene(*caps)
+        planner = Planner(scene.ledger)
+        planner.commit_ms = commit_ms
+        (plans,) = planner.plan([scene.run()], NOW, NOW)
+        assert plans.grants[0].instant == NOW + begins
+        assert plans.grants[-1].instant <= NOW + HORIZON_MS
+        assert len(plans.grants) == n

@@ -1,0 +1,81 @@
+"""A worker's turns, without a database: when they are due, and what a late send gets in one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+from batchrunner.core.admission import Cap
+from batchrunner.engine.sharing import Sharing
+from tests.unit.live_scene import LiveScene
+
+#: More turns than a late send takes anywhere.
+MANY = 10
+
+
+class Nobody:
+    """A connection to a queue on which nobody else has done anything."""
+
+    rowcount = 1
+
+    def execute(self, _sql: str, _parameters: object = ()) -> Nobody:
+        """Find this worker's row and nothing else."""
+        return self
+
+    def fetchall(self) -> list[tuple[object, ...]]:
+        """Return no rows."""
+        return []
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
+        """Yield none."""
+        return iter(())
+
+
+class SlowWriter:
+    """A writer whose commits take their time."""
+
+    n_losses = 0
+
+    def __init__(self, scene: LiveScene, commit_ms: float) -> None:
+        self._scene = scene
+        self._commit_ms = commit_ms
+        self.n_turns = 0
+
+    @asynccontextmanager
+    async def turn(self, begin: Callable[[Any], Any], **_how: Any) -> AsyncIterator[Any]:
+        """Begin with nothing that others did."""
+        self.n_turns += 1
+        assert self.n_turns < MANY, "it is late again each time"
+        yield begin(Nobody())
+
+    async def transact(self, _function: Callable[[Any], Any], **_how: Any) -> None:
+        """Commit."""
+        self._scene.clock.t += self._commit_ms
+
+
+def sharing(scene: LiveScene, writer: SlowWriter) -> Sharing:
+    """Return a worker's part, of a queue that nobody else uses."""
+    scopes = SimpleNamespace(unstored=set, take_changed=lambda _of: [])
+    purses = SimpleNamespace(look=lambda _conn, _runs: None, take=lambda _live, _money: None)
+    foresight = SimpleNamespace(
+        glances=lambda _runs: [], read=lambda _conn, _glances: [], take=lambda _glances, _jobs: None
+    )
+    return Sharing(
+        cast("Any", writer), scene.ledger, cast("Any", scopes), scene.clock,
+        worker=1, gate=scene.gate, purses=cast("Any", purses), foresight=cast("Any", foresight),
+    )  # fmt: skip
+
+
+async def test_a_late_send_goes_however_long_its_turn_takes() -> None:
+    """Where a commit takes longer than a send may be late, it gets a slot that begins after its commit."""
+    scene = LiveScene(Cap("rpm", 600, None, "flag"))
+    claim = scene.claim(scene.run())
+    writer = SlowWriter(scene, commit_ms=150.0)
+    scene.gate.rebook = sharing(scene, writer).rebook
+    scene.clock.t += 5_000
+    await scene.gate.at_send(claim)
+    assert writer.n_turns == 2
+    assert claim.sent_at == claim.grant.instant == scene.clock.t
+    assert scene.used() == (1, 1)
