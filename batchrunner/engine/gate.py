@@ -49,6 +49,8 @@ class Gate:
         ) = None
         #: A queue's worker sends until then (steady ms): later others may have taken over its jobs.
         self.lease_until = inf
+        #: What was planned before that (steady ms) others may have been given: its worker was cut off.
+        self.void_before = 0.0
         self._ledger = ledger
         self._charge_of = charge_of
         self._clock = clock
@@ -147,7 +149,9 @@ class Gate:
 
     def _refused(self, claim: Claim) -> bool:
         run = claim.run
-        if self.lease_until != inf and self._clock.now() > self.lease_until:
+        if self.lease_until != inf and (
+            self._clock.now() > self.lease_until or claim.grant.instant < self.void_before
+        ):
             return True
         if run.is_stopping or claim.lane.model_id in run.holds:
             return True

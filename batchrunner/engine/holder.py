@@ -192,6 +192,11 @@ class Holder:
             or any(run.outstanding for run in self._roster.live)
         )  # fmt: skip
 
+    def cut_off(self) -> None:
+        """Know that the database's server is away."""
+        if self._sharing is not None:
+            self._sharing.cut_off()
+
     async def drain(self) -> Left:
         """Send until the own runs are over, or another process shall send; store everything."""
         self._stops.watch(self._kick)

@@ -54,6 +54,6 @@ async def hold(
         shared=shared,
     )
     if waiter is not None:
-        waiter.has_unstored = holder.has_unstored
+        waiter.has_unstored, waiter.went_away = holder.has_unstored, holder.cut_off
     left = await holder.drain()
     return left, holder.roster.endings

@@ -53,6 +53,8 @@ class Waiter:
         self.returned = returned
         #: Whether something waits in memory to be stored, for which a stop is put off.
         self.has_unstored: Callable[[], bool] = lambda: False
+        #: Is told when it goes away.
+        self.went_away: Callable[[], None] = lambda: None
         #: Since when it is away (steady ms); ``None``: it is there.
         self._away_since: float | None = None
         self._stopped_at: float | None = None
@@ -65,6 +67,7 @@ class Waiter:
         now = self._clock.now()
         if self._away_since is None:
             self._away_since = now
+            self.went_away()
             self._tell(f"{error.message} Waiting for it; nothing new is sent until it is back.")
         if self._is_over(now):
             raise error

@@ -116,6 +116,8 @@ class Sharing:
         #: The limits' version, and the time (steady ms), of the last turn.
         self._limits = -1
         self._turned_at = float("-inf")
+        #: When others have heard of this worker last (steady ms), at the latest.
+        self._heard_at = float("-inf")
         #: How long (ms) a turn takes of late from what is decided in it to its end.
         self.takes = 0.0
 
@@ -157,6 +159,7 @@ class Sharing:
                 self._n_losses = self._writer.n_losses
                 self._shared.doubt()
                 self._versions.clear()
+                self._gate.void_before = asked_at
             settled = settle(conn, settling)
             versions = {scope: self._versions.get(scope, -1) for scope in scopes}
             seen = statements.look(conn, self._worker, versions=versions, runs=[*live])
@@ -189,8 +192,16 @@ class Sharing:
             except BaseException:
                 self.purses.undo()
                 raise
+        if self._writer.n_losses != self._n_losses:
+            # The server went away at its very end.
+            return
         # Others have heard of this worker then at the latest: nobody else has its jobs for a lease.
+        self._heard_at = asked_at
         self._gate.lease_until = asked_at + MAX_LATE_MS
+
+    def cut_off(self) -> None:
+        """Send nothing once others may take this worker for dead: its lock has gone with its connection."""
+        self._gate.lease_until = min(self._gate.lease_until, self._heard_at + statements.QUIET_MS)
 
     def _meet(
         self, runs: Iterable[LiveRun], seen: statements.Seen, failed: Mapping[RunId, Alike | None]
@@ -222,9 +233,9 @@ class Sharing:
         It is refused where the server was away meanwhile: others may have its job by now.
         """
         of = (grant.account,) if grant.pool is None else (grant.account, grant.pool)
-        n_losses = self._writer.n_losses
+        n_losses = self._n_losses
         async with self.turn(of=of) as turn:
-            if self._writer.n_losses != n_losses:
+            if self._n_losses != n_losses:
                 self._ledger.release(grant)
                 return _refused(grant)
             now, wall = self._clock.now(), self._clock.wall()

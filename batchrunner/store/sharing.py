@@ -27,6 +27,7 @@ __all__ = [
     "LEASE_MS",
     "LIVES",
     "NOW",
+    "QUIET_MS",
     "READY",
     "USED",
     "Seen",
@@ -50,7 +51,7 @@ __all__ = [
 #: send may be late, so that what an orphan used can be moved to where it was sent at the latest.
 LEASE_MS: Final = 45_000
 #: One whose lock is free may have lost its connection alone, and comes back: after so long it is dead.
-_QUIET_MS: Final = 5_000
+QUIET_MS: Final = 5_000
 
 #: Steady time as the server tells it (epoch ms): every worker's leases are measured by it.
 NOW: Final = STEADY
@@ -210,7 +211,7 @@ def _is_left(has_lock: bool, beat_at: int | None, now: int, started: int) -> boo
         return has_lock
     if has_lock or beat_at < started:
         return now - beat_at < LEASE_MS
-    return now - beat_at < _QUIET_MS
+    return now - beat_at < QUIET_MS
 
 
 def ready_runs(conn: DriverConnection) -> list[RunId]:

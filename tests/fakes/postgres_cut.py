@@ -1,4 +1,4 @@
-"""Something between the program and PostgreSQL that loses one commit on its way, there or back."""
+"""Something between the program and PostgreSQL that loses one commit on its way, there or back, or leads nowhere."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class CuttingProxy:
         """Take where it leads; it listens at once."""
         self._far = port
         self._when: When | None = None
+        self._open: set[socket.socket] = set()
+        #: Whether it leads nowhere for now.
+        self.is_shut = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -32,6 +35,13 @@ class CuttingProxy:
     def break_next_commit(self, when: When) -> None:
         """Break the connection that commits next."""
         self._when = when
+
+    def shut(self) -> None:
+        """Break every connection, and each that comes, until :attr:`is_shut` is false again."""
+        self.is_shut = True
+        for one in list(self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Take no connection any more."""
@@ -41,9 +51,13 @@ class CuttingProxy:
         while True:
             try:
                 near, _ = self._listener.accept()
+                if self.is_shut:
+                    near.close()
+                    continue
                 far = socket.create_connection(("127.0.0.1", self._far))
             except OSError:
                 return
+            self._open |= {near, far}
             threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
 
     def _pass_on(self, near: socket.socket, far: socket.socket) -> None:

@@ -13,6 +13,7 @@ from time import sleep
 import pytest
 
 from tests.fakes import ApiServer
+from tests.fakes.postgres_cut import cutting_proxy
 from tests.fakes.postgres_server import PostgresServer, programs, running_postgres
 from tests.integration.house import House, Running
 
@@ -238,3 +239,41 @@ def test_a_server_that_stands_still_is_waited_for(
         assert "Waiting for it" not in worker.ended(0).err
     assert set(answered(api).values()) == {1}
     assert interrupted(house) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_back", [False, True], ids=["away", "back"])
+def test_what_others_were_given_is_not_sent_by_who_was_cut_off(
+    house: House,
+    api: ApiServer,
+    own_server: PostgresServer,
+    queue: Callable[..., None],
+    is_back: bool,
+) -> None:
+    """Taken for dead it sends nothing more of what it had claimed, neither while it is away nor afterwards."""
+    api.script([{"n": 1}, {"n": [2, 3], "delay_s": 12}, {}])
+    # Only what has a limit asks the queue when it is late.
+    queue(6, "-c", "2", *(("--rpm", "6000") if is_back else ()))
+    direct = house.environ["BATCHRUNNER_DB"]
+    with cutting_proxy(own_server.port) as proxy:
+        there = direct.replace(f":{own_server.port}/", f":{proxy.port}/")
+        cut = house.start("worker", "--json", environ={"BATCHRUNNER_DB": there})
+        cut.until(lambda: len(api.requests()) == 1, "the first is answered")
+        schema = direct.rpartition("=")[2]
+        claimed = f"SELECT id FROM {schema}.job WHERE state = 'running'"
+        cut.until(lambda: len(own_server.execute(claimed)) == 4, "two are sent, and two wait")
+        proxy.shut()
+        other = start(house)
+        other.until(lambda: interrupted(house) == 4, "the others are given back")
+        if is_back:
+            proxy.is_shut = False
+            cut.says("The database is back")
+        other.ended(0, timeout=60)
+        cut.until(lambda: answered(api).total() >= 8, "its own two are answered too")
+        proxy.is_shut = False
+        # Which it finds out when nothing of it is in its hands any more.
+        cut.sees("run.finished")
+        cut.send(signal.SIGINT)
+        cut.ended(130)
+    assert sorted(answered(api).values()) == [1, 1, 1, 1, 2, 2]
+    assert counts(house)["completed"] == 6

@@ -48,7 +48,12 @@ def lapse(scene: LiveScene, _run: LiveRun) -> None:
     scene.gate.lease_until = NOW - 1.0
 
 
-@pytest.mark.parametrize("why", [stop, hold, pause, move, lapse], ids=lambda f: f.__name__)
+def lose(scene: LiveScene, _run: LiveRun) -> None:
+    """Have been cut off since it was claimed: others may have its job."""
+    scene.gate.lease_until, scene.gate.void_before = NOW + 60_000, scene.clock.t + 1.0
+
+
+@pytest.mark.parametrize("why", [stop, hold, pause, move, lapse, lose], ids=lambda f: f.__name__)
 async def test_what_is_refused_gives_its_allowance_back_once(why: object) -> None:
     """A claim that may not go any more is refused at both doors, and its usage is given back exactly once."""
     scene = LiveScene(RPM)

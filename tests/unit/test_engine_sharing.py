@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
-from batchrunner.core.admission import Cap
+import pytest
+
+from batchrunner.core.admission import Blocked, Cap
 from batchrunner.engine.sharing import Sharing
+from batchrunner.transport import Aborted
 from tests.unit.live_scene import LiveScene
 
 #: More turns than a late send takes anywhere.
@@ -79,3 +82,26 @@ async def test_a_late_send_goes_however_long_its_turn_takes() -> None:
     assert writer.n_turns == 2
     assert claim.sent_at == claim.grant.instant == scene.clock.t
     assert scene.used() == (1, 1)
+
+
+async def test_what_was_planned_before_the_server_was_away_is_not_sent_after_it() -> None:
+    """Others may have been given it: a late send of it gets no slot, and one in time does not go either."""
+    scene = LiveScene(Cap("rpm", 600, None, "flag"))
+    run = scene.run()
+    late, queued = scene.claim(run), scene.claim(run)
+    writer = SlowWriter(scene, commit_ms=5.0)
+    part = sharing(scene, writer)
+    scene.gate.rebook = part.rebook
+    async with part.turn([run]):
+        pass
+    scene.clock.t += 6_000
+    part.cut_off()
+    with pytest.raises(Aborted):
+        # As far as it knows, others have its jobs by now.
+        scene.gate.send_now(queued)
+    writer.n_losses += 1
+    assert isinstance(await part.rebook(late.grant, None), Blocked)
+    assert scene.used() == (1, 1)
+    with pytest.raises(Aborted):
+        scene.gate.send_now(queued)
+    scene.gate.send_now(scene.claim(run))
