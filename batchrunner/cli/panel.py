@@ -157,7 +157,8 @@ class Panel:
             self._keyboard.want(can_turn(progress))
 
     def _picture(self) -> Group:
-        shown = list(self._latest.values())[-N_RUNS:]
+        latest = list(self._latest.values())
+        shown = latest[-N_RUNS:]
         if not shown:
             verb = "watching" if self._is_worker else "opening"
             return Group(_line(f"{verb} {self._db_name}", "dim"))
@@ -167,7 +168,8 @@ class Panel:
             *blocks,
             _line(f"database {self._db_name}", "dim"),
             *keys,
-            _line(hint(shown[-1]), "dim"),
+            # Ctrl-C is for all of them.
+            _line(hint(max(latest, key=lambda progress: progress.in_flight)), "dim"),
         )
 
     def _key_words(self, shown: Sequence[Progress]) -> Iterator[str]:

@@ -97,16 +97,17 @@ def _stopped(result: RunResult, settings: Settings, now_ms: float) -> list[str]:
 
 
 def _next(result: RunResult, settings: Settings) -> list[str]:
-    name, jobs = result.run.name, result.run.jobs
+    run, name, jobs = result.run, result.run.name, result.run.jobs
+    is_cancelled = run.state is RunState.CANCELLED
     commands = []
-    if jobs.pending or jobs.running:
+    if (jobs.pending or jobs.running) and not is_cancelled:
         commands.append(("go on", settings.command("resume", name)))
     if jobs.failed:
         commands.append(("failures", settings.command("errors", name)))
         if not jobs.pending and not jobs.running:
             # With work left it is what stopped the run that comes first.
             commands.append(("try again", settings.command("retry", name)))
-    if jobs.cancelled and not jobs.pending:
+    if jobs.cancelled and (is_cancelled or not jobs.pending):
         commands.append(("bring back", settings.command("retry", name)))
     if jobs.completed and not result.output:
         commands.append(("export", settings.command("export", name, "-o", _free(name))))

@@ -77,7 +77,7 @@ _CAUSES: Final[Mapping[str, tuple[Kind, str]]] = {
     OUTAGE: (Kind.OUTAGE, "outage: provider or network"),
     RETRY: (Kind.RETRY, "backoff before retries"),
     WaitingReason.BUDGET.value: (Kind.BUDGET, "budget used up"),
-    STALLED: (Kind.NOBODY, "the machine slept, or stood still"),
+    STALLED: (Kind.NOBODY, "the machine slept or stood still, or its database was away"),
     UNRECORDED: (Kind.UNKNOWN, "not recorded: before an upgrade"),
 }
 #: Why nobody ran it, where that is more than its reason's own name.

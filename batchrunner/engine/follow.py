@@ -27,6 +27,8 @@ from batchrunner.views import Listener, Progress, RunView
 LOOK_S: Final = 0.25
 #: How long a holder that handed over waits before it wants the lock again (seconds).
 PATIENCE_S: Final = 2.0
+#: A person has stopped it; what is in flight is still answered and stored.
+_STOPPED: Final = frozenset({RunState.CANCELLED, RunState.PAUSED})
 
 
 class Follower:
@@ -69,7 +71,7 @@ class Follower:
                 self._waiter.come_back()
                 is_ours = self._clock.now() >= not_before and self._lock.try_acquire()
                 # Also with the lock in hand: its holder may have ended our runs just before it let go.
-                await self._look_at_all()
+                await self._look_at_all(is_ours)
             except AwayError as error:
                 self._lock.release()
                 await self._waiter.wait(error)
@@ -87,9 +89,12 @@ class Follower:
                 pass
             self._wake.clear()
 
-    async def _look_at_all(self) -> None:
+    async def _look_at_all(self, is_ours: bool) -> None:
         for run_id in [run_id for run_id in self._own if run_id not in self.endings]:
-            self._judge(run_id, *await asyncio.to_thread(self._look, run_id))
+            view, note, is_workers = await asyncio.to_thread(self._look, run_id)
+            # Whoever sends stores what is in flight of a run that was stopped; without one nobody does.
+            is_settling = not is_ours and view is not None and view.jobs.running > 0
+            self._judge(run_id, view, note, is_workers, is_settling=is_settling)
 
     def _look(self, run_id: RunId) -> tuple[RunView | None, str | None, bool]:
         with self._db.read() as connection:
@@ -101,14 +106,20 @@ class Follower:
             return view, note_on(connection, run_id, self._process), is_workers
 
     def _judge(
-        self, run_id: RunId, view: RunView | None, note: str | None, is_workers: bool
+        self,
+        run_id: RunId,
+        view: RunView | None,
+        note: str | None,
+        is_workers: bool,
+        *,
+        is_settling: bool,
     ) -> None:
         """Note how a run ended, or show where it stands."""
         if view is None:
             self.endings[run_id] = Ending(ExitCode.WORK_LEFT, None)
         elif view.state is RunState.FINISHED:
             self.endings[run_id] = Ending(finished_code(view.jobs.failed, view.n_rejected), None)
-        elif view.state in (RunState.CANCELLED, RunState.PAUSED):
+        elif view.state in _STOPPED and not is_settling:
             self.endings[run_id] = Ending(ExitCode.WORK_LEFT, view.waiting)
         elif self._stops.asked:
             assert self._stops.exit_code is not None

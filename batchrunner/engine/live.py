@@ -262,7 +262,7 @@ class LiveRun:
     #: What it has told that the run waits for.
     told: Waiting | None = None
     recent_errors: deque[tuple[int, str, str, str]] = field(default_factory=lambda: deque(maxlen=5))
-    #: Wall ms of recent completions and sends, for the rate shown.
+    #: Steady ms of recent sends, and of others' answers, for the rate shown.
     sends: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
 
     def __post_init__(self) -> None:
@@ -379,6 +379,12 @@ class LiveRun:
             self.output_tokens = (self.output_tokens or 0) + delta.output_tokens
         if delta.cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + delta.cost_usd
+
+    def see(self, counts: JobCounts, now: float) -> None:
+        """Take the counts of all who send it; what others had answered meanwhile is of the rate too."""
+        n_others = counts.completed + counts.failed - self.counts.completed - self.counts.failed
+        self.sends.extend([now] * min(n_others, self.sends.maxlen or 0))
+        self.counts = counts
 
     @property
     def id(self) -> RunId:

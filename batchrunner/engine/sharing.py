@@ -182,7 +182,7 @@ class Sharing:
             for state in seen.scopes:
                 self._scopes.adopt(state)
             for run_id, counts in seen.counts.items():
-                live[run_id].counts = counts
+                live[run_id].see(counts, self._turned_at)
             self._meet(live.values(), seen, failed)
             self.purses.take(live, money)
             self._foresight.take(glances, next_jobs)

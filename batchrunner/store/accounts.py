@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from batchrunner.core.caps import WORDS
@@ -31,12 +32,19 @@ _WORDS: Final = {
 
 
 def find_account(db: Database, name: str | None) -> ScopeId:
-    """Return an account by name, or the only one. Raises :class:`UsageError`."""
+    """Return an account by name, or the only one. Raises :class:`UsageError`.
+
+    One name may be several providers': ``PROVIDER/NAME`` tells them apart.
+    """
     with db.read() as connection:
         rows = connection.exec_driver_sql(
-            "SELECT id, key, organization FROM scope WHERE kind = 'account' ORDER BY id"
+            "SELECT id, provider, key, organization FROM scope WHERE kind = 'account' ORDER BY id"
         ).all()
-    found = [row.id for row in rows if name in (None, row.key, row.organization)]
+    found = [
+        row.id
+        for row in rows
+        if name in (None, row.key, row.organization, f"{row.provider}/{row.key}")
+    ]
     if len(found) == 1:
         return ScopeId(found[0])
     if not rows:
@@ -44,7 +52,10 @@ def find_account(db: Database, name: str | None) -> ScopeId:
             "No account is known yet: one becomes known when a run is submitted.",
             fix="Give the limit there: batchrunner submit FILE --rpm N.",
         )
-    names = ", ".join(row.key for row in rows)
+    n_named = Counter(row.key for row in rows)
+    names = ", ".join(
+        row.key if n_named[row.key] == 1 else f"{row.provider}/{row.key}" for row in rows
+    )
     what = f"There is no account {name!r}" if not found else "There are several accounts"
     raise UsageError(f"{what}.", fix=f"Say which with --account: {names}.")
 

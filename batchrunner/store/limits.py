@@ -7,7 +7,9 @@ is used.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import msgspec
@@ -59,12 +61,16 @@ def limits(db: Database, *, now_ms: int, day_zone: DayZone = utc) -> list[LimitV
     """Return the limits in force of every account, with what is used and left."""
     with db.read() as connection:
         accounts = connection.exec_driver_sql(
-            "SELECT id FROM scope WHERE kind = 'account' ORDER BY provider, key"
-        ).scalars()
+            "SELECT id, provider, key FROM scope WHERE kind = 'account' ORDER BY provider, key"
+        ).all()
+        n_named = Counter(account.key for account in accounts)
         return [
+            # One name may be several providers'.
             view
-            for account in accounts.all()
-            for view in limits_of_account(connection, account, now_ms, day_zone)
+            if n_named[account.key] == 1
+            else replace(view, scope=f"{account.provider}/{view.scope}")
+            for account in accounts
+            for view in limits_of_account(connection, account.id, now_ms, day_zone)
         ]
 
 

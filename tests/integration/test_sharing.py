@@ -180,6 +180,26 @@ def test_pause_and_resume_from_another_process(house: House, api: ApiServer) -> 
     assert house.counts().completed == 100
 
 
+def test_who_follows_a_run_that_is_cancelled_sees_what_is_in_flight_stored(
+    house: House, api: ApiServer
+) -> None:
+    """Its export has the answers of all that was sent, and its last words name the command that undoes it."""
+    api.script([{"n": 1}, {"delay_s": 1}])
+    both(house)
+    first = house.start_submit("-c", "2", file="one.jsonl")
+    first.sees("job.completed")
+    second = house.start("submit", "two.jsonl", *house.to_api, "-c", "2", "-o", "two.csv")
+    second.says("two: 12 jobs")
+    until(lambda: house.status("two").jobs.running, "it is sent")
+    house.run("cancel", "two", "-y")
+    said = second.ended(3).err
+    rows = (house.folder / "two.csv").read_text()
+    assert "two cancelled" in said
+    assert ": batchrunner retry two" in said
+    assert ",running," not in rows
+    assert ",completed," in rows
+
+
 def test_a_run_cancelled_at_its_end_is_finished_by_retry(house: House) -> None:
     """Where a cancel came too late to cancel anything, retry finds nothing to do and exits 0."""
     house.jobs(2)

@@ -339,6 +339,14 @@ def test_summary_of_a_demo_promises_nothing() -> None:
     assert "database" not in text
 
 
+def test_summary_of_a_cancelled_run_with_jobs_left() -> None:
+    """Only ``retry`` undoes a cancel, also while jobs are still being cancelled."""
+    jobs = JobCounts(completed=3, cancelled=5, pending=2, running=1)
+    text = told(replace(RUN, state=RunState.CANCELLED, waiting=None, jobs=jobs), 3)
+    assert "bring back: batchrunner retry tickets" in text
+    assert "resume" not in text
+
+
 def test_summary_of_a_stored_run() -> None:
     """--no-run stops nothing: the run is stored."""
     run = replace(RUN, state=RunState.READY, waiting=None, jobs=JobCounts(pending=5))
@@ -418,6 +426,18 @@ def test_panel_fits(width: int) -> None:
 def test_panel_says_what_ctrl_c_does(change: dict[str, Any], hint: str) -> None:
     """The hint is about now."""
     assert hint in drawn(replace(PICTURE, **change))
+
+
+def test_panel_of_several_runs_says_what_ctrl_c_does_to_all() -> None:
+    """Where one run has something in flight Ctrl-C waits for it, whichever is drawn last."""
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=False, legacy_windows=False)
+    panel = Panel(out, db_name="/tmp/b.db", wall=Wall(), console=console)
+    panel.progress(PICTURE)
+    for n in range(4):
+        panel.progress(replace(PICTURE, run=replace(RUN, id=f"r-{n}"), in_flight=0))
+    console.print(panel._picture())
+    assert INTERRUPT_HINT in out.getvalue()
 
 
 def test_panel_before_the_first_picture() -> None:

@@ -10,7 +10,7 @@ from batchrunner.engine.feed import Feed, counts_json, rate_per_minute, rfc3339,
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.roster import Roster
 from batchrunner.models import JobCounts, ModelId, RunId, ScopeId, Waiting, WaitingReason
-from batchrunner.store.records import Settle
+from batchrunner.store.records import Delta, Settle
 from batchrunner.views import Event, Progress, Runner
 from tests.unit.live_scene import NOW, HandClock, LiveScene
 
@@ -116,6 +116,18 @@ def test_instants_are_rfc_3339_with_milliseconds() -> None:
     assert rfc3339(1_795_406_706_007) == "2026-11-23T04:05:06.007Z"
     assert rfc3339(None) is None
     assert waiting_json(None) is None
+
+
+def test_the_rate_is_that_of_all_who_send() -> None:
+    """What other workers had answered since the last look counts, and what this one had does not twice."""
+    run = LiveScene().run(pending=300)
+    run.see(JobCounts(pending=150, running=30, completed=118, failed=2), NOW)
+    run.move(Delta(pending=0, running=-30, completed=30))
+    run.see(JobCounts(pending=150, completed=148, failed=2), NOW + 9_000)
+    assert len(run.sends) == 120
+    run.see(JobCounts(pending=300), NOW + 10_000)
+    assert len(run.sends) == 120
+    assert run.counts == JobCounts(pending=300)
 
 
 def test_the_rate_is_that_of_the_last_minute() -> None:
