@@ -56,6 +56,7 @@ from batchrunner.store.database import Database
 from batchrunner.store.inspection import models_left
 from batchrunner.store.runs import StoredRun, driver, run_by_id, stored_run
 from batchrunner.store.sample import begin_sample
+from batchrunner.store.sqlite.database import FileDatabase
 from batchrunner.views import Event, Listener, RunResult
 from batchrunner.wiring import Wiring
 
@@ -223,6 +224,7 @@ class Call:
 
     async def drain(self, run_ids: list[RunId]) -> RunResult:
         """Have the runs sent, and return how the worst of them ended."""
+        self._tell_of_budget(run_ids)
         if self.call.no_run:
             return self.result(run_ids[0], Ending(ExitCode.DONE, None))
         if self.notifier is not None:
@@ -256,6 +258,18 @@ class Call:
             for run_id, path in zip(run_ids, written, strict=True)
         }
         return replace(results.pop(worst), others=tuple(results.values()))
+
+    def _tell_of_budget(self, run_ids: Sequence[RunId]) -> None:
+        """Say that ``[budget]`` does not go along with a run that workers send."""
+        if self.config.budget == NO_BUDGET or isinstance(self.db, FileDatabase):
+            return
+        with self.db.read() as connection:
+            are_there = any(self.db.workers(connection, run_ids).of(run_ids[0]))
+        if are_there or self.call.no_run:
+            self.notice(
+                "[budget] of this configuration binds what is sent from here; workers keep to the one of their"
+                " own, and without one to none. What holds wherever a run is sent: --max-cost"
+            )
 
     async def work(self, wanted: Wanted, *, until_done: bool) -> int:
         """Drain a shared queue beside other workers; return the exit code."""

@@ -82,6 +82,10 @@ class Offers:
         self._said[run_id] = why
         return True
 
+    def forget(self) -> None:
+        """Say all of it again: what was said of this worker went with its row."""
+        self._said.clear()
+
     def found(self, n_open: int, n_left: int) -> str | None:
         """Note how many runs there are that this worker sends or waits for, and how many it leaves.
 

@@ -140,7 +140,7 @@ class Sharing:
         runs: Collection[LiveRun] = (),
         settling: Settling = _NOTHING,
         *,
-        of: Iterable[ScopeId] = (),
+        of: Collection[ScopeId] = (),
     ) -> AsyncIterator[Turn]:
         """Settle, then have the ledger to ourselves; the next transaction of this task is the turn's.
 
@@ -176,7 +176,9 @@ class Sharing:
 
         turn = self._writer.turn(begin, before=partial(compress, settling))
         async with turn as (settled, seen, money, failed, next_jobs):
-            self._turned_at, self._limits = self._clock.now(), self._ledger.version
+            if not of:
+                # A late send's turn plans nothing, and stands for none that does.
+                self._turned_at, self._limits = self._clock.now(), self._ledger.version
             self._shared.take(seen.slots, scopes)
             self._versions.update(seen.versions)
             for state in seen.scopes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -23,7 +22,7 @@ from batchrunner.store.processes import Process
 from batchrunner.store.runs import driver
 from batchrunner.views import Listener
 
-__all__ = ["work"]
+__all__ = ["known_again", "work"]
 
 #: How often a worker looks whether the one sender of a queue has ended (seconds).
 _LOOK_S: Final = 0.25
@@ -68,7 +67,7 @@ async def work(
             longest_s=longest_s,
             stops=stops,
             tell=lambda text: None if listener is None else listener.notice(text),
-            returned=partial(_known_again, process=process, tags=offers.wanted.tags),
+            returned=partial(known_again, process=process, offers=offers),
         )
         try:
             async with queue.writer(waiter) as writer:
@@ -93,7 +92,8 @@ def _waits_for(db: Database) -> str:
     return f"{who} sends from this database alone; waiting until it has ended"
 
 
-def _known_again(conn: DriverConnection, process: Process, tags: Collection[str]) -> None:
+def known_again(conn: DriverConnection, process: Process, offers: Offers) -> None:
     """Be a worker as before, if others have taken this one for dead: its jobs are theirs by now."""
     if processes.restore(conn, process, "worker"):
-        workers.begin(conn, process.id, tags)
+        workers.begin(conn, process.id, offers.wanted.tags)
+        offers.forget()

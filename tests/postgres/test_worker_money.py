@@ -119,3 +119,17 @@ def test_a_bound_said_while_workers_send_counts_what_they_have_out(
     dear.run("resume", "--max-cost", f"{n}.50", "--no-wait", code=3)
     until(lambda: dear.counts().running == 9, "what has no room goes back")
     assert len(api.requests()) <= n
+
+
+def test_who_submits_under_a_budget_is_told_that_workers_have_their_own(dear: House) -> None:
+    """It does not travel: told where workers are to send the run, or do, and not where this process does."""
+    (dear.folder / "batchrunner.toml").write_text(f"[budget]\nday = 30\n{PRICES}")
+    told = "workers keep to the one of their own"
+    for name, *options in (("one", "--no-run"), ("two",)):
+        dear.jobs(1, max_tokens=MOST, prefix=name)
+        done = dear.run(*submit(dear, "--name", name, *options), code=0)
+        assert (told in done.err) is bool(options)
+    worker = dear.start("worker", "--json")
+    worker.sees("run.finished")
+    dear.jobs(1, max_tokens=MOST, prefix="three")
+    assert told in dear.run(*submit(dear, "--name", "three"), code=0).err

@@ -105,3 +105,17 @@ async def test_what_was_planned_before_the_server_was_away_is_not_sent_after_it(
     with pytest.raises(Aborted):
         scene.gate.send_now(queued)
     scene.gate.send_now(scene.claim(run))
+
+
+async def test_a_late_send_puts_off_no_turn_that_plans() -> None:
+    """A limit that was changed is seen at once, whichever sends are moved for it before."""
+    scene = LiveScene(Cap("rpm", 600, None, "flag"))
+    run = scene.run(pending=0)
+    late = scene.claim(run)
+    part = sharing(scene, SlowWriter(scene, commit_ms=5.0))
+    async with part.turn([run]):
+        pass
+    assert not part.is_due([run])
+    scene.ledger.version += 1
+    await part.rebook(late.grant, None)
+    assert part.is_due([run])

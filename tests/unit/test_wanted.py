@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from batchrunner.cli import main
-from batchrunner.engine.offers import Wanted
+from batchrunner.engine.offers import Offers, Wanted
+from batchrunner.engine.working import known_again
 from batchrunner.errors import UsageError
+from batchrunner.models import RunId
 from batchrunner.options import ACCOUNT_KEY
 from batchrunner.sameness import check_account
 from batchrunner.values import read_tags
@@ -87,3 +92,18 @@ def test_tags_that_are_none_are_a_wrong_usage(
     """What can't be told apart by commas, or says two things, is refused before anything is opened."""
     assert main(given) == 2
     assert why in capsys.readouterr().err
+
+
+def test_why_a_run_is_left_is_said_again_once_it_was_forgotten() -> None:
+    """A worker that others took for dead, and that comes back, stands in status as it did before."""
+    offers = Offers(defaults_of=lambda _provider: {}, until_done=False)
+    run, why = RunId(1), "it wants the tag eu"
+    assert offers.is_news(run, why)
+    assert not offers.is_news(run, why)
+    process = cast("Any", SimpleNamespace(id=7, lock=SimpleNamespace(name="9")))
+    for n_inserted in (0, 1):
+        # Its row, where it is no more there.
+        inserted = SimpleNamespace(rowcount=n_inserted)
+        conn = SimpleNamespace(execute=lambda *_words, found=inserted: found)
+        known_again(cast("Any", conn), process=process, offers=offers)
+        assert offers.is_news(run, why) is bool(n_inserted)
