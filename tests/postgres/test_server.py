@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from batchrunner.cli import main
-from batchrunner.errors import BusyError, DatabaseError, NoDatabaseError, UsageError
+from batchrunner.errors import AwayError, BusyError, DatabaseError, NoDatabaseError, UsageError
 from batchrunner.models import RunId
 from batchrunner.places import Server, place_of
 from batchrunner.store.maintenance import check
 from batchrunner.store.opening import open_database
-from batchrunner.store.postgres import dialling
+from batchrunner.store.postgres import dialling, locks
 from batchrunner.store.postgres.database import PgDatabase
 from batchrunner.store.postgres.locks import MIGRATING, class_of
 from batchrunner.store.postgres.schema import migrate
@@ -263,6 +263,32 @@ def test_a_role_s_timeouts_are_not_a_queue_s(
         hasty.close()
     finally:
         server.execute("DROP ROLE hasty")
+
+
+def test_who_hangs_while_it_writes_holds_up_nobody_for_long(
+    place: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is stopped in a short transaction loses it: without that all workers would stand still."""
+    db = PgDatabase.open_at(place, create=True)
+    with db.write() as connection:
+        (within,) = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").one()
+    assert within == "15s"
+    monkeypatch.setattr(locks, "_HANGS", locks._HANGS.replace(within, "50ms"))
+    hanging = PgDatabase(place)
+
+    def write() -> None:
+        with db.write() as connection:
+            connection.exec_driver_sql("INSERT INTO model (name) VALUES ('m')")
+
+    def hang() -> None:
+        with ThreadPoolExecutor(1) as pool, hanging.write() as connection:
+            connection.exec_driver_sql("DELETE FROM hold")
+            pool.submit(write).result(10)
+
+    with pytest.raises(AwayError):
+        hang()
+    with db.read() as connection:
+        assert connection.exec_driver_sql("SELECT name FROM model").all() == [("m",)]
 
 
 def test_a_server_that_will_not_do_is_told_at_once(

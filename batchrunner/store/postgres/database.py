@@ -35,6 +35,7 @@ from batchrunner.store.postgres.locks import (
     SENDING,
     WRITING,
     PgLock,
+    begins,
     class_of,
     new_number,
 )
@@ -177,11 +178,11 @@ class PgDatabase:
 
     def connect(self) -> PgConnection:
         """Make a connection; whoever has it gives it to :meth:`disconnect`."""
-        raw = self._portal.call(self._dial())
+        raw, schema = self._portal.call(self._dial()), self.place.schema
         connection = (
-            PooledConnection(raw, self._portal, self._begins, self.place.schema)
+            PooledConnection(raw, self._portal, begins(schema), schema)
             if self._dial.is_pooled
-            else PgConnection(raw, self._portal, self._begins)
+            else PgConnection(raw, self._portal, begins(schema))
         )
         with self._guard:
             self._connections.add(connection)
@@ -209,15 +210,6 @@ class PgDatabase:
     def _executed(self, sql: str, parameters: Sequence[Any]) -> None:
         with self._borrowed() as connection:
             connection.execute(sql, parameters)
-
-    @property
-    def _begins(self) -> dict[str, str]:
-        """How a transaction begins that is alone, and one that goes beside its like."""
-        lock = f"({class_of(self.place.schema)}, {WRITING})"
-        return {
-            "BEGIN IMMEDIATE": f"BEGIN; SELECT pg_advisory_xact_lock{lock}",
-            "BEGIN SHARED": f"BEGIN; SELECT pg_advisory_xact_lock_shared{lock}",
-        }
 
     @contextmanager
     def _borrowed(self) -> Iterator[PgConnection]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchrunner.store.postgres.connection import PgConnection
     from batchrunner.store.postgres.database import PgDatabase
 
-__all__ = ["MIGRATING", "SENDING", "WRITING", "PgLock", "class_of", "new_number"]
+__all__ = ["MIGRATING", "SENDING", "WRITING", "PgLock", "begins", "class_of", "new_number"]
 
 #: Who sends; who writes, for the length of a transaction; who migrates.
 SENDING: Final = 1
@@ -29,9 +29,9 @@ WRITING: Final = 2
 MIGRATING: Final = 3
 #: Numbers of processes' own locks are above.
 _PROCESSES: Final = 1_000
-#: A session that hangs in a transaction holds up all others: it is ended after so long. Less than a
-#: worker's lease.
-_HANGS: Final = "SET idle_in_transaction_session_timeout = '15s'"
+#: Whoever hangs in a writing transaction (stopped, asleep) holds up all others: that session is ended
+#: after so long. Less than a worker's lease: all that wait for it would seem to be dead.
+_HANGS: Final = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
 #: Which session a connection is.
 _SESSION: Final = (
     "SELECT pid, CAST(backend_start AS text) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
@@ -55,6 +55,15 @@ def class_of(schema: str) -> int:
     """Return the first number of a schema's locks (four bytes, signed)."""
     number = zlib.crc32(f"batchrunner.{schema}".encode())
     return number - (1 << 32) if number >= 1 << 31 else number
+
+
+def begins(schema: str) -> dict[str, str]:
+    """Return how a transaction begins that is alone, and one that goes beside its like."""
+    lock = f"({class_of(schema)}, {WRITING})"
+    return {
+        "BEGIN IMMEDIATE": f"BEGIN; {_HANGS}; SELECT pg_advisory_xact_lock{lock}",
+        "BEGIN SHARED": f"BEGIN; {_HANGS}; SELECT pg_advisory_xact_lock_shared{lock}",
+    }
 
 
 def new_number() -> int:
@@ -135,11 +144,9 @@ class PgLock:
         return bool(is_ours)
 
     def _tell(self, connection: PgConnection) -> None:
-        """Tell a connection whose it is, and what happens to it where that one hangs."""
+        """Tell a connection whose it is."""
         if self._worker is not None:
             connection.control(f"SET batchrunner.worker = '{self._worker}'")
-        if self._number == SENDING:
-            connection.control(_HANGS)
 
     def regain(self) -> PgConnection:
         """Take it again with a new connection, in the place of one that broke; within the portal.

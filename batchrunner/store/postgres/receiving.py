@@ -45,6 +45,8 @@ def receiving_schema(place: Server) -> Iterator[DriverConnection]:
                 # No worker is there while nobody else may send.
                 forget_dead(conn, db.who_is_alive)
                 _refuse_used(conn, place)
+                # Nobody waits for it, and where rows come from may be slow.
+                conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 yield conn
                 _count_on(conn)
         finally:
