@@ -100,11 +100,13 @@ class Commits:
                 cycle.usage = _latest([*cycle.usage, *self._ledger.take_dirty()])
             except DamagedBodyError as error:
                 # A request can't be read back: what came meanwhile is stored, then the call ends.
-                if self._is_shared:
-                    self.is_broken = True
-                    raise
                 self._give_back(cycle, plans)
                 self._damaged(error)
+                if self._is_shared:
+                    # In a turn of its own: what this one has settled is taken back with it.
+                    self._ledger.put_back(cycle.usage)
+                    self.kept = cycle
+                    raise LostTurnError(error.message, fix=error.fix) from error
             except DatabaseError as error:
                 self.is_broken = True
                 raise unstored(error, cycle.settles) from error

@@ -11,7 +11,9 @@ from batchrunner.store.processes import ask_again, register_process
 from batchrunner.store.runs import driver
 from batchrunner.store.sharing import askers, is_led
 from tests.fakes import ApiServer, running_server
+from tests.fakes.postgres_server import PostgresServer
 from tests.integration.house import House, Running, until
+from tests.integration.test_compressed import jobs as compressible
 from tests.integration.test_sample import keys
 from tests.unit.stored import NOW, database, lines, load
 
@@ -208,3 +210,22 @@ def test_what_a_run_waits_for_stays_told_when_its_teller_goes(house: House) -> N
     waiting = house.status().waiting
     assert waiting is not None
     assert (waiting.reason, waiting.detail) == (told.waiting.reason, told.waiting.detail)
+
+
+def test_a_damaged_request_ends_a_worker_and_costs_no_answer(
+    house: House, api: ApiServer, server: PostgresServer
+) -> None:
+    """Exit 5 names the job that can't be read back; what was answered before is stored."""
+    compressible(house, 20)
+    house.submit("--compress", "--no-run", "-c", "1", "--name", "reviews", code=0)
+    schema = str(house.db).rpartition("=")[2]
+    server.execute(
+        f"UPDATE {schema}.payload SET body = substr(body, 1, 20) || '\\xFFFF' WHERE job_id & 4294967295 = 18"
+    )
+    done = start(house).ended(5)
+    assert "request of job 'j17' can't be read back" in done.error["message"]
+    n_answered = sum(request.status == 200 for request in api.requests())
+    counts = house.counts()
+    assert counts.completed >= n_answered - house.status().requests.interrupted
+    assert counts.completed >= 15
+    assert counts.running == 0
