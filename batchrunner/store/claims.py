@@ -18,7 +18,7 @@ from batchrunner.store.driver import DriverConnection
 from batchrunner.store.next_jobs import CHOSEN, DUE, FRESH, NEXT_DUE, Budget
 from batchrunner.store.records import Ask, ClaimedJob, LaneClaim
 
-__all__ = ["claim", "unpacked"]
+__all__ = ["CLAIM_AT", "claim", "unpacked"]
 
 #: A claim takes no more payload than this, however small the jobs' number.
 MAX_CLAIM_BYTES: Final = 16 * 1024 * 1024
@@ -50,13 +50,16 @@ _CLAIM = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = ?
     WHERE state = 'pending' AND id IN (SELECT value FROM json_each(?))"""
-#: As PostgreSQL alone can: each its instant, in one statement.
-_CLAIM_AT = """
+#: As PostgreSQL alone can: each its instant, in one statement. By the key, as an array: for a list that it does not
+#: know the length of its planner likes to go through the table.
+CLAIM_AT: Final = """
     UPDATE job SET state = 'running', not_before = 0, wait_reason = NULL, claims = claims + 1,
                    claimed_at = c.at
     FROM (SELECT (e.value ->> 0)::bigint AS id, (e.value ->> 1)::bigint AS at
-          FROM json_array_elements(?::json) AS e(value)) c
-    WHERE job.state = 'pending' AND job.id = c.id"""
+          FROM json_array_elements(?1::json) AS e(value)) c
+    WHERE job.state = 'pending' AND job.id = c.id
+      AND job.id = ANY (ARRAY (SELECT (e.value ->> 0)::bigint
+                               FROM json_array_elements(?1::json) AS e(value)))"""
 #: What workers add to what they claim from: PostgreSQL alone has it.
 _BESIDE: Final = " FOR NO KEY UPDATE OF j SKIP LOCKED"
 
@@ -120,7 +123,7 @@ def _note_claims(conn: DriverConnection, claims: Iterable[tuple[ClaimedJob, int]
     if not isinstance(conn, sqlite3.Connection):
         pairs = [(job.job_id, planned_at) for job, planned_at in claims]
         if pairs:
-            conn.execute(_CLAIM_AT, (msgspec.json.encode(pairs),))
+            conn.execute(CLAIM_AT, (msgspec.json.encode(pairs),))
         return
     by_instant: dict[int, list[int]] = {}
     for job, planned_at in claims:

@@ -6,6 +6,7 @@ can't overwrite a newer claim. The rest is arithmetic, and touches no database.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from batchrunner.store.inserts import Insert
 from batchrunner.store.records import Delta, Settle
 
 __all__ = [
+    "SETTLE_BY_KEY",
     "Answer",
     "Group",
     "alike",
@@ -48,6 +50,14 @@ _SETTLE_JOBS = """
     UPDATE job SET state = ?1, not_before = ?2, wait_reason = ?3, attempts = attempts + ?4,
                    finished_at = ?5, error_kind = CASE WHEN ?4 > 0 THEN ?6 ELSE error_kind END
     WHERE state = 'running' AND claims = ?7 AND id IN (SELECT value FROM json_each(?8))"""
+# On PostgreSQL, by the key: not through the table, which its planner likes for a list that it does not know
+# the length of, nor through the index of what runs, where all is that ran since the oldest snapshot that
+# somebody reads (pg_dump).
+SETTLE_BY_KEY: Final = """
+    UPDATE job SET state = ?1, not_before = ?2, wait_reason = ?3, attempts = attempts + ?4,
+                   finished_at = ?5, error_kind = CASE WHEN ?4 > 0 THEN ?6 ELSE error_kind END
+    WHERE state IN ('running', '') AND claims = ?7
+      AND id = ANY (ARRAY (SELECT value FROM json_each(?8)))"""
 _SEND = f"INSERT INTO send ({', '.join(_SEND_COLUMNS)})"
 # Tokens and cost are sums over all attempts; the other fields are the last attempt's.
 _RESPONSE = f"INSERT INTO response ({', '.join(_RESPONSE_COLUMNS)})"
@@ -106,7 +116,8 @@ def alike(settles: Iterable[Settle]) -> list[Group]:
 
 def settle_group(conn: DriverConnection, values: tuple[object, ...]) -> int:
     """Settle jobs that settle alike; return how many still were what they were claimed as."""
-    return conn.execute(_SETTLE_JOBS, values).rowcount
+    is_file = isinstance(conn, sqlite3.Connection)
+    return conn.execute(_SETTLE_JOBS if is_file else SETTLE_BY_KEY, values).rowcount
 
 
 def settle_singly(conn: DriverConnection, groups: Iterable[Group]) -> list[Settle]:

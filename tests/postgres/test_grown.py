@@ -12,11 +12,13 @@ from batchrunner.engine.feed import Feed
 from batchrunner.engine.rescue import PRUNE_MS, Rescue
 from batchrunner.models import ScopeId
 from batchrunner.store import scopes, sharing, worker_runs
+from batchrunner.store.claims import CLAIM_AT
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.records import Cycle
 from batchrunner.store.runs import driver
+from batchrunner.store.settles import SETTLE_BY_KEY
 from tests.unit.live_scene import HandClock
-from tests.unit.stored import database
+from tests.unit.stored import database, lines, load
 
 #: Two days of usage of an account and a pool that are sent from all the time, and many runs that are over.
 _GROWN = (
@@ -46,6 +48,21 @@ def test_who_looks_each_second_goes_by_an_index(tmp_path: Path) -> None:
         conn.execute("INSERT INTO worker_run (run_id, worker_id, kept_usd) VALUES (9, 7, 2)")
         kept = conn.execute(worker_runs.KEPT, ("[1]",)).fetchall()
         assert sorted(kept) == [(1, 0, 1.0), (9, 7, 2.0)]
+
+
+def test_claims_and_settles_go_by_the_key(tmp_path: Path) -> None:
+    """Neither through the table nor through what runs, where all is that ran since somebody began to read."""
+    db = database(tmp_path)
+    load(db, lines(3_000))
+    with db.write() as connection:
+        conn = driver(connection)
+        conn.execute("ANALYZE job")
+        for statement, values in (
+            (CLAIM_AT, ("[[1, 5], [2, 5]]",)),
+            (SETTLE_BY_KEY, ("completed", 0, None, 1, 5, None, 1, "[1, 2]")),
+        ):
+            plan = "\n".join(row[0] for row in conn.execute(f"EXPLAIN {statement}", values))
+            assert "using job_pkey on job" in plan, plan
 
 
 async def test_a_worker_that_lives_long_drops_usage_that_is_past_keeping(tmp_path: Path) -> None:
