@@ -216,6 +216,17 @@ def test_who_hangs_in_a_transaction_is_ended(tmp_path: Path, transactions: Poole
     assert transactions.settings("idle_in_transaction_session_timeout") == {"0"}
 
 
+def test_leases_of_the_dead_do_not_pile_up(tmp_path: Path, server: PostgresServer) -> None:
+    """What killed processes have left goes a day later; what is only just over may still be kept."""
+    schema = schema_of(tmp_path)
+    db = open_database(place_of(server.url(schema) + "&pooled=yes"), create=True)
+    day = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint - 86400000"
+    for holder, age in ((1, "- 1000"), (2, "+ 60000")):
+        server.execute(f"INSERT INTO {schema}.lease VALUES ({holder}, 5000, 0, {day} {age})")
+    db.process_lock().release()
+    assert server.execute(f"SELECT holder FROM {schema}.lease") == [(2,)]
+
+
 @pytest.mark.slow
 def test_a_pooler_that_is_started_again_is_waited_for(
     pooled: House, api: ApiServer, transactions: Pooler

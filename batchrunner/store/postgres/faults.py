@@ -61,7 +61,7 @@ _MEANINGS: Final[
             "does not allow this user to do that",
             "As the owner of the schema: GRANT USAGE ON SCHEMA {schema} TO USER; GRANT ALL ON ALL TABLES IN SCHEMA"
             " {schema} TO USER; GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO USER; where there is none yet, as that of"
-            " the database: GRANT CREATE ON DATABASE NAME TO USER;",
+            " the database: GRANT CREATE ON DATABASE NAME TO USER; an upgrade is its owner's: batchrunner db upgrade",
         ),
     ),
     (

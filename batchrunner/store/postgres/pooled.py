@@ -40,8 +40,11 @@ _SET: Final = re.compile(r"SET (\w+(?:\.\w+)?) = (.+)")
 #: How often a lease is kept, whatever its process does (seconds).
 _BEAT_S: Final = 10.0
 _KEEP: Final = f"UPDATE lease SET until_at = {NOW} + {LEASE_MS} WHERE holder IN (SELECT value FROM json_each(?))"  # noqa: S608 (constants)
-#: Others' leases of the same lock that keep one out; of those that are over nothing is left.
-_OVER: Final = f"DELETE FROM lease WHERE number = ? AND NOT {LIVES}"  # noqa: S608 (constants)
+#: Others' leases of the same lock that keep one out; of those that are over nothing is left. A process's
+#: own is nobody else's to ask for: where that was killed, it goes after a day.
+_OVER: Final = (
+    f"DELETE FROM lease WHERE (number = ? AND NOT {LIVES}) OR until_at < {NOW} - 86400000"  # noqa: S608 (constants)
+)
 _OTHERS: Final = "SELECT 1 FROM lease WHERE number = ? AND (is_shared = 0 OR ? = 0) AND holder != ?"
 _TAKE: Final = (
     "INSERT INTO lease (holder, number, is_shared, until_at)"  # noqa: S608 (constants)
