@@ -250,8 +250,11 @@ def hand_on(conn: DriverConnection, run_id: RunId, worker: int, *, wall: int) ->
 
 
 def untold(conn: DriverConnection) -> set[RunId]:
-    """Return the runs that somebody asks for who was not told of them yet."""
-    rows = conn.execute("SELECT run_id FROM ask WHERE taken_by IS NULL AND note IS NULL")
+    """Return the runs that nobody sends and somebody asks for who was not told of them yet."""
+    rows = conn.execute(
+        "SELECT a.run_id FROM ask a JOIN run r ON r.id = a.run_id"
+        " WHERE a.taken_by IS NULL AND a.note IS NULL AND r.runner_id IS NULL"
+    )
     return {RunId(row[0]) for row in rows}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from batchrunner.store.processes import ask_again, register_process
 from batchrunner.store.runs import driver
-from batchrunner.store.sharing import askers, is_led
+from batchrunner.store.sharing import askers, is_led, untold
 from tests.fakes import ApiServer, running_server
 from tests.fakes.postgres_server import PostgresServer
 from tests.integration.house import House, Running, until
@@ -129,8 +129,11 @@ def test_who_asks_anew_is_told_from_who_asked_before_whatever_their_clocks_say(
         ask_again(conn, run_id, before, {})
         known = askers(conn, run_id)
         assert is_led(conn, run_id, knowing=known)
+        assert not untold(conn)
         ask_again(conn, run_id, after, {})
         assert not is_led(conn, run_id, knowing=known)
+        conn.execute("UPDATE run SET runner_id = NULL")
+        assert untold(conn) == {run_id}
     for process in (before, after):
         process.lock.release()
 
