@@ -112,6 +112,11 @@ class Commits:
                 raise unstored(error, cycle.settles) from error
         raise AssertionError("the loop returns or raises")
 
+    def keep(self, settles: Sequence[Settle], *, now: int, wall: int) -> None:
+        """Have the next cycle store what a turn could not settle that failed as it began."""
+        self.kept = self.kept or Cycle(now=now, wall=wall)
+        self.kept.settles = settles
+
     def lost(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
         """Return what a turn fails with that could not even settle, and try nothing more."""
         self.is_broken = True

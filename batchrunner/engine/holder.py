@@ -43,6 +43,7 @@ from batchrunner.engine.waits import next_look, stop_reason
 from batchrunner.errors import AwayError, DatabaseError, LostTurnError, ReplacedError
 from batchrunner.failpoints import hit
 from batchrunner.models import RunId, Waiting, WaitingReason
+from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.database import Database, Writer
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Cycle, CycleResult, Settle
@@ -246,6 +247,10 @@ class Holder:
         except LostTurnError:
             # What came back is kept for the next one.
             return
+        except DamagedBodyError as error:
+            # Of what comes next: the answers are stored in a turn that looks at none of it.
+            self._commits.keep(settles, now=int(self._clock.now()), wall=int(self._clock.wall()))
+            self._note_defect(error)
         except DatabaseError as error:
             if self._commits.is_broken:
                 raise
@@ -506,6 +511,8 @@ class Holder:
             # What failed is told; the next process rescues what was in flight.
             return
         self._roster.is_leaving = True
+        for run in self._roster.live:
+            run.is_left = True
         while (
             self._outcomes
             or self._settles
