@@ -117,7 +117,7 @@ def _on_server(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Itera
     def place(folder: Path) -> Server:
         if folder not in made:
             made[folder] = f"{schema_of(folder)}_{len(made)}"
-            server.execute(f"CREATE DATABASE {made[folder]} TEMPLATE ready STRATEGY wal_log")
+            server.execute(f"CREATE DATABASE {made[folder]} TEMPLATE ready")
         return _place(server.url("jobs", made[folder]))
 
     monkeypatch.setattr(stored, "place", place)

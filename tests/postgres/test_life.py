@@ -26,7 +26,7 @@ def machine(server: PostgresServer) -> type[Life]:
         @contextmanager
         def some_places(self) -> Iterator[Sequence[Place]]:
             name = f"life_{next(numbers)}"
-            server.execute(f"CREATE DATABASE {name} TEMPLATE ready STRATEGY wal_log")
+            server.execute(f"CREATE DATABASE {name} TEMPLATE ready")
             with tempfile.TemporaryDirectory(prefix="life-") as folder:
                 yield Path(folder) / "jobs.db", place_of(server.url("jobs", name))
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
