@@ -56,12 +56,13 @@ _STAYED: Final = (
 #: What a prune of bodies must leave of its own run.
 _BARE: Final = (
     "SELECT id, state, attempts, claims, error_kind FROM job WHERE key LIKE 'old-%' ORDER BY id",
-    "SELECT job_id, metadata FROM payload WHERE job_id >> 32 = (SELECT id FROM run WHERE name = 'old')",
+    "SELECT job_id, metadata FROM payload WHERE job_id >> 32 = (SELECT id FROM run WHERE name = 'old')"
+    " ORDER BY 1",
     "SELECT * FROM send WHERE job_id >> 32 = (SELECT id FROM run WHERE name = 'old') ORDER BY 1",
 )
 #: What was used, whatever goes.
 _USED: Final = (
-    "SELECT day, sum(requests), sum(input_tokens), sum(output_tokens) FROM usage_day GROUP BY day",
+    "SELECT day, sum(requests), sum(input_tokens), sum(output_tokens) FROM usage_day GROUP BY day ORDER BY 1",
     "SELECT scope_id, unit, slot, n FROM usage_slot WHERE grain = 60000 ORDER BY 1, 2, 3",
 )
 
