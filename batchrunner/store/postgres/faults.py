@@ -84,8 +84,8 @@ _MEANINGS: Final[
         asyncpg.InsufficientResourcesError,
         _Meaning(
             "lacks memory or another means",
+            # The connection stands, so that waiting for it would be over at once, again and again.
             "Look at the server's log, and at what else runs on it; a setting may be too small.",
-            AwayError,
         ),
     ),
     (
