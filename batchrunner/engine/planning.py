@@ -210,12 +210,14 @@ class Planner:
                     continue
                 assert lane.ahead
                 charge = lane.ahead[0].charge
-            later = self.commit_ms if run.account.limits or lane.pool.limits else 0.0
-            # No further ahead than others look, or they would find everything taken.
+            at, wall_at, horizon = now, wall, HORIZON_MS
+            if self.commit_ms and (run.account.limits or lane.pool.limits):
+                at, wall_at = now + self.commit_ms, wall + self.commit_ms
+                # No further ahead than others look, or they would find everything taken.
+                horizon -= self.commit_ms
             grant = self._ledger.reserve(
-                run.account.id, lane.pool.id, now + later, wall + later, HORIZON_MS - later,
-                charge=charge,
-            )  # fmt: skip
+                run.account.id, lane.pool.id, at, wall_at, horizon, charge=charge
+            )
             if isinstance(grant, Blocked):
                 lane.blocked = grant
                 self._hold(run, lane, now)
