@@ -56,8 +56,8 @@ _STAYED: Final = (
 #: What a prune of bodies must leave of its own run.
 _BARE: Final = (
     "SELECT id, state, attempts, claims, error_kind FROM job WHERE key LIKE 'old-%' ORDER BY id",
-    "SELECT job_id, metadata FROM payload WHERE job_id >> 32 = (SELECT id FROM run WHERE name = 'old')"
-    " ORDER BY 1",
+    """SELECT job_id, metadata FROM payload WHERE job_id >> 32 = (SELECT id FROM run WHERE name = 'old')
+    ORDER BY 1""",
     "SELECT * FROM send WHERE job_id >> 32 = (SELECT id FROM run WHERE name = 'old') ORDER BY 1",
 )
 #: What was used, whatever goes.

@@ -157,7 +157,10 @@ class Fleet:
         for worker in [one for one in self._workers if one.process.poll() is not None]:
             self._workers.remove(worker)
             if worker.process.returncode != 5 or worker not in self._woken:
-                self.problems.append(f"a worker ended by itself: {_last_words(worker)}")
+                code = worker.process.returncode
+                self.problems.append(
+                    f"a worker ended by itself, exit {code}: {_last_words(worker)}"
+                )
 
     def _is_as_told(self, worker: Running, *codes: int) -> None:
         try:
@@ -175,4 +178,5 @@ class Fleet:
 
 
 def _last_words(worker: Running) -> str:
-    return worker.so_far.err.strip()[-1500:]
+    said = worker.so_far
+    return f"{said.out.strip()[-1500:]} {said.err.strip()[-1500:]}"
