@@ -47,13 +47,15 @@ class Commits:
             more: returns what came back while a full disk was waited for.
             damaged: is told of a request that can't be read back.
             is_shared: others book as well; what was planned in a turn holds in no other, so that
-                nothing is tried again.
+                whoever takes turns tries again (:meth:`wait_for_room`).
         """
         self._writer = writer
         self._ledger = ledger
         self._more = more
         self._damaged = damaged
         self._is_shared = is_shared
+        #: How many turns in a row found the disk full.
+        self._n_full = 0
         #: A cycle could not be stored: nothing more is tried.
         self.is_broken = False
         #: What came back and is not stored yet, since the server was away: it goes with the next cycle.
@@ -65,7 +67,8 @@ class Commits:
         """Commit a cycle; where it can't be, nothing is claimed in it, and its permissions are given back.
 
         ``settled``: what the transaction has settled already, which others go beside. Raises
-        :class:`LostTurnError` where the server was away meanwhile: what came back is kept.
+        :class:`LostTurnError` where the server was away meanwhile, and in a turn :class:`DiskFullError`:
+        what came back is kept.
         """
         if self.kept is not None:
             cycle.go_on_from(self.kept)
@@ -79,6 +82,7 @@ class Commits:
                     before=partial(compress, prepared.settling),
                     once=True,
                 )
+                self._n_full = 0
                 return finish(executed)
             except LostTurnError:
                 # Planned in another time: it is planned anew.
@@ -89,7 +93,12 @@ class Commits:
             except DiskFullError as error:
                 # Claim nothing more, keep the answers in memory, and see whether space comes back.
                 self._give_back(cycle, plans)
-                if tries == DISK_TRIES or self._is_shared:
+                if self._is_shared:
+                    # In a turn of its own: what this one has settled is taken back with it.
+                    self._ledger.put_back(cycle.usage)
+                    self.kept = cycle
+                    raise
+                if tries == DISK_TRIES:
                     self.is_broken = True
                     raise unstored(error, cycle.settles) from error
                 # What is in the log already may fit where the log can't grow.
@@ -116,6 +125,20 @@ class Commits:
         """Have the next cycle store what a turn could not settle that failed as it began."""
         self.kept = self.kept or Cycle(now=now, wall=wall)
         self.kept.settles = settles
+
+    async def wait_for_room(
+        self, error: DiskFullError, settles: Sequence[Settle], *, now: int, wall: int
+    ) -> None:
+        """Keep what came back for a turn a second later, which sees whether there is room.
+
+        Raises what :func:`unstored` returns where so many in a row found none.
+        """
+        self._n_full += 1
+        if self._n_full > DISK_TRIES:
+            self.is_broken = True
+            raise unstored(error, settles) from error
+        self.keep(settles, now=now, wall=wall)
+        await asyncio.sleep(1.0)
 
     def lost(self, error: DatabaseError, settles: Sequence[Settle]) -> DatabaseError:
         """Return what a turn fails with that could not even settle, and try nothing more."""

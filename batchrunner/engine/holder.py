@@ -45,6 +45,7 @@ from batchrunner.failpoints import hit
 from batchrunner.models import RunId, Waiting, WaitingReason
 from batchrunner.store.codecs import DamagedBodyError
 from batchrunner.store.database import Database, Writer
+from batchrunner.store.faults import DiskFullError
 from batchrunner.store.processes import Process
 from batchrunner.store.records import Cycle, CycleResult, Settle
 from batchrunner.store.settling import prepare_settling
@@ -231,22 +232,34 @@ class Holder:
     # --- the cycle
 
     async def _cycle(self) -> None:
-        kept = self._commits.kept
-        settles = [*(kept.settles if kept else ()), *await self._more_settles()]
         if self._sharing is None:
             with suppress(LostTurnError):
-                await self._store_and_claim(settles, None)
+                await self._store_and_claim(await self._all_settles(), None)
             return
+        is_stored = False
+        while not is_stored:
+            is_stored = await self._turn(self._sharing)
+
+    async def _all_settles(self) -> list[Settle]:
+        kept = self._commits.kept
+        return [*(kept.settles if kept else ()), *await self._more_settles()]
+
+    async def _turn(self, sharing: Sharing) -> bool:
+        """Take a turn where one is due; return whether it is not to be taken again at once."""
+        settles = await self._all_settles()
         runs = list(self._roster.live)
-        if not (settles or kept or self._sharing.is_due(runs)):
-            return
+        if not (settles or self._commits.kept or sharing.is_due(runs)):
+            return True
         settling = prepare_settling(settles, answer_codecs(self._roster.every), packs=False)
         try:
-            async with self._sharing.turn(runs, settling) as turn:
+            async with sharing.turn(runs, settling) as turn:
                 await self._store_and_claim(settles, turn)
         except LostTurnError:
-            # What came back is kept for the next one.
-            return
+            pass  # what came back is kept for the next one
+        except DiskFullError as error:
+            now, wall = int(self._clock.now()), int(self._clock.wall())
+            await self._commits.wait_for_room(error, settles, now=now, wall=wall)
+            return False
         except DamagedBodyError as error:
             # Of what comes next: the answers are stored in a turn that looks at none of it.
             self._commits.keep(settles, now=int(self._clock.now()), wall=int(self._clock.wall()))
@@ -255,6 +268,7 @@ class Holder:
             if self._commits.is_broken:
                 raise
             raise self._commits.lost(error, settles) from error
+        return True
 
     async def _store_and_claim(self, settles: Sequence[Settle], turn: Turn | None) -> None:
         of = None if turn is None else turn.scopes
@@ -304,7 +318,7 @@ class Holder:
         store = self._commits.store
         try:
             result = await store(cycle, plans, None if turn is None else turn.settled)
-        except LostTurnError:
+        except (DiskFullError, LostTurnError):
             self._scopes.put_back(cycle.scopes)
             self._kick()
             raise

@@ -37,6 +37,7 @@ from batchrunner.store import sharing as statements
 from batchrunner.store.cycle import run_cycle
 from batchrunner.store.database import SharedWriter
 from batchrunner.store.driver import DriverConnection
+from batchrunner.store.faults import DiskFullError
 from batchrunner.store.records import Cycle, NextJobs
 from batchrunner.store.rescue import MAX_LATE_MS
 from batchrunner.store.settling import Settling, compress, prepare_settling, settle
@@ -232,8 +233,17 @@ class Sharing:
     async def rebook(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
         """Move a late send, in a turn of its own: others may have booked what was free.
 
-        It is refused where the server was away meanwhile: others may have its job by now.
+        It is refused where the server was away meanwhile: others may have its job by now; and where its disk
+        is full.
         """
+        try:
+            return await self._rebooked(grant, charge)
+        except DiskFullError:
+            # The turn could not even begin.
+            self._ledger.release(grant)
+            return _refused(grant)
+
+    async def _rebooked(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
         of = (grant.account,) if grant.pool is None else (grant.account, grant.pool)
         n_losses = self._n_losses
         async with self.turn(of=of) as turn:
@@ -252,7 +262,7 @@ class Sharing:
             )
             try:
                 await self._writer.transact(lambda conn: run_cycle(conn, cycle))
-            except LostTurnError:
+            except (DiskFullError, LostTurnError):
                 self._ledger.put_back(cycle.usage)
                 self._scopes.put_back(cycle.scopes)
                 if isinstance(again, Grant):
