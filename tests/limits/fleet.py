@@ -169,6 +169,8 @@ class Fleet:
             worker.send(signal.SIGABRT)  # its threads' stacks are its last words
             worker.process.wait(_PATIENCE_S)
             code = None
+        if code == -signal.SIGTERM and not (worker.so_far.out or worker.so_far.err):
+            return  # it had not begun
         if code not in codes:
             what = "no end" if code is None else f"exit {code}"
             self.problems.append(f"{what} instead of exit {codes[0]}: {_last_words(worker)}")
