@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from batchrunner.cli.copied import copying, tell_copied
-from batchrunner.cli.house import PLACE, Group
+from batchrunner.cli.house import META, PLACE, Group
 from batchrunner.cli.settings import Settings
 from batchrunner.cli.shapes import copy_object, prune_object, write_json
 from batchrunner.cli.text import plural, printable, size
@@ -97,6 +97,8 @@ def copy_command(ctx: click.Context, /, source: Place, to: Place, keep: bool) ->
     exist, or hold nothing. FROM stays as it is for every view, and nothing is sent from it any
     more, for its pending jobs are at TO too: see db reopen, and --keep.
     """
+    # What an error has somebody do is to be done to FROM, whatever --db and the environment name.
+    ctx.meta[META + "typed_db"] = source
     settings = Settings.of(ctx)
     with copying(settings) as progress:
         view = settings.app(source).db_copy(to, keep=keep, progress=progress)

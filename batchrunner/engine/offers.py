@@ -96,7 +96,7 @@ class Offers:
             return None
         runs = "1 run is" if n_left == 1 else f"{n_left:,} runs are"
         left = f"; {runs} left to others" if n_left else ""
-        what = "nothing is left to send" if self._until_done else "nothing to send now"
+        what = "nothing is left that it could send" if self._until_done else "nothing to send now"
         return f"{what}{left}" if self._until_done else f"{what}{left}; waiting for runs"
 
     @property

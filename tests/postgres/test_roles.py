@@ -175,7 +175,10 @@ def test_a_worker_says_what_it_does(house: House, api: ApiServer, store: Store) 
     assert said.ended(143).out == ""
     done = house.run("worker", "--until-done", "-q")
     assert done.err == ""
-    assert "nothing is left to send; 1 run is left" in house.run("worker", "--until-done").err
+    assert (
+        "nothing is left that it could send; 1 run is left"
+        in house.run("worker", "--until-done").err
+    )
 
 
 @pytest.mark.slow
