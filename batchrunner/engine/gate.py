@@ -85,9 +85,11 @@ class Gate:
 
         A late send takes a slot at the real instant, waits for one, or is refused.
         """
+        last_void = self.void_before
         while True:
             now = self._clock.now()
-            if self._refused(claim):
+            # A slot that it was moved to may lie beyond the time in which others were given its job.
+            if self._refused(claim) or self.void_before != last_void:
                 raise Aborted
             if (wait := self._ledger.may_send(claim.grant, now)) > 0:
                 await self._sleep(wait / 1000.0)

@@ -131,6 +131,34 @@ async def test_a_send_that_is_given_up_while_it_is_moved_is_booked_nowhere(n_sig
     assert (scene.used(), kept) == ((1, 1), [int(NOW // 250)])
 
 
+async def test_a_moved_send_does_not_go_once_its_worker_was_cut_off() -> None:
+    """Moved to a slot beyond the time in which others may have been given its job, it is refused all the same."""
+    scene = LiveScene(RPM)
+    claim = scene.claim(scene.run())
+    is_moved = asyncio.Event()
+
+    async def rebook(grant: Grant, charge: Charge | None) -> Grant | Blocked:
+        is_moved.set()
+        at = scene.clock.t + 4_000
+        return scene.ledger.rebook(grant, at, at, charge)
+
+    scene.gate.rebook = rebook
+    scene.clock.t += 5_000
+    sending = asyncio.create_task(scene.gate.at_send(claim))
+    await is_moved.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert claim.grant.moved
+    scene.gate.lease_until, scene.gate.void_before = NOW + 60_000, scene.clock.t + 2_000
+    scene.clock.t = claim.grant.instant
+    scene.gate.wake()
+    with pytest.raises(Aborted):
+        await sending
+    assert claim.sent_at == 0
+    scene.judge.judge(scene.unsent(claim))
+    assert scene.used() == (0, 0)
+
+
 async def test_a_send_that_is_much_too_late_is_refused() -> None:
     """Past the bound that a rescue counts on nothing goes out any more."""
     scene = LiveScene(RPM)
