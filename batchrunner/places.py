@@ -69,8 +69,10 @@ def place_of(said: str | Path) -> Place:
     if _FOREIGN.search(text):
         # It may hold a password.
         raise UsageError(
-            "An address was named for the database, and it is none of PostgreSQL; else this version keeps it in a file.",
-            fix="Name a file, without sqlite:// before it: --db jobs.db",
+            "The address that is named for the database is of no kind that this version knows: it keeps"
+            " everything in a file, or on a PostgreSQL server.",
+            fix="Name a file, without sqlite:// before it (--db jobs.db), or a server"
+            " (--db postgresql+asyncpg://USER@HOST/DATABASE)",
         )
     return Path(said)
 
