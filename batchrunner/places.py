@@ -72,7 +72,7 @@ def place_of(said: str | Path) -> Place:
             "The address that is named for the database is of no kind that this version knows: it keeps"
             " everything in a file, or on a PostgreSQL server.",
             fix="Name a file, without sqlite:// before it (--db jobs.db), or a server"
-            " (--db postgresql+asyncpg://USER@HOST/DATABASE)",
+            " (--db postgresql+asyncpg://HOST/DATABASE?user=NAME)",
         )
     return Path(said)
 
