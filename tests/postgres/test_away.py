@@ -261,7 +261,10 @@ def test_what_others_were_given_is_not_sent_by_who_was_cut_off(
         cut.until(lambda: len(api.requests()) == 1, "the first is answered")
         schema = direct.rpartition("=")[2]
         claimed = f"SELECT id FROM {schema}.job WHERE state = 'running'"
-        cut.until(lambda: len(own_server.execute(claimed)) == 4, "two are sent, and two wait")
+        cut.until(
+            lambda: len(api.requests()) == 3 and len(own_server.execute(claimed)) == 4,
+            "two are sent, and two wait",
+        )
         proxy.shut()
         other = start(house)
         other.until(lambda: interrupted(house) == 4, "the others are given back")
