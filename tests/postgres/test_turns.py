@@ -194,3 +194,11 @@ async def test_who_is_cancelled_leaves_the_connection_to_the_next(
     await next_one
     async with asyncio.timeout(10), first.turn(workers.looking(0, one)):
         pass
+
+
+async def test_who_hangs_in_its_turn_holds_up_others_for_five_seconds(workers: Workers) -> None:
+    """A worker that stands still there is ended by the server when others may take it for dead, not later."""
+    first, _ = workers.writers
+    asked = "SELECT current_setting('idle_in_transaction_session_timeout')"
+    async with first.turn(lambda conn: conn.execute(asked).fetchone()) as within:
+        assert within == ("5s",)

@@ -32,6 +32,9 @@ _PROCESSES: Final = 1_000
 #: Whoever hangs in a writing transaction (stopped, asleep) holds up all others: that session is ended
 #: after so long. Less than a worker's lease: all that wait for it would seem to be dead.
 _HANGS: Final = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
+#: A worker that hangs in its turn: it is idle there for as long as planning takes, and after so long others
+#: may take it for dead.
+_HANGS_IN_TURN: Final = "SET LOCAL idle_in_transaction_session_timeout = '5s'"
 #: Which session a connection is.
 _SESSION: Final = (
     "SELECT pid, CAST(backend_start AS text) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
@@ -62,7 +65,7 @@ def begins(schema: str) -> dict[str, str]:
     lock = f"({class_of(schema)}, {WRITING})"
     return {
         "BEGIN IMMEDIATE": f"BEGIN; {_HANGS}; SELECT pg_advisory_xact_lock{lock}",
-        "BEGIN SHARED": f"BEGIN; {_HANGS}; SELECT pg_advisory_xact_lock_shared{lock}",
+        "BEGIN SHARED": f"BEGIN; {_HANGS_IN_TURN}; SELECT pg_advisory_xact_lock_shared{lock}",
     }
 
 
