@@ -31,6 +31,9 @@ from batchrunner.store.records import Ask, Look
 
 #: Permission is taken at most this far ahead: what a crash can waste, and a change must wait.
 HORIZON_MS: Final = 1_000.0
+#: So much of that a worker that has something out leaves to others: it has a turn with each answer, and
+#: would have every slot before who has nothing, and a turn a second.
+LEFT_MS: Final = HORIZON_MS / 4
 #: No cycle claims more than this.
 MAX_CLAIMS: Final = 512
 #: Of a lane whose jobs' tokens matter so many are looked up at once.
@@ -215,6 +218,8 @@ class Planner:
                 at, wall_at = now + self.commit_ms, wall + self.commit_ms
                 # No further ahead than others look, or they would find everything taken.
                 horizon -= self.commit_ms
+                if run.outstanding and self.commit_ms <= LEFT_MS:
+                    horizon -= LEFT_MS
             grant = self._ledger.reserve(
                 run.account.id, lane.pool.id, at, wall_at, horizon, charge=charge
             )

@@ -27,6 +27,7 @@ from batchrunner.engine.foresight import Foresight
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
+from batchrunner.engine.planning import LEFT_MS
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.engine.verdict_words import stop_alike
@@ -290,7 +291,8 @@ def _may_claim(run: LiveRun, now: float) -> bool:
         and run.counts.pending > 0
         and run.room(now) > 0
         and any(
-            model_id not in run.holds and lane.is_ready(now) and not lane.is_blocked(now)
+            # So that the claim is committed by the instant itself.
+            model_id not in run.holds and lane.is_ready(now) and not lane.is_blocked(now + LEFT_MS)
             for model_id, lane in run.lanes.items()
         )
     )

@@ -9,7 +9,7 @@ import pytest
 from batchrunner.core.admission import Cap
 from batchrunner.core.pause import begin
 from batchrunner.engine.live import LiveRun
-from batchrunner.engine.planning import HORIZON_MS, LanePlan, Planner
+from batchrunner.engine.planning import HORIZON_MS, LEFT_MS, LanePlan, Planner
 from batchrunner.models import ModelId, WaitingReason
 from tests.unit.live_scene import NOW, LiveScene
 
@@ -147,4 +147,20 @@ def test_nothing_is_planned_under_a_limit_before_its_claim_is_committed() -> Non
         (plans,) = planner.plan([scene.run()], NOW, NOW)
         assert plans.grants[0].instant == NOW + begins
         assert plans.grants[-1].instant <= NOW + HORIZON_MS
+        assert len(plans.grants) == n
+
+
+def test_a_worker_with_something_out_leaves_some_to_those_that_have_nothing() -> None:
+    """Under a limit its plan ends before theirs; one that sends alone, or takes long to commit, leaves nothing."""
+    for caps, commit_ms, is_out, ends, n in (
+        ((Cap("rpm", 600, None, "flag"),), 80.0, True, HORIZON_MS - LEFT_MS, 7),
+        ((Cap("rpm", 600, None, "flag"),), 80.0, False, HORIZON_MS, 10),
+        ((Cap("rpm", 600, None, "flag"),), 500.0, True, HORIZON_MS, 5),
+        ((Cap("rpm", 600, None, "flag"),), 0.0, True, HORIZON_MS, 10),
+    ):
+        scene = LiveScene(*caps)
+        planner, run = Planner(scene.ledger), scene.run()
+        planner.commit_ms, run.outstanding = commit_ms, int(is_out)
+        (plans,) = planner.plan([run], NOW, NOW)
+        assert NOW + ends - 110.0 < plans.grants[-1].instant <= NOW + ends
         assert len(plans.grants) == n
