@@ -180,7 +180,8 @@ def test_who_sends_alone_and_who_follows_go_on(
     own_server.start()
     first.ended(0)
     second.ended(0)
-    assert answered(api).total() - 100 <= 2 * 4
+    # What the first had out and claimed ahead, and the second run's first job, which goes alone.
+    assert answered(api).total() - 100 <= 2 * 4 + 1
     runs = house.run("runs", "--json").json["runs"]
     assert {one["run"]["name"]: one["jobs"]["completed"] for one in runs}.items() >= {
         ("one", 80),

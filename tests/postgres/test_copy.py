@@ -18,7 +18,7 @@ from batchrunner.app import Batchrunner
 from batchrunner.clock import wall_ms
 from batchrunner.models import JobCounts
 from batchrunner.options import ExportOptions
-from batchrunner.places import Place, Server, place_of
+from batchrunner.places import Place, Server, place_of, shown
 from batchrunner.store.copying import LEFT, TABLES
 from batchrunner.store.driver import driver
 from batchrunner.store.opening import open_database
@@ -203,7 +203,7 @@ def test_a_copied_database_sends_no_more(
     again = house.run("db", "copy", source, "again.db", "--json", code=5, environ=elsewhere).error
     assert again["kind"] == "moved"
     # Not the call's own database: what is reopened may send twice.
-    assert f"batchrunner db reopen --db {shlex.quote(source)}" in again["fix"]
+    assert f"batchrunner db reopen --db {shlex.quote(shown(place_of(source)))}" in again["fix"]
     assert house.run("status", "--json").json["jobs"]["pending"] == 2
     assert not api.requests()
     assert "may be sent from again" in house.run("db", "reopen").err
