@@ -90,11 +90,14 @@ class Arrivals:
         """Rescue what a dead holder left, then take up what is asked for."""
         await self._rescue.begin(self._own.values())
         await self.asks.begin(self._own)
-        await self.reload(is_taking=True)
+        await self.reload(is_taking=True, is_changed=True)
 
-    async def reload(self, *, is_taking: bool) -> None:
-        """Read what other processes may have changed, and with ``is_taking`` take up what came."""
-        await self._take_up.renew()
+    async def reload(self, *, is_taking: bool, is_changed: bool) -> None:
+        """Read what other processes may have changed, and with ``is_taking`` take up what came.
+
+        ``is_changed``: they have, for sure; else only what other workers put back may be there.
+        """
+        await self._take_up.renew(is_changed=is_changed)
         is_taking = is_taking and not self._roster.is_leaving
         if self._offered is None:
             await self.asks.look(is_taking=is_taking)

@@ -452,9 +452,10 @@ class Holder:
             return
         now = self._clock.now()
         wait = LOOK_S
+        lead_ms = HORIZON_MS / 2 if self._sharing is None else self._sharing.lead_ms
         for run in self._roster.live:
             if not run.is_stopping:
-                wait = min(wait, max(0.0, next_look(run, now) - now) / 1000.0)
+                wait = min(wait, max(0.0, next_look(run, now, lead_ms=lead_ms) - now) / 1000.0)
         if not self._wake.is_set():
             try:
                 async with asyncio.timeout(max(wait, 0.001)):

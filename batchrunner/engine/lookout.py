@@ -84,9 +84,10 @@ class Lookout:
         version = await self._writer.data_version()
         # Other workers' cycles are no changes; what they have left is.
         is_due = self._offers is not None and self._offers.is_due(now)
-        if version != self._version or is_due:
+        is_changed = version != self._version
+        if is_changed or is_due:
             self._version = version
-            await self._arrivals.reload(is_taking=not self._stops.asked)
+            await self._arrivals.reload(is_taking=not self._stops.asked, is_changed=is_changed)
             self._gate.wake()
         for run in self._roster.live:
             await self.show(run)

@@ -27,7 +27,7 @@ from batchrunner.engine.foresight import Foresight
 from batchrunner.engine.gate import Gate
 from batchrunner.engine.live import LiveRun
 from batchrunner.engine.offers import Offers
-from batchrunner.engine.planning import LEFT_MS
+from batchrunner.engine.planning import HORIZON_MS, LEFT_MS
 from batchrunner.engine.scopes import Scopes
 from batchrunner.engine.shared_purses import SharedPurses
 from batchrunner.engine.verdict_words import stop_alike
@@ -122,6 +122,8 @@ class Sharing:
         self._heard_at = float("-inf")
         #: How long (ms) a turn takes of late from what is decided in it to its end.
         self.takes = 0.0
+        #: The same of turns in which a late send is moved, which claim nothing.
+        self._moving_takes = 0.0
 
     def is_due(self, runs: Collection[LiveRun]) -> bool:
         """Whether a turn is wanted though nothing came back.
@@ -130,11 +132,25 @@ class Sharing:
         worker is there, and it what they did.
         """
         now = self._clock.now()
+        ahead_ms = self.lead_ms if self._is_far else LEFT_MS
         return (
             now - self._turned_at >= (_TURN_MS if runs else _BEAT_MS)
             or self._limits != self._ledger.version
-            or any(_may_claim(run, now) or _is_held(run, now) for run in runs)
+            or any(_may_claim(run, now, ahead_ms) or _is_held(run, now) for run in runs)
         )
+
+    @property
+    def lead_ms(self) -> float:
+        """How long before its instant the turn of a claim is to begin.
+
+        Far from the server what comes before the decision takes as long as what comes after it.
+        """
+        half = HORIZON_MS / 2
+        return half + 2 * min(self.takes, half) if self._is_far else half
+
+    @property
+    def _is_far(self) -> bool:
+        return self.takes > LEFT_MS
 
     @asynccontextmanager
     async def turn(
@@ -228,8 +244,7 @@ class Sharing:
     def stored(self, rows: Iterable[DirtySlot], *, decided_at: float) -> None:
         """Note what this turn's commit has stored, and when (steady ms) that was decided."""
         self._shared.stored(rows)
-        took = self._clock.now() - decided_at
-        self.takes = min(max(took, _FADES * self.takes), REBOOK_HORIZON_MS)
+        self.takes = _lately(self.takes, self._clock.now() - decided_at)
 
     async def rebook(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
         """Move a late send, in a turn of its own: others may have booked what was free.
@@ -253,7 +268,8 @@ class Sharing:
                 return _refused(grant)
             now, wall = self._clock.now(), self._clock.wall()
             # Not before it is stored: far from the server, or beside a slow disk, it would be late again.
-            again = self._ledger.rebook(grant, now + self.takes, wall + self.takes, charge)
+            takes = self._moving_takes or self.takes
+            again = self._ledger.rebook(grant, now + takes, wall + takes, charge)
             cycle = Cycle(
                 wall=int(wall),
                 now=int(now),
@@ -269,8 +285,13 @@ class Sharing:
                 if isinstance(again, Grant):
                     self._ledger.release(again)
                 return _refused(grant)
-            self.stored(cycle.usage, decided_at=now)
+            self._shared.stored(cycle.usage)
+            self._moving_takes = _lately(self._moving_takes, self._clock.now() - now)
         return again
+
+
+def _lately(before: float, took: float) -> float:
+    return min(max(took, _FADES * before), REBOOK_HORIZON_MS)
 
 
 def _scopes_of(run: LiveRun) -> Iterator[ScopeId]:
@@ -284,15 +305,15 @@ def _is_held(run: LiveRun, now: float) -> bool:
     return run.company is not None and run.company.is_holding(now)
 
 
-def _may_claim(run: LiveRun, now: float) -> bool:
-    """Whether something of a run may be planned now, as far as this worker knows."""
+def _may_claim(run: LiveRun, now: float, ahead_ms: float) -> bool:
+    """Whether something of a run may be planned now for then, as far as this worker knows."""
     return (
         not run.is_stopping
         and run.counts.pending > 0
         and run.room(now) > 0
         and any(
             # So that the claim is committed by the instant itself.
-            model_id not in run.holds and lane.is_ready(now) and not lane.is_blocked(now + LEFT_MS)
+            model_id not in run.holds and lane.is_ready(now) and not lane.is_blocked(now + ahead_ms)
             for model_id, lane in run.lanes.items()
         )
     )

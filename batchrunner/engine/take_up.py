@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from batchrunner.clock import Clock
 from batchrunner.core.pause import lift
@@ -30,6 +31,9 @@ from batchrunner.store.spending import note_prices
 from batchrunner.store.stops import clear_holds
 
 __all__ = ["TakeUp"]
+
+#: A run of which enough goes out is read again so often (milliseconds).
+_READ_MS: Final = 5_000.0
 
 
 class TakeUp:
@@ -59,6 +63,8 @@ class TakeUp:
         self._feed = feed
         self._is_shared = is_shared
         self._loading = Loading(scopes)
+        #: When each live run was read last (steady ms).
+        self._read_at: dict[RunId, float] = {}
 
     async def take(self, run_id: RunId, limits: CallLimits, asked_by: int) -> None:
         """Take a run up that a process asked for, under the bounds of its call, if there is work left.
@@ -138,15 +144,28 @@ class TakeUp:
             )
         self._feed.started(run)
 
-    async def renew(self) -> None:
-        """Read what other processes may have changed of the live runs: states, limits, counts."""
-        live = self._roster.live
+    async def renew(self, *, is_changed: bool) -> None:
+        """Read what other processes may have changed of the live runs: states, limits, counts.
+
+        Nothing goes out meanwhile, far from a server for a part of a second. So what other workers alone
+        may have put back is not looked for each time where a run has enough that goes out.
+        """
+        now = self._clock.now()
+        live = [run for run in self._roster.live if is_changed or self._may_lack(run, now)]
+        read = dict.fromkeys((run.id for run in live), now)
+        self._read_at = {
+            run.id: read.get(run.id) or self._read_at.get(run.id, 0.0) for run in self._roster.live
+        }
         # A worker reads them together each second, and keeps nobody from his turn.
         for runs in [live] if self._is_shared and live else [[run] for run in live]:
             await self._writer.compute(partial(self._reload, runs=runs), beside=self._is_shared)
             for run in runs:
                 await self._binding.renew(run)
                 run.send_home()
+
+    def _may_lack(self, run: LiveRun, now: float) -> bool:
+        is_idle = any(not lane.fresh for lane in run.lanes.values())
+        return is_idle or now - self._read_at.get(run.id, 0.0) >= _READ_MS
 
     def _reload(self, conn: DriverConnection, runs: Sequence[LiveRun]) -> None:
         for run in runs:

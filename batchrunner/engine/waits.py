@@ -37,8 +37,11 @@ _SHORT_MS: Final = 3_000.0
 _FAR = 366 * 86_400_000.0
 
 
-def next_look(run: LiveRun, now: float) -> float:
-    """Return when (steady ms) the run may have something to send, or must be looked at."""
+def next_look(run: LiveRun, now: float, *, lead_ms: float = HORIZON_MS / 2) -> float:
+    """Return when (steady ms) the run may have something to send, or must be looked at.
+
+    ``lead_ms``: how long before its instant a claim is to begin, so that it is committed by then.
+    """
     at = now + _FAR
     if run.limits.deadline is not None:
         at = min(at, run.limits.deadline)
@@ -51,8 +54,7 @@ def next_look(run: LiveRun, now: float) -> float:
             continue
         if lane.blocked is not None:
             if lane.blocked.until is not None:
-                # A little before, so that the claim is committed by the instant itself.
-                at = min(at, lane.blocked.until - HORIZON_MS / 2)
+                at = min(at, lane.blocked.until - lead_ms)
         elif lane.is_stalled:
             # The lead that it waits for wakes it; what falls due meanwhile is looked at.
             if lane.ahead_until is not None:

@@ -91,7 +91,8 @@ class Writer(Protocol):
     ) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
 
-        ``beside``: other workers' turns may go on meanwhile, since it only reads, or makes what is not there.
+        ``beside``: other workers' turns may go on meanwhile, and other tasks of this thread, since it only
+        reads, or makes what is not there.
         """
         ...
 

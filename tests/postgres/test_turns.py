@@ -202,3 +202,22 @@ async def test_who_hangs_in_its_turn_holds_up_others_for_five_seconds(workers: W
     asked = "SELECT current_setting('idle_in_transaction_session_timeout')"
     async with first.turn(lambda conn: conn.execute(asked).fetchone()) as within:
         assert within == ("5s",)
+
+
+async def test_who_reads_beside_turns_keeps_no_send_of_its_own_waiting(workers: Workers) -> None:
+    """Other tasks go on from one statement to the next: a server may be far away, and runs many."""
+    first, _ = workers.writers
+    woken: list[int] = []
+
+    def reading(conn: Any) -> list[int]:
+        conn.execute("SELECT pg_sleep(0.1)")
+        return list(woken)
+
+    async def send() -> None:
+        while True:
+            await asyncio.sleep(0.005)
+            woken.append(1)
+
+    sending = asyncio.create_task(send())
+    assert await first.compute(reading, beside=True)
+    sending.cancel()

@@ -11,6 +11,7 @@ import pytest
 
 from batchrunner.core.admission import Blocked, Cap
 from batchrunner.engine.sharing import Sharing
+from batchrunner.models import WaitingReason
 from batchrunner.transport import Aborted
 from tests.unit.live_scene import LiveScene
 
@@ -119,3 +120,34 @@ async def test_a_late_send_puts_off_no_turn_that_plans() -> None:
     scene.ledger.version += 1
     await part.rebook(late.grant, None)
     assert part.is_due([run])
+
+
+async def test_how_long_a_moved_send_takes_is_not_how_long_a_claim_takes() -> None:
+    """A late send's turn is the shorter one: by it the next claims would all be late again."""
+    scene = LiveScene(Cap("rpm", 600, None, "flag"))
+    run = scene.run()
+    late = scene.claim(run)
+    part = sharing(scene, SlowWriter(scene, commit_ms=100.0))
+    decided_at = scene.clock.t
+    scene.clock.t += 450.0
+    part.stored([], decided_at=decided_at)
+    await part.rebook(late.grant, None)
+    assert part.takes == 450.0
+
+
+async def test_far_from_the_server_a_turn_begins_before_there_is_room() -> None:
+    """It is as long on its way to the decision as after it; near it, nobody begins so early."""
+    scene = LiveScene(Cap("rpm", 600, None, "flag"))
+    run = scene.run()
+    (lane,) = run.lanes.values()
+    part = sharing(scene, SlowWriter(scene, commit_ms=5.0))
+    async with part.turn([run]):
+        pass
+    lane.blocked = Blocked(
+        scene.clock.t + 1_000, None, WaitingReason.RATE_LIMITED, "rpm", run.account.id
+    )
+    assert not part.is_due([run])
+    assert part.lead_ms == 500.0
+    part.stored([], decided_at=scene.clock.t - 400.0)
+    assert part.is_due([run])
+    assert part.lead_ms == 1_300.0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
 
 __all__ = ["Portal"]
 
@@ -39,9 +40,14 @@ class Portal:
             self._loop.close()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the thread and wait for it: from any thread, or within :meth:`run`."""
+        """Run a coroutine on the thread and wait for it: from any thread, or within :meth:`run`.
+
+        Within :meth:`run_here` the caller's loop goes on meanwhile.
+        """
         if threading.get_ident() == self._thread.ident:
             return await_only(coroutine)
+        if in_greenlet():
+            return await_only(self.hand_over(coroutine))
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -69,6 +75,10 @@ class Portal:
                 watchdog.cancel()
 
         return await self.hand_over(spawned())
+
+    async def run_here(self, function: Callable[[], T]) -> T:
+        """Run a function that calls :meth:`call` on the caller's thread; others of its loop go on meanwhile."""
+        return await greenlet_spawn(function)
 
     async def hand_over(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the thread; wait on the caller's own loop, to its end though cancelled."""

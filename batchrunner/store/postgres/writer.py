@@ -132,7 +132,8 @@ class PgWriter:
     ) -> T:
         """As :meth:`transact`, but ``function`` runs here, on the caller's thread.
 
-        ``beside``: others' turns may go on meanwhile.
+        ``beside``: others' turns may go on meanwhile, and other tasks of this thread from one statement to
+        the next: far from the server no send is to wait for all of them.
         """
         words = "BEGIN SHARED" if beside else "BEGIN IMMEDIATE"
 
@@ -140,7 +141,11 @@ class PgWriter:
             try:
                 await self._spawned(lambda: self._lasting.driver.execute(words))
                 with translated(self._place):
-                    value = function(self._lasting.driver)
+                    value = (
+                        await self._portal.run_here(lambda: function(self._lasting.driver))
+                        if beside
+                        else function(self._lasting.driver)
+                    )
                 await self._spawned(lambda: self._lasting.commit(value))
             except BaseException:
                 await self._spawned(self._roll_back)
