@@ -69,8 +69,8 @@ def place_of(said: str | Path) -> Place:
     if _FOREIGN.search(text):
         # It may hold a password.
         raise UsageError(
-            "The address that is named for the database is of no kind that this version knows: it keeps"
-            " everything in a file, or on a PostgreSQL server.",
+            "The address that is named for the database is of no kind that is known: this version keeps it in a file,"
+            " or on a PostgreSQL server.",
             fix="Name a file, without sqlite:// before it (--db jobs.db), or a server"
             " (--db postgresql+asyncpg://HOST/DATABASE?user=NAME)",
         )
