@@ -60,7 +60,11 @@ class Offered:
                 n_open += 1
             else:
                 n_open += await self._is_taken(run_id, is_waited_for=run_id in waiting)
-        if (words := self._offers.found(n_open, len(ready) - n_open)) is not None:
+        # What another has ended is over here too in the next turn.
+        there = set(ready)
+        n_ending = sum(run.id not in there for run in self._roster.live)
+        n_open += n_ending
+        if (words := self._offers.found(n_open, len(ready) + n_ending - n_open)) is not None:
             self._feed.notice(words)
 
     async def _keep(self, run_id: RunId) -> None:

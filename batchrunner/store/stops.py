@@ -88,7 +88,15 @@ def end_run(
 def let_go(
     conn: DriverConnection, run_id: RunId, *, wall: int, times: Sequence[TimeSum] = ()
 ) -> None:
-    """Leave a run to whoever takes it up next; it stays as it is."""
+    """Leave a run to whoever takes it up next; it stays as it is.
+
+    One that another worker has finished meanwhile is told to its end.
+    """
+    row = conn.execute(
+        "SELECT 1 FROM run WHERE id = ? AND state = 'finished'", (run_id,)
+    ).fetchone()
+    if row is not None:
+        return
     waits.leave(conn, run_id, HANDED_OVER, wall=wall, times=times)
     conn.execute("UPDATE run SET runner_id = NULL WHERE id = ?", (run_id,))
     conn.execute("UPDATE ask SET taken_by = NULL, note = NULL WHERE run_id = ?", (run_id,))

@@ -13,7 +13,7 @@ from batchrunner.store import explain, holder, scopes, waits
 from batchrunner.store.database import Database
 from batchrunner.store.records import TimeSum
 from batchrunner.store.runs import driver
-from batchrunner.store.stops import end_run, set_waiting
+from batchrunner.store.stops import end_run, let_go, set_waiting
 from batchrunner.store.views import run_view
 from batchrunner.views import TimeView
 from tests.unit.stored import NOW, database, lines, load, run
@@ -218,3 +218,17 @@ def test_what_a_run_waits_for_is_no_end_and_takes_none_back(
         view = run_view(connection, store.db, run(store.db, store.id), now_ms=NOW + 2_000)
     assert view.waiting == stop
     assert store.time(RunState.READY, 2_000).waits[-1].ended_at is None
+
+
+def test_who_leaves_a_run_that_another_has_finished_adds_no_time(store: Store) -> None:
+    """It is accounted for to its end by whoever finished it."""
+    store.take_up(0)
+    store.end(1_000, None, store.sum("sending", 1_000.0))
+    store.do(let_go, wall=NOW + 1_400, times=[store.sum("rpm", 900.0)])
+    with store.db.read() as connection:
+        told = connection.exec_driver_sql("SELECT cause, ms FROM time_day").all()
+        waited = connection.exec_driver_sql(
+            "SELECT cause FROM wait WHERE cause != ?", (OVER,)
+        ).all()
+    assert told == [("sending", 1_000.0)]
+    assert waited == []
