@@ -8,7 +8,7 @@ pure planner may decide as if it were alone. What it decides is committed at the
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -252,20 +252,21 @@ class Sharing:
         It is refused where the server was away meanwhile: others may have its job by now; and where its disk
         is full.
         """
-        try:
-            return await self._rebooked(grant, charge)
-        except DiskFullError:
-            # The turn could not even begin.
+        again: Grant | Blocked | None = None
+        with suppress(DiskFullError):
+            again = await self._rebooked(grant, charge)
+        if again is None:
             self._ledger.release(grant)
             return _refused(grant)
+        return again
 
-    async def _rebooked(self, grant: Grant, charge: Charge | None) -> Grant | Blocked:
+    async def _rebooked(self, grant: Grant, charge: Charge | None) -> Grant | Blocked | None:
+        """Return what became of it; ``None``: it is booked as it was, and may not go."""
         of = (grant.account,) if grant.pool is None else (grant.account, grant.pool)
         n_losses = self._n_losses
         async with self.turn(of=of) as turn:
             if self._n_losses != n_losses:
-                self._ledger.release(grant)
-                return _refused(grant)
+                return None
             now, wall = self._clock.now(), self._clock.wall()
             # Not before it is stored: far from the server, or beside a slow disk, it would be late again.
             takes = self._moving_takes or self.takes

@@ -12,6 +12,7 @@ import pytest
 from batchrunner.core.admission import Blocked, Cap
 from batchrunner.engine.sharing import Sharing
 from batchrunner.models import WaitingReason
+from batchrunner.store.faults import DiskFullError
 from batchrunner.transport import Aborted
 from tests.unit.live_scene import LiveScene
 
@@ -44,6 +45,7 @@ class SlowWriter:
 
     def __init__(self, scene: LiveScene, commit_ms: float) -> None:
         self._scene = scene
+        self.is_full = False
         self._commit_ms = commit_ms
         self.n_turns = 0
 
@@ -53,6 +55,8 @@ class SlowWriter:
         self.n_turns += 1
         assert self.n_turns < MANY, "it is late again each time"
         yield begin(Nobody())
+        if self.is_full:
+            raise DiskFullError("the disk is full")
 
     async def transact(self, _function: Callable[[Any], Any], **_how: Any) -> None:
         """Commit."""
@@ -151,3 +155,17 @@ async def test_far_from_the_server_a_turn_begins_before_there_is_room() -> None:
     part.stored([], decided_at=scene.clock.t - 400.0)
     assert part.is_due([run])
     assert part.lead_ms == 1_300.0
+
+
+async def test_a_late_send_that_is_refused_is_given_back_once() -> None:
+    """Where the server was away and its disk is full as well: twice would be one request too many."""
+    scene = LiveScene(Cap("rpm", 600, None, "flag"))
+    run = scene.run()
+    late, _ = scene.claim(run), scene.claim(run)
+    writer = SlowWriter(scene, commit_ms=5.0)
+    part = sharing(scene, writer)
+    async with part.turn([run]):
+        pass
+    writer.n_losses, writer.is_full = 1, True
+    assert isinstance(await part.rebook(late.grant, None), Blocked)
+    assert scene.used() == (1, 1)
